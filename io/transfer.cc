@@ -1,0 +1,168 @@
+#include "io/transfer.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace ncfs {
+namespace {
+
+// From linux/fs.h and linux/mman.h, which Debian 12's headers do not have yet.
+constexpr int kDontCache = 0x80;      // RWF_DONTCACHE, Linux 6.14
+constexpr long kCachestatCall = 451;  // cachestat(2), Linux 6.5
+struct CachestatRange {
+  std::uint64_t offset;
+  std::uint64_t length;
+};
+struct Cachestat {
+  std::uint64_t cached;
+  std::uint64_t dirty;
+  std::uint64_t writeback;
+  std::uint64_t evicted;
+  std::uint64_t recently_evicted;
+};
+
+// Where the kernel cannot tell, nothing counts as cached.
+bool is_any_cached(int fd, std::uint64_t offset, std::uint64_t length) {
+  CachestatRange range{offset, length};
+  Cachestat pages{};
+  return ::syscall(kCachestatCall, fd, &range, &pages, 0U) == 0 && pages.cached > 0;
+}
+
+void drop_pages(int fd, std::uint64_t offset, std::uint64_t length) {
+  ::posix_fadvise(fd, static_cast<off_t>(offset), static_cast<off_t>(length), POSIX_FADV_DONTNEED);
+}
+
+std::int64_t read_with_flags(int fd, std::span<std::byte> bytes, std::uint64_t offset, int flags) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    iovec part{bytes.data() + done, bytes.size() - done};
+    const ssize_t count = ::preadv2(fd, &part, 1, static_cast<off_t>(offset + done), flags);
+    if (count > 0) {
+      done += static_cast<std::size_t>(count);
+    } else if (count == 0) {
+      break;
+    } else if (errno != EINTR) {
+      if (done > 0) break;
+      return -errno;
+    }
+  }
+  return static_cast<std::int64_t>(done);
+}
+
+// 0 or -errno. A file system that cannot write out a range on its own is not an error.
+int write_out(int fd, std::uint64_t offset, std::uint64_t length) {
+  const unsigned flags =
+      SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+  if (::sync_file_range(fd, static_cast<off_t>(offset), static_cast<off_t>(length), flags) == 0) {
+    return 0;
+  }
+  // Anything else is a failed write-back that the later sync of this file would not tell again.
+  return errno == EINVAL || errno == ESPIPE || errno == ENOSYS ? 0 : -errno;
+}
+
+}  // namespace
+
+std::int64_t read_fully(int fd, std::span<std::byte> bytes, std::uint64_t offset) {
+  return read_with_flags(fd, bytes, offset, 0);
+}
+
+std::int64_t write_fully(int fd, std::span<const std::byte> bytes, std::uint64_t offset) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count =
+        ::pwrite(fd, bytes.data() + done, bytes.size() - done, static_cast<off_t>(offset + done));
+    if (count > 0) {
+      done += static_cast<std::size_t>(count);
+    } else if (count == 0) {
+      return -EIO;
+    } else if (errno != EINTR) {
+      return -errno;
+    }
+  }
+  return static_cast<std::int64_t>(done);
+}
+
+std::int64_t SourceReader::read(std::span<std::byte> bytes, std::uint64_t offset) {
+  if (mode() == Mode::buffered) return read_fully(fd_, bytes, offset);
+  if (!is_prepared_.exchange(true, std::memory_order_relaxed)) {
+    ::posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
+  }
+  if (mode() == Mode::dont_cache) {
+    const std::int64_t result = read_with_flags(fd_, bytes, offset, kDontCache);
+    if (result != -EOPNOTSUPP && result != -EINVAL) return result;
+    mode_.store(Mode::dropping, std::memory_order_relaxed);
+  }
+  const bool was_cached = is_any_cached(fd_, offset, bytes.size());
+  const std::int64_t result = read_fully(fd_, bytes, offset);
+  if (!was_cached) drop_pages(fd_, offset, bytes.size());
+  return result;
+}
+
+std::int64_t CacheWriter::write(std::span<const std::byte> bytes, std::uint64_t offset) {
+  std::size_t done = 0;
+  const bool is_aligned = offset % kDirectAlignment == 0 &&
+                          reinterpret_cast<std::uintptr_t>(bytes.data()) % kDirectAlignment == 0;
+  if (mode() == Mode::direct && is_aligned) {
+    int error = 0;
+    done = write_direct(bytes.first(bytes.size() - bytes.size() % kDirectAlignment), offset, error);
+    if (error != 0) return -error;
+  }
+  const auto rest = bytes.subspan(done);
+  if (rest.empty()) return static_cast<std::int64_t>(done);
+  const std::int64_t result = write_fully(fd_, rest, offset + done);
+  if (result < 0) return result;
+  // The end of the last block stays in RAM until the file is synced: less than a page per file.
+  if (mode() == Mode::buffered || rest.size() < kDirectAlignment) return std::ssize(bytes);
+  if (const int error = write_out(fd_, offset + done, rest.size()); error != 0) return error;
+  drop_pages(fd_, offset + done, rest.size());
+  return std::ssize(bytes);
+}
+
+// Returns what was written. Less than asked for without an error: the rest cannot go this way.
+std::size_t CacheWriter::write_direct(std::span<const std::byte> bytes, std::uint64_t offset,
+                                      int& error) {
+  if (bytes.empty()) return 0;
+  const std::shared_ptr<const Descriptor> target = direct();
+  if (!target) return 0;
+  std::size_t done = 0;
+  while (done < bytes.size() && done % kDirectAlignment == 0) {
+    const ssize_t count = ::pwrite(target->get(), bytes.data() + done, bytes.size() - done,
+                                   static_cast<off_t>(offset + done));
+    if (count > 0) {
+      done += static_cast<std::size_t>(count);
+    } else if (count < 0 && errno == EINVAL) {
+      mode_.store(Mode::dropping, std::memory_order_relaxed);
+      close_direct();
+      break;
+    } else if (count == 0 || errno != EINTR) {
+      error = count == 0 ? EIO : errno;
+      break;
+    }
+  }
+  return done;
+}
+
+std::shared_ptr<const Descriptor> CacheWriter::direct() {
+  const std::lock_guard lock(mutex_);
+  if (direct_ || mode() != Mode::direct) return direct_;
+  const std::string path = fmt::format("/proc/self/fd/{}", fd_);
+  Descriptor opened(::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC));
+  if (opened.is_open()) {
+    direct_ = std::make_shared<const Descriptor>(std::move(opened));
+  } else {
+    mode_.store(Mode::dropping, std::memory_order_relaxed);
+  }
+  return direct_;
+}
+
+void CacheWriter::close_direct() {
+  const std::lock_guard lock(mutex_);
+  direct_.reset();
+}
+
+}  // namespace ncfs
