@@ -1,0 +1,102 @@
+// What the engine says about itself: status, and the proof that its books are right.
+
+#include <algorithm>
+
+#include "engine/core.h"
+#include "io/assert.h"
+
+namespace ncfs {
+
+EngineStatus Core::status() const {
+  EngineStatus status = counters_;
+  status.is_recovering = !is_recovered_;
+  status.limit_bytes = space_.limit();
+  status.used_bytes = space_.used();
+  status.reserved_bytes = space_.reserved();
+  status.handles_open = handles_.size();
+  status.copies_queued = copy_queue_.size() + delayed_copies_.size();
+  status.buffers_in_use = config_.buffers - static_cast<std::uint32_t>(free_buffers_.size());
+  for (const auto& [id, o] : objects_) {
+    if (o.state == ObjectState::cached) ++status.objects_cached;
+    if (o.state == ObjectState::partial || o.state == ObjectState::committing) {
+      ++status.objects_partial;
+    }
+  }
+  for (const ObjectId id : active_copies_) {
+    const Object& o = objects_.at(id);
+    const std::uint64_t missing = o.blocks_missing * config_.block_size_bytes;
+    const bool has_blocks = o.state == ObjectState::partial || o.state == ObjectState::committing;
+    const std::uint64_t done =
+        has_blocks && missing < o.version.size ? o.version.size - missing : 0;
+    status.copies.push_back(
+        {o.path, o.version.size, done, o.copy_started_at, o.copy_bytes_at_start});
+  }
+  return status;
+}
+
+void Core::check_invariants() const {
+  std::uint64_t used = 0;
+  std::uint64_t reserved = 0;
+  std::size_t evictable = 0;
+  std::map<FileHandle, std::uint32_t> references;
+  for (const auto& [id, o] : objects_) {
+    NCFS_ASSERT(by_version_.at({o.file, o.version}) == id);
+    NCFS_ASSERT((o.charge_bytes > 0) == o.is_on_disk());
+    (o.charge_is_used ? used : reserved) += o.charge_bytes;
+    NCFS_ASSERT(removing_.contains(id) == (o.state == ObjectState::removing));
+    if (evictable_.contains(id)) {
+      ++evictable;
+      NCFS_ASSERT(o.handles.empty() && !o.is_open() && o.io_in_flight == 0);
+      NCFS_ASSERT(o.state == ObjectState::cached || o.state == ObjectState::partial);
+    }
+    if (o.state == ObjectState::partial || o.state == ObjectState::committing) {
+      NCFS_ASSERT(o.blocks_missing == o.written.block_count() - o.written.count());
+      for (std::size_t word = 0; word < o.durable.words().size(); ++word) {
+        NCFS_ASSERT((o.durable.words()[word] & ~o.written.words()[word]) == 0);
+        if (o.residency && o.residency->is_resident(word * 64)) {
+          NCFS_ASSERT(o.written.test(word * 64));
+        }
+      }
+    }
+    NCFS_ASSERT((o.copy == CopyPhase::active) == std::ranges::count(active_copies_, id));
+    NCFS_ASSERT((o.copy == CopyPhase::delayed) == delayed_copies_.contains({o.copy_at, id}));
+    NCFS_ASSERT((o.copy == CopyPhase::queued) == copy_queue_.contains(o.copy_order) ||
+                o.copy != CopyPhase::queued);
+    if (o.copy_source != FileHandle::none) ++references[o.copy_source];
+    if (o.commit_source != FileHandle::none) ++references[o.commit_source];
+    for (const HandleId handle : o.handles) NCFS_ASSERT(handles_.at(handle).object == id);
+    for (const auto& [block, fetch] : o.block_fetches) {
+      NCFS_ASSERT(fetches_.at(fetch).object == id && fetches_.at(fetch).block == block);
+    }
+  }
+  NCFS_ASSERT(used == space_.used());
+  NCFS_ASSERT(reserved == space_.reserved());
+  NCFS_ASSERT(evictable == evictable_.size());
+  NCFS_ASSERT(by_version_.size() == objects_.size());
+  NCFS_ASSERT(active_copies_.size() <= config_.copies_max);
+
+  std::size_t buffers = free_buffers_.size();
+  std::uint32_t reads = 0;
+  std::uint32_t writes = 0;
+  std::size_t users = 0;
+  for (const auto& [id, fetch] : fetches_) {
+    if (fetch.buffer) ++buffers;
+    if (fetch.phase == FetchPhase::reading || fetch.phase == FetchPhase::checking) ++reads;
+    if (fetch.phase == FetchPhase::writing) ++writes;
+    users += fetch.users;
+    ++references[fetch.source];
+    NCFS_ASSERT((fetch.phase == FetchPhase::queued) == !fetch.buffer.has_value());
+    if (idle_fetches_.contains(id)) {
+      NCFS_ASSERT(fetch.phase == FetchPhase::loaded && fetch.users == 0);
+      NCFS_ASSERT(!fetch.is_wanted_on_disk);
+    }
+  }
+  for (const auto& [id, h] : handles_) ++references[h.source];
+  NCFS_ASSERT(buffers == config_.buffers);
+  NCFS_ASSERT(reads == source_reads_ && reads <= config_.source_reads_max);
+  NCFS_ASSERT(writes == cache_writes_ && writes <= config_.cache_writes_max);
+  NCFS_ASSERT(users == answers_.size());
+  NCFS_ASSERT(references == sources_);
+}
+
+}  // namespace ncfs

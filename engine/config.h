@@ -1,0 +1,60 @@
+// What the engine is told at start. Every number is a limit or a policy; the defaults are those of
+// the product. Options given by the user are parsed in fuse_adapter/mount_options.h.
+#pragma once
+
+#include <cstdint>
+
+#include "io/types.h"
+
+namespace ncfs {
+
+struct Config {
+  // Hard limit of everything the cache keeps on disk: data, sidecars, reservations.
+  std::uint64_t cache_size_bytes = 0;
+  // Unit of residency, of whole-block fetches and of the buffers. A multiple of 4 KiB.
+  std::uint64_t block_size_bytes = kMiB;
+  // Files smaller than this are read through and never cached.
+  std::uint64_t min_file_size_bytes = 1;
+
+  // Files being filled by the background copier at a time, and blocks in flight for each.
+  std::uint32_t copies_max = 4;
+  std::uint32_t copy_depth = 4;
+  // Reads of the source in flight at a time. Background work (copy, prefetch) leaves
+  // `source_reads_reserved` of them to readers, so that a reader never queues behind a copy.
+  std::uint32_t source_reads_max = 16;
+  std::uint32_t source_reads_reserved = 4;
+  // Writes of the cache in flight at a time.
+  std::uint32_t cache_writes_max = 8;
+  // Block-sized buffers, and how many of them only a reader may take.
+  std::uint32_t buffers = 64;
+  std::uint32_t buffers_reserved = 16;
+  // Bytes fetched ahead of a sequential reader.
+  std::uint64_t readahead_bytes = 4 * kMiB;
+
+  // A crash costs at most this many bytes of a copy, or what was copied in this time.
+  std::uint64_t checkpoint_bytes = 256 * kMiB;
+  Nanos checkpoint_interval = 5 * kSecond;
+
+  // A file whose timestamps are younger than this at the first look may change again without its
+  // timestamps changing (servers with a one-second tick exist; two seconds cover the tick and its
+  // rounding). Nothing read from it before the window has passed is kept.
+  Nanos racy_window = 2 * kSecond;
+
+  // A failing copy is tried again after retry_min, then twice as long, up to retry_max.
+  Nanos retry_min = 1 * kSecond;
+  Nanos retry_max = 300 * kSecond;
+
+  // Deadlines given to requests. The source's is what nfs(5) gives a soft mount over TCP before
+  // EIO (timeo=600, retrans=2: 60 s + 120 s). The cache disk is local: a request that takes longer
+  // than ten seconds is a broken disk.
+  Nanos source_deadline = 180 * kSecond;
+  Nanos cache_deadline = 10 * kSecond;
+  // How long an open waits for the cache (recovery of a directory, opening the cache file)
+  // before the handle is given the source alone.
+  Nanos open_patience = 1 * kSecond;
+
+  // Distinct for every run over one cache directory; names made in this run contain it.
+  std::uint64_t run_id = 1;
+};
+
+}  // namespace ncfs

@@ -1,0 +1,221 @@
+// Which object is copied when.
+//
+// Files that were opened or warmed wait in one first-in-first-out queue for one of copies_max
+// slots; room is made for the first in line before it gets one, so a large file is not starved by
+// small ones. A copy that failed, found no room, or was asked for within the racy window is set
+// aside until its time has come.
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/core.h"
+#include "io/assert.h"
+
+namespace ncfs {
+namespace {
+
+// Wanted copies kept in mind; each costs a few hundred bytes. Further files are read through and
+// wanted again when they are next opened.
+constexpr std::size_t kCopyQueueMax = 65536;
+
+// When everything in the cache is in use, somebody has to close a file first. Looking again costs
+// next to nothing; ten seconds keep the log and the queue calm.
+constexpr Nanos kRoomRetry = 10 * kSecond;
+
+}  // namespace
+
+// Evicts as needed. `soon`: enough is on its way out.
+Core::Room Core::make_room(std::uint64_t bytes) {
+  const std::uint64_t needed = space_.used() + space_.reserved() + bytes;
+  if (needed <= space_.limit()) return Room::now;
+  if (needed > space_.limit() + bytes_leaving() + evictable_.total_bytes()) return Room::never;
+  while (needed > space_.limit() + bytes_leaving()) evict_oldest();
+  return Room::soon;
+}
+
+std::uint64_t Core::bytes_leaving() const {
+  std::uint64_t bytes = 0;
+  for (const ObjectId id : removing_) {
+    const Object& o = objects_.at(id);
+    if (o.handles.empty()) bytes += o.charge_bytes;
+  }
+  return bytes;
+}
+
+void Core::evict_oldest() {
+  Object& victim = object(evictable_.oldest());
+  leave_copy(victim);
+  remove(victim, RemovalReason::evicted);
+  settle(victim);
+}
+
+// After a restart with a lower limit.
+void Core::evict_to_limit() {
+  while (space_.used() + space_.reserved() > space_.limit() + bytes_leaving() &&
+         !evictable_.empty()) {
+    evict_oldest();
+  }
+}
+
+void Core::want_copy(Object& o) {
+  const bool is_done = o.state == ObjectState::cached || o.state == ObjectState::committing;
+  if (is_done || is_stopping_ || o.copy != CopyPhase::none) return;
+  if (copy_queue_.size() + delayed_copies_.size() >= kCopyQueueMax) return;
+  if (now_ < o.trusted_at) return delay_copy(o, o.trusted_at);
+  queue_copy(o);
+  try_storage(o);
+  schedule_copies();
+}
+
+// A reader's blocks are kept though its file has no copy slot yet, if there is room for it.
+void Core::try_storage(Object& o) {
+  if (!is_recovered_ || o.state != ObjectState::absent || o.handles.empty()) return;
+  if (make_room(object_charge(o.version.size, config_.block_size_bytes)) == Room::now) {
+    create_storage(o);
+  }
+}
+
+void Core::queue_copy(Object& o) {
+  if (o.copy == CopyPhase::delayed) delayed_copies_.erase({o.copy_at, o.id});
+  o.copy = CopyPhase::queued;
+  o.copy_order = next_id_++;
+  copy_queue_.emplace(o.copy_order, o.id);
+}
+
+void Core::delay_copy(Object& o, Nanos until) {
+  NCFS_ASSERT(o.copy == CopyPhase::none);
+  o.copy = CopyPhase::delayed;
+  o.copy_at = until;
+  delayed_copies_.insert({until, o.id});
+}
+
+void Core::wake_delayed() {
+  while (!delayed_copies_.empty() && delayed_copies_.begin()->first <= now_) {
+    Object& o = object(delayed_copies_.begin()->second);
+    queue_copy(o);
+    try_storage(o);
+  }
+  schedule_copies();
+}
+
+// Takes the object out of the queue, the waiting room or its slot.
+void Core::leave_copy(Object& o) {
+  if (o.copy == CopyPhase::queued) copy_queue_.erase(o.copy_order);
+  if (o.copy == CopyPhase::delayed) delayed_copies_.erase({o.copy_at, o.id});
+  if (o.copy == CopyPhase::active) std::erase(active_copies_, o.id);
+  o.copy = CopyPhase::none;
+  if (o.copy_source != FileHandle::none) {
+    drop_source(std::exchange(o.copy_source, FileHandle::none));
+  }
+}
+
+void Core::set_copy_source(Object& o, FileHandle source) {
+  if (o.copy_source != FileHandle::none) return;
+  o.copy_source = source;
+  hold_source(source);
+}
+
+// The source has another version now. What is complete stays readable for those who have it open.
+void Core::mark_changed(Object& o) {
+  o.is_stale = true;
+  const bool was_wanted = o.copy != CopyPhase::none || o.state == ObjectState::partial ||
+                          o.state == ObjectState::committing || o.state == ObjectState::creating;
+  leave_copy(o);
+  answer_warms(o, {WarmResult::Kind::failed, {}, kSourceChanged});
+  if (was_wanted) notice(Notice::Kind::copy_abandoned, o);
+  if (o.state != ObjectState::cached && o.is_on_disk()) remove(o, RemovalReason::stale);
+  settle(o);
+}
+
+void Core::on_copy_failed(Object& o, int error) {
+  ++counters_.copies_failed;
+  o.last_error = error;
+  notice(Notice::Kind::copy_failed, o, 0, error);
+  leave_copy(o);
+  const std::uint32_t doublings = std::min(o.failures++, 16U);
+  delay_copy(o, now_ + std::min(config_.retry_max, config_.retry_min << doublings));
+  answer_warms(o, {WarmResult::Kind::failed, {}, error});
+  settle(o);
+  schedule_copies();
+}
+
+void Core::schedule_copies() {
+  if (!is_recovered_ || is_stopping_) return;
+  while (!copy_queue_.empty() && active_copies_.size() < config_.copies_max) {
+    if (!activate(object(copy_queue_.begin()->second))) return;
+  }
+}
+
+// False if the first in line has to wait for room that is on its way.
+bool Core::activate(Object& o) {
+  if (o.state == ObjectState::cached) {
+    leave_copy(o);
+    answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
+    settle(o);
+    return true;
+  }
+  if (o.state == ObjectState::removing) {
+    leave_copy(o);
+    delay_copy(o, now_ + config_.retry_min);
+    return true;
+  }
+  if (o.state == ObjectState::absent) {
+    const Room room = make_room(object_charge(o.version.size, config_.block_size_bytes));
+    if (room == Room::soon) return false;
+    if (room == Room::never) {
+      answer_warms(o, {WarmResult::Kind::skipped, OpenReason::no_space, 0});
+      leave_copy(o);
+      o.last_error = kNoSpace;
+      o.failures = 1;
+      delay_copy(o, now_ + kRoomRetry);
+      return true;
+    }
+    create_storage(o);
+  }
+  copy_queue_.erase(o.copy_order);
+  o.copy = CopyPhase::active;
+  active_copies_.push_back(o.id);
+  update_evictable(o);
+  o.copy_started_at = now_;
+  o.copy_bytes_at_start =
+      o.state == ObjectState::partial
+          ? (o.written.block_count() - o.blocks_missing) * config_.block_size_bytes
+          : 0;
+  notice(o.copy_bytes_at_start > 0 ? Notice::Kind::copy_resumed : Notice::Kind::copy_started, o,
+         o.copy_bytes_at_start);
+  advance_copy(o);
+  return true;
+}
+
+// A copy needs its cache file and a descriptor of the source: a reader's, which may read what the
+// daemon may not, else its own.
+void Core::advance_copy(Object& o) {
+  if (o.state == ObjectState::partial && !o.is_open()) open_cache(o);
+  if (o.copy_source != FileHandle::none || o.is_opening_source) return;
+  if (!o.handles.empty()) {
+    set_copy_source(o, handles_.at(*o.handles.begin()).source);
+    return;
+  }
+  o.is_opening_source = true;
+  Request request = make_request(Op::source_open, config_.source_deadline);
+  request.name = o.path;
+  submit({.step = Step::open_source, .object = o.id}, std::move(request));
+}
+
+void Core::on_source_opened(Object& o, const Completion& completion) {
+  o.is_opening_source = false;
+  if (completion.result < 0) {
+    const int error = static_cast<int>(-completion.result);
+    if (o.copy != CopyPhase::active) return settle(o);
+    return error == kNoEntry ? mark_changed(o) : on_copy_failed(o, error);
+  }
+  const auto source = static_cast<FileHandle>(completion.result);
+  hold_source(source);
+  const bool is_same = completion.source.file == o.file && completion.source.version == o.version;
+  if (is_same && o.copy == CopyPhase::active) set_copy_source(o, source);
+  drop_source(source);
+  if (!is_same) return mark_changed(o);
+  settle(o);
+}
+
+}  // namespace ncfs

@@ -1,0 +1,315 @@
+// The inside of the engine: one state, changed by handlers in four files.
+//
+//   engine.cc    events: open, close, read, warm, tick, stop; who asks and who is told
+//   fetch.cc     the fetch scheduler: demand, prefetch and copy share buffers and source reads
+//   store.cc     objects on disk: create, write, checkpoint, commit, evict, remove
+//   copier.cc    which object is copied when: queue, slots, room, back-off, the racy window
+//   recovery.cc  the cache directory at start
+//
+// A handler records what happened and then calls settle() on the object, which alone decides what
+// follows from the object's facts. Nothing here recurses: settle() submits requests, and requests
+// never complete inline.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/config.h"
+#include "engine/engine.h"
+#include "engine/event.h"
+#include "engine/eviction_order.h"
+#include "engine/format.h"
+#include "engine/object.h"
+#include "engine/space.h"
+#include "io/io.h"
+
+namespace ncfs {
+
+// An errno the engine itself gives to a copy whose source changed under it.
+inline constexpr int kSourceChanged = 116;  // ESTALE
+// Linux errno values the engine gives or looks for; <cerrno> is not included, as a pure engine has
+// no errno of its own.
+inline constexpr int kNoEntry = 2;           // ENOENT
+inline constexpr int kInputOutputError = 5;  // EIO
+inline constexpr int kBusy = 16;             // EBUSY
+inline constexpr int kNoSpace = 28;          // ENOSPC
+inline constexpr int kTimedOut = 110;        // ETIMEDOUT
+inline constexpr int kCanceled = 125;        // ECANCELED
+
+// What a completion is for.
+enum class Step : std::uint8_t {
+  fetch_read,
+  fetch_check,
+  block_write,
+  create,
+  open_cache,
+  close_cache,
+  open_source,
+  close_source,
+  touch,
+  persist_sync,
+  persist_stat,
+  persist_store,
+  persist_rename,
+  persist_sync_directory,
+  publish_rename,
+  publish_sync_directory,
+  remove_open,
+  remove_unlink,
+  recover_list,
+  recover_load,
+  recover_unlink,
+};
+
+struct Pending {
+  Step step{};
+  ObjectId object{};
+  FetchId fetch{};
+  std::uint32_t shard = 0;
+  std::string stem{};
+};
+
+struct Waiter {
+  ReadToken token{};
+  HandleId handle{};
+  ByteRange range;
+};
+
+enum class FetchKind : std::uint8_t { demand, prefetch, copy };
+
+enum class FetchPhase : std::uint8_t {
+  queued,  // waits for a source read and a buffer
+  reading,
+  checking,  // came back short: asking the source whether it has shrunk; still counts as a read
+  loaded,    // bytes in the buffer
+  writing,   // bytes in the buffer, on the way to the cache file
+};
+
+// One read of the source. Always within one block; `block` is set when it is all of that block, and
+// only then are others let in on it and the bytes kept.
+struct Fetch {
+  FetchId id{};
+  ObjectId object{};
+  FileHandle source = FileHandle::none;  // holds a reference
+  ByteRange range;
+  std::optional<std::uint64_t> block;
+  FetchKind kind{};
+  FetchPhase phase = FetchPhase::queued;
+  std::optional<BufferId> buffer;
+  std::uint64_t length = 0;  // of the loaded bytes
+  std::uint32_t users = 0;   // answers not yet acknowledged by ReadDoneEvent
+  std::uint32_t attempts = 0;
+  Nanos issued_at = 0;
+  bool is_wanted_on_disk = false;
+  std::vector<Waiter> waiters;
+};
+
+struct Handle {
+  HandleId id{};
+  ObjectId object{};
+  FileHandle source = FileHandle::none;  // holds a reference
+  bool had_other_version = false;
+  bool is_answered = false;
+  Nanos answer_by = 0;
+  // Sequential stream: the last block asked for, and the blocks to fetch ahead of it.
+  bool is_sequential = false;
+  bool has_read = false;
+  std::uint64_t last_block = 0;
+  std::uint64_t prefetch_next = 0;
+  std::uint64_t prefetch_end = 0;
+};
+
+enum class ShardPhase : std::uint8_t { unlisted, listing, loading, recovered };
+
+struct Shard {
+  ShardPhase phase = ShardPhase::unlisted;
+  std::uint32_t requests = 0;  // in flight or still to be sent
+  bool must_rescan = false;
+  std::map<std::string, std::vector<CacheEntry>> stems;  // while loading
+  std::set<HandleId> waiting_opens;
+};
+
+class Core {
+ public:
+  Core(const Config& config, Io& io, Host& host);
+
+  void start(Nanos now);
+  void handle(Nanos now, Event event);
+  void complete(Nanos now, Completion completion);
+  [[nodiscard]] EngineStatus status() const;
+  void check_invariants() const;
+
+ private:
+  // engine.cc
+  void on(OpenEvent&& event);
+  void on(CloseEvent&& event);
+  void on(ReadEvent&& event);
+  void on(ReadDoneEvent&& event);
+  void on(WarmEvent&& event);
+  void on(CacheFaultEvent&& event);
+  void on(TickEvent&& event);
+  void on(StopEvent&& event);
+  void continue_open(Handle& handle);
+  void answer_open(Handle& handle);
+  [[nodiscard]] OpenReason reason_of(const Object& object, const Handle& handle) const;
+  [[nodiscard]] std::optional<OpenReason> refusal(const Object& object) const;
+  Object& object_for(const FileId& file, const SourceVersion& version);
+  void retire_other_versions(const Object& current, bool& had_other);
+  void look_at(Object& object, const SourceState& state);
+  void settle(Object& object);
+  [[nodiscard]] bool can_rest(const Object& object) const;
+  void update_evictable(Object& object);
+  void answer_warms(Object& object, const WarmResult& result);
+  void notice(Notice::Kind kind, const Object& object, std::uint64_t bytes = 0, int error = 0,
+              std::string detail = {});
+  void hold_source(FileHandle source);
+  void drop_source(FileHandle source);
+  void check_stopped();
+  Request make_request(Op op, Nanos patience) const;
+  void submit(Pending pending, Request request);
+  void dispatch(const Pending& pending, Completion& completion);
+
+  // fetch.cc
+  Object& object(ObjectId id) { return objects_.at(id); }
+  [[nodiscard]] ByteRange block_range(const Object& object, std::uint64_t block) const;
+  void note_read(Handle& handle, const Object& object, std::uint64_t block);
+  Fetch& add_fetch(Object& object, FileHandle source, ByteRange range,
+                   std::optional<std::uint64_t> block, FetchKind kind);
+  void fetch_for_reader(Handle& handle, const Waiter& waiter);
+  void pump();
+  bool start_demand();
+  bool start_background();
+  bool start_prefetch();
+  bool start_copy_block();
+  void issue(Fetch& fetch);
+  std::optional<BufferId> take_buffer_for_demand();
+  void on_fetch_read(FetchId id, std::int64_t result);
+  void on_fetch_checked(FetchId id, const Completion& completion);
+  void on_fetch_failed(Fetch& fetch, int error);
+  void on_fetch_loaded(Fetch& fetch);
+  void answer_bytes(Fetch& fetch, const Waiter& waiter);
+  void answer_error(const Waiter& waiter, int error);
+  void retry_alone(const Waiter& waiter);
+  void keep_or_drop(Fetch& fetch);
+  std::optional<std::uint64_t> next_copy_block(Object& object);
+  void unwant(Fetch& fetch);
+  [[nodiscard]] std::vector<FetchId> idle_fetches_of(const Object& object) const;
+  // A quarter of the buffers is memory enough: the reader that would come back for a block comes
+  // soon or not at all.
+  [[nodiscard]] std::size_t idle_fetches_max() const { return config_.buffers / 4; }
+  void retire(FetchId id);
+  [[nodiscard]] bool may_keep(const Object& object) const;
+
+  // store.cc
+  void set_state(Object& object, ObjectState state);
+  void create_storage(Object& object);
+  void on_created(Object& object, std::int64_t result);
+  void open_cache(Object& object);
+  void on_cache_opened(Object& object, std::int64_t result);
+  void close_cache(Object& object);
+  void record_use(Object& object);
+  void adopt_cache_file(Object& object, FileHandle file);
+  void pump_writes();
+  void on_block_written(FetchId id, std::int64_t result);
+  [[nodiscard]] bool can_commit(const Object& object) const;
+  void start_persist(Object& object);
+  void on_persist_step(Object& object, Step step, const Completion& completion);
+  void finish_persist(Object& object);
+  void end_persist(Object& object);
+  void finish_commit(Object& object);
+  void on_cache_error(Object& object, int error, const char* operation);
+  void remove(Object& object, RemovalReason reason);
+  void advance_removal(Object& object);
+  void on_removal_step(Object& object, Step step, std::int64_t result);
+  void finish_removal(Object& object);
+  void put_back(Object& object);
+  [[nodiscard]] std::string name_of(const Object& object, NameKind kind) const;
+  Request cache_request(Op op) const { return make_request(op, config_.cache_deadline); }
+
+  // copier.cc
+  enum class Room : std::uint8_t { now, soon, never };
+  Room make_room(std::uint64_t bytes);
+  void evict_oldest();
+  void evict_to_limit();
+  [[nodiscard]] std::uint64_t bytes_leaving() const;
+  void want_copy(Object& object);
+  void queue_copy(Object& object);
+  void delay_copy(Object& object, Nanos until);
+  void leave_copy(Object& object);
+  void mark_changed(Object& object);
+  void on_copy_failed(Object& object, int error);
+  void try_storage(Object& object);
+  void schedule_copies();
+  bool activate(Object& object);
+  void advance_copy(Object& object);
+  void on_source_opened(Object& object, const Completion& completion);
+  void wake_delayed();
+  void set_copy_source(Object& object, FileHandle source);
+
+  // recovery.cc
+  void pump_recovery();
+  void on_shard_listed(std::uint32_t shard, Completion& completion);
+  void on_sidecar_loaded(std::uint32_t shard, const std::string& stem, Completion& completion);
+  void on_debris_unlinked(std::uint32_t shard, std::int64_t result);
+  void recover_object(std::uint32_t shard, const std::string& stem,
+                      const std::vector<CacheEntry>& entries, std::optional<Sidecar> sidecar);
+  void remove_debris(std::uint32_t shard, const std::string& stem,
+                     const std::vector<CacheEntry>& entries, const char* why);
+  void settle_shard(std::uint32_t shard);
+  void finish_recovery();
+
+  const Config config_;
+  Io& io_;
+  Host& host_;
+  Nanos now_ = 0;
+  std::uint64_t next_id_ = 1;  // tickets, objects, fetches and serials: never reused
+  bool is_started_ = false;
+  bool is_stopping_ = false;
+  bool is_stopped_ = false;
+
+  std::map<Ticket, Pending> pending_;
+  std::map<ObjectId, Object> objects_;
+  std::map<std::pair<FileId, SourceVersion>, ObjectId> by_version_;
+  std::map<HandleId, Handle> handles_;
+  std::map<FileHandle, std::uint32_t> sources_;  // references
+
+  SpaceLedger space_;
+  EvictionOrder evictable_;
+  std::set<ObjectId> removing_;   // state removing
+  std::set<ObjectId> attention_;  // settled again at the next tick
+
+  std::map<FetchId, Fetch> fetches_;
+  std::deque<FetchId> demand_queue_;
+  std::deque<FetchId> write_queue_;
+  std::set<FetchId> idle_fetches_;        // loaded blocks kept in memory until the buffer is needed
+  std::map<ReadToken, FetchId> answers_;  // not yet acknowledged
+  std::set<HandleId> prefetching_;
+  std::vector<BufferId> free_buffers_;
+  std::uint32_t source_reads_ = 0;
+  std::uint32_t cache_writes_ = 0;
+
+  std::map<std::uint64_t, ObjectId> copy_queue_;
+  std::set<std::pair<Nanos, ObjectId>> delayed_copies_;
+  std::vector<ObjectId> active_copies_;
+  std::size_t copy_turn_ = 0;
+
+  std::vector<Shard> shards_;
+  std::deque<std::uint32_t> shards_to_list_;
+  std::vector<std::uint32_t> shards_to_rescan_;  // at the next tick
+  std::set<std::string> recovered_stems_;        // until recovery is done
+  std::deque<std::pair<std::uint32_t, std::string>> sidecars_to_load_;
+  std::uint32_t shards_recovered_ = 0;
+  std::uint32_t recovery_requests_ = 0;
+  bool is_recovered_ = false;
+  std::vector<std::pair<std::int64_t, ObjectId>> recovered_by_age_;
+
+  EngineStatus counters_;  // only its counters since start are used
+};
+
+}  // namespace ncfs

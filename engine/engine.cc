@@ -1,0 +1,491 @@
+// Events: who asks, who is told, and what an object does next.
+
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/core.h"
+#include "io/assert.h"
+
+namespace ncfs {
+
+const char* to_string(OpenReason reason) {
+  switch (reason) {
+    case OpenReason::cached:
+      return "cached";
+    case OpenReason::partial:
+      return "partially cached";
+    case OpenReason::first_use:
+      return "first use";
+    case OpenReason::changed:
+      return "changed at the source";
+    case OpenReason::recently_changed:
+      return "changed a moment ago";
+    case OpenReason::too_small:
+      return "smaller than min_file_size";
+    case OpenReason::too_large:
+      return "larger than the cache";
+    case OpenReason::no_space:
+      return "no space: all cached files are in use";
+    case OpenReason::backing_off:
+      return "last copy failed, waiting to retry";
+    case OpenReason::cache_unavailable:
+      return "cache disk does not answer";
+  }
+  return "unknown";
+}
+
+const char* to_string(Notice::Kind kind) {
+  switch (kind) {
+    case Notice::Kind::copy_started:
+      return "copy started";
+    case Notice::Kind::copy_resumed:
+      return "copy resumed";
+    case Notice::Kind::copy_finished:
+      return "copy finished";
+    case Notice::Kind::copy_failed:
+      return "copy failed";
+    case Notice::Kind::copy_abandoned:
+      return "copy abandoned";
+    case Notice::Kind::evicted:
+      return "evicted";
+    case Notice::Kind::object_removed:
+      return "object removed";
+    case Notice::Kind::name_ignored:
+      return "unknown name ignored";
+    case Notice::Kind::cache_error:
+      return "cache error";
+  }
+  return "unknown";
+}
+
+Engine::Engine(const Config& config, Io& io, Host& host)
+    : core_(std::make_unique<Core>(config, io, host)) {}
+Engine::~Engine() = default;
+void Engine::start(Nanos now) {
+  core_->start(now);
+}
+void Engine::handle(Nanos now, Event event) {
+  core_->handle(now, std::move(event));
+}
+void Engine::complete(Nanos now, Completion completion) {
+  core_->complete(now, std::move(completion));
+}
+EngineStatus Engine::status() const {
+  return core_->status();
+}
+void Engine::check_invariants() const {
+  core_->check_invariants();
+}
+
+Core::Core(const Config& config, Io& io, Host& host)
+    : config_(config), io_(io), host_(host), space_(config.cache_size_bytes) {
+  NCFS_ASSERT(config.block_size_bytes > 0);
+  NCFS_ASSERT(config.block_size_bytes % kAllocationUnit == 0);
+  NCFS_ASSERT(config.buffers > config.buffers_reserved);
+  NCFS_ASSERT(config.buffers_reserved > 0);
+  NCFS_ASSERT(config.source_reads_max > config.source_reads_reserved);
+  NCFS_ASSERT(config.source_reads_reserved > 0);
+  NCFS_ASSERT(config.copies_max > 0 && config.copy_depth > 0 && config.cache_writes_max > 0);
+  for (std::uint32_t buffer = config.buffers; buffer-- > 0;) {
+    free_buffers_.push_back(BufferId{buffer});
+  }
+  shards_.resize(kShardCount);
+}
+
+void Core::start(Nanos now) {
+  NCFS_ASSERT(!is_started_);
+  is_started_ = true;
+  now_ = now;
+  for (std::uint32_t shard = 0; shard < kShardCount; ++shard) shards_to_list_.push_back(shard);
+  pump_recovery();
+}
+
+void Core::handle(Nanos now, Event event) {
+  NCFS_ASSERT(is_started_ && now >= now_);
+  now_ = now;
+  std::visit([this](auto&& one) { on(std::forward<decltype(one)>(one)); }, std::move(event));
+  pump();
+  if (is_stopping_) check_stopped();
+}
+
+void Core::complete(Nanos now, Completion completion) {
+  NCFS_ASSERT(now >= now_);
+  now_ = now;
+  const auto entry = pending_.find(completion.ticket);
+  NCFS_ASSERT(entry != pending_.end());
+  const Pending pending = std::move(entry->second);
+  pending_.erase(entry);
+  dispatch(pending, completion);
+  pump();
+  if (is_stopping_) check_stopped();
+}
+
+void Core::dispatch(const Pending& pending, Completion& completion) {
+  switch (pending.step) {
+    case Step::fetch_read:
+      return on_fetch_read(pending.fetch, completion.result);
+    case Step::fetch_check:
+      return on_fetch_checked(pending.fetch, completion);
+    case Step::block_write:
+      return on_block_written(pending.fetch, completion.result);
+    case Step::create:
+      return on_created(object(pending.object), completion.result);
+    case Step::open_cache:
+      return on_cache_opened(object(pending.object), completion.result);
+    case Step::open_source:
+      return on_source_opened(object(pending.object), completion);
+    case Step::close_source:
+      return;
+    case Step::touch:
+    case Step::close_cache:
+    case Step::remove_open:
+    case Step::remove_unlink:
+      return on_removal_step(object(pending.object), pending.step, completion.result);
+    case Step::persist_sync:
+    case Step::persist_stat:
+    case Step::persist_store:
+    case Step::persist_rename:
+    case Step::persist_sync_directory:
+    case Step::publish_rename:
+    case Step::publish_sync_directory:
+      return on_persist_step(object(pending.object), pending.step, completion);
+    case Step::recover_list:
+      return on_shard_listed(pending.shard, completion);
+    case Step::recover_load:
+      return on_sidecar_loaded(pending.shard, pending.stem, completion);
+    case Step::recover_unlink:
+      return on_debris_unlinked(pending.shard, completion.result);
+  }
+}
+
+Request Core::make_request(Op op, Nanos patience) const {
+  Request request;
+  request.op = op;
+  request.deadline = now_ + patience;
+  return request;
+}
+
+void Core::submit(Pending pending, Request request) {
+  request.ticket = Ticket{next_id_++};
+  pending_.emplace(request.ticket, std::move(pending));
+  io_.submit(std::move(request));
+}
+
+// --- Opening and closing ---------------------------------------------------------------------
+
+Object& Core::object_for(const FileId& file, const SourceVersion& version) {
+  const auto [entry, is_new] = by_version_.try_emplace({file, version}, ObjectId{next_id_});
+  if (is_new) {
+    Object added;
+    added.id = ObjectId{next_id_++};
+    added.file = file;
+    added.version = version;
+    objects_.emplace(added.id, std::move(added));
+  }
+  return object(entry->second);
+}
+
+// Fetches made while the timestamps are young are not kept: the file may still change under them
+// without getting new timestamps.
+void Core::look_at(Object& object, const SourceState& state) {
+  object.is_stale = false;
+  if (object.trusted_at != 0 || object.is_on_disk()) return;
+  const bool is_young = state.age_ns < static_cast<std::int64_t>(config_.racy_window);
+  object.trusted_at = is_young ? now_ + config_.racy_window : now_;
+}
+
+// The newest look at a file decides which of its versions is current.
+void Core::retire_other_versions(const Object& current, bool& had_other) {
+  std::vector<ObjectId> others;
+  for (auto entry = by_version_.lower_bound({current.file, SourceVersion{0, INT64_MIN, INT64_MIN}});
+       entry != by_version_.end() && entry->first.first == current.file; ++entry) {
+    if (entry->second != current.id) others.push_back(entry->second);
+  }
+  had_other = !others.empty();
+  for (const ObjectId id : others) mark_changed(object(id));
+}
+
+void Core::on(OpenEvent&& event) {
+  Object& o = object_for(event.state.file, event.state.version);
+  look_at(o, event.state);
+  o.path = std::move(event.path);
+  const auto [entry, is_new] = handles_.try_emplace(event.handle);
+  NCFS_ASSERT(is_new);
+  Handle& h = entry->second;
+  h.id = event.handle;
+  h.object = o.id;
+  h.source = event.source;
+  h.answer_by = now_ + config_.open_patience;
+  hold_source(h.source);
+  o.handles.insert(h.id);
+  retire_other_versions(o, h.had_other_version);
+  update_evictable(o);
+
+  Shard& shard = shards_[shard_of(o.file)];
+  if (shard.phase != ShardPhase::recovered && !refusal(o)) {
+    if (shard.phase == ShardPhase::unlisted) shards_to_list_.push_front(shard_of(o.file));
+    shard.waiting_opens.insert(h.id);
+    pump_recovery();
+    return;
+  }
+  continue_open(h);
+}
+
+void Core::continue_open(Handle& h) {
+  Object& o = object(h.object);
+  if (!refusal(o)) want_copy(o);
+  const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
+  if (has_file && !o.is_open()) {
+    o.waiting_opens.push_back(h.id);
+    open_cache(o);
+    return;
+  }
+  answer_open(h);
+}
+
+OpenReason Core::reason_of(const Object& o, const Handle& h) const {
+  if (const auto refused = refusal(o)) return *refused;
+  if (o.state == ObjectState::cached) {
+    return o.residency ? OpenReason::cached : OpenReason::cache_unavailable;
+  }
+  const bool is_filling = o.state == ObjectState::partial || o.state == ObjectState::committing;
+  if (is_filling && o.residency && o.blocks_missing < o.residency->block_count()) {
+    return OpenReason::partial;
+  }
+  if (shards_[shard_of(o.file)].phase != ShardPhase::recovered) {
+    return OpenReason::cache_unavailable;
+  }
+  if (now_ < o.trusted_at) return OpenReason::recently_changed;
+  if (o.failures > 0) {
+    return o.last_error == kNoSpace ? OpenReason::no_space : OpenReason::backing_off;
+  }
+  return h.had_other_version ? OpenReason::changed : OpenReason::first_use;
+}
+
+void Core::answer_open(Handle& h) {
+  NCFS_ASSERT(!h.is_answered);
+  h.is_answered = true;
+  const Object& o = object(h.object);
+  OpenResult result;
+  result.residency = o.state == ObjectState::removing ? nullptr : o.residency;
+  result.is_complete = o.state == ObjectState::cached && result.residency != nullptr;
+  result.reason = reason_of(o, h);
+  ++(result.reason == OpenReason::cached ? counters_.opens_hit : counters_.opens_miss);
+  host_.on_open(h.id, result);
+}
+
+void Core::on(CloseEvent&& event) {
+  const auto entry = handles_.find(event.handle);
+  NCFS_ASSERT(entry != handles_.end());
+  const Handle h = entry->second;
+  handles_.erase(entry);
+  prefetching_.erase(h.id);
+  Object& o = object(h.object);
+  o.handles.erase(h.id);
+  std::erase(o.waiting_opens, h.id);
+  shards_[shard_of(o.file)].waiting_opens.erase(h.id);
+  drop_source(h.source);
+  settle(o);
+}
+
+// --- Reading ---------------------------------------------------------------------------------
+
+void Core::on(ReadEvent&& event) {
+  Handle& h = handles_.at(event.handle);
+  Object& o = object(h.object);
+  const std::uint64_t block = event.range.offset / config_.block_size_bytes;
+  NCFS_ASSERT(h.is_answered);
+  NCFS_ASSERT(!event.range.empty() && event.range.end() <= block_range(o, block).end());
+  ++counters_.reads_missing;
+  note_read(h, o, block);
+  if (!event.skip_cache && o.residency && o.residency->is_resident(block)) {
+    ReadResult result;
+    result.kind = ReadResult::Kind::resident;
+    result.residency = o.residency;
+    host_.on_read(event.token, result);
+    return;
+  }
+  fetch_for_reader(h, {event.token, event.handle, event.range});
+}
+
+void Core::on(ReadDoneEvent&& event) {
+  const auto entry = answers_.find(event.token);
+  NCFS_ASSERT(entry != answers_.end());
+  Fetch& fetch = fetches_.at(entry->second);
+  answers_.erase(entry);
+  --fetch.users;
+  keep_or_drop(fetch);
+}
+
+void Core::on(CacheFaultEvent&& event) {
+  Object& o = object(handles_.at(event.handle).object);
+  if (o.state == ObjectState::partial || o.state == ObjectState::committing ||
+      o.state == ObjectState::cached) {
+    on_cache_error(o, kInputOutputError, "reading a cached file");
+  }
+}
+
+// --- Warming, time, stopping -----------------------------------------------------------------
+
+void Core::on(WarmEvent&& event) {
+  Object& o = object_for(event.state.file, event.state.version);
+  look_at(o, event.state);
+  o.path = std::move(event.path);
+  bool had_other = false;
+  retire_other_versions(o, had_other);
+  hold_source(event.source);
+  o.warms.push_back(event.token);
+  if (const auto refused = refusal(o)) {
+    answer_warms(o, {WarmResult::Kind::skipped, *refused, 0});
+  } else if (is_stopping_) {
+    answer_warms(o, {WarmResult::Kind::failed, {}, kCanceled});
+  } else if (o.state == ObjectState::cached) {
+    answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
+  } else {
+    set_copy_source(o, event.source);
+    want_copy(o);
+    // Asked for by name: no reason to sit out a back-off.
+    if (o.copy == CopyPhase::delayed && now_ >= o.trusted_at) queue_copy(o);
+    schedule_copies();
+    if (o.copy == CopyPhase::none && o.state != ObjectState::committing) {
+      answer_warms(o,
+                   {WarmResult::Kind::failed, {}, kBusy});  // more wanted than can be kept in mind
+      leave_copy(o);
+    }
+  }
+  drop_source(event.source);
+  settle(o);
+}
+
+void Core::answer_warms(Object& o, const WarmResult& result) {
+  for (const WarmToken token : std::exchange(o.warms, {})) host_.on_warm(token, result);
+}
+
+void Core::on(TickEvent&&) {
+  for (const ObjectId id : std::exchange(attention_, {})) {
+    if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
+  }
+  wake_delayed();
+  for (const std::uint32_t shard : std::exchange(shards_to_rescan_, {})) {
+    shards_to_list_.push_back(shard);
+  }
+  pump_recovery();
+  std::vector<HandleId> impatient;
+  for (const auto& [id, h] : handles_) {
+    if (!h.is_answered && now_ >= h.answer_by) impatient.push_back(id);
+  }
+  for (const HandleId id : impatient) {
+    Handle& h = handles_.at(id);
+    std::erase(object(h.object).waiting_opens, id);
+    shards_[shard_of(object(h.object).file)].waiting_opens.erase(id);
+    answer_open(h);
+  }
+}
+
+void Core::on(StopEvent&&) {
+  is_stopping_ = true;
+  std::vector<ObjectId> ids;
+  for (const auto& [id, o] : objects_) ids.push_back(id);
+  for (const ObjectId id : ids) {
+    Object& o = object(id);
+    leave_copy(o);
+    answer_warms(o, {WarmResult::Kind::failed, {}, kCanceled});
+    settle(o);
+  }
+}
+
+void Core::check_stopped() {
+  if (is_stopped_ || cache_writes_ > 0) return;
+  for (const auto& [id, o] : objects_) {
+    if (o.is_persisting || o.state == ObjectState::committing) return;
+    if (o.state == ObjectState::partial && o.is_open() && o.dirty_bytes > 0) return;
+  }
+  is_stopped_ = true;
+  host_.on_stopped();
+}
+
+// --- What follows from an object's facts -----------------------------------------------------
+
+std::optional<OpenReason> Core::refusal(const Object& o) const {
+  if (o.version.size == 0 || o.version.size < config_.min_file_size_bytes) {
+    return OpenReason::too_small;
+  }
+  if (block_count_of(o.version.size, config_.block_size_bytes) > kBlockCountMax ||
+      object_charge(o.version.size, config_.block_size_bytes) > config_.cache_size_bytes) {
+    return OpenReason::too_large;
+  }
+  return std::nullopt;
+}
+
+// `o` may be gone when this returns.
+void Core::settle(Object& o) {
+  if (o.handles.empty()) {
+    for (const FetchId id : idle_fetches_of(o)) retire(id);
+  }
+  if (o.state == ObjectState::partial && o.is_open() && !o.is_persisting) {
+    const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes || now_ >= o.checkpoint_at ||
+                        is_stopping_ || can_rest(o);
+    if (can_commit(o) || (o.dirty_bytes > 0 && is_due)) start_persist(o);
+  }
+  const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
+  if (has_file && can_rest(o)) {
+    if (o.is_stale && now_ >= o.evict_after) {
+      remove(o, RemovalReason::stale);
+    } else if (o.is_open()) {
+      close_cache(o);
+    }
+  }
+  if (o.state == ObjectState::removing) advance_removal(o);
+  if (now_ < o.evict_after) attention_.insert(o.id);
+  update_evictable(o);
+  const bool is_idle = o.state == ObjectState::absent && o.handles.empty() && o.fetches == 0 &&
+                       o.copy == CopyPhase::none && o.warms.empty() && o.io_in_flight == 0 &&
+                       !o.is_opening_source;
+  if (is_idle) {
+    NCFS_ASSERT(o.copy_source == FileHandle::none && o.commit_source == FileHandle::none);
+    attention_.erase(o.id);
+    by_version_.erase({o.file, o.version});
+    objects_.erase(o.id);
+  }
+}
+
+// Nobody uses the object and nothing is under way.
+bool Core::can_rest(const Object& o) const {
+  return o.handles.empty() && o.copy != CopyPhase::active && o.io_in_flight == 0 &&
+         o.fetches == 0 && !o.is_persisting;
+}
+
+void Core::update_evictable(Object& o) {
+  const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
+  const bool should =
+      has_file && can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after;
+  if (should == evictable_.contains(o.id)) return;
+  if (should) {
+    evictable_.insert(o.id, o.charge_bytes);
+  } else {
+    evictable_.remove(o.id);
+  }
+}
+
+void Core::notice(Notice::Kind kind, const Object& o, std::uint64_t bytes, int error,
+                  std::string detail) {
+  host_.on_notice({kind, o.path, std::move(detail), bytes, error});
+}
+
+void Core::hold_source(FileHandle source) {
+  ++sources_[source];
+}
+
+void Core::drop_source(FileHandle source) {
+  const auto entry = sources_.find(source);
+  NCFS_ASSERT(entry != sources_.end());
+  if (--entry->second > 0) return;
+  sources_.erase(entry);
+  Request request = make_request(Op::source_close, config_.source_deadline);
+  request.file = source;
+  submit({.step = Step::close_source}, std::move(request));
+}
+
+}  // namespace ncfs

@@ -1,0 +1,84 @@
+// The cache as a pure state machine: events and completions go in, requests and answers come out.
+//
+// No threads, clocks, system calls or randomness; time is the `now` argument, which never goes
+// back. One control thread owns an Engine. Everything a reader needs without asking is in the
+// Residency it was given at open.
+//
+// What it guarantees, whatever the drivers do (names as in ARCHITECTURE.md):
+//   * a read is answered from its own bytes and waits for no copy, eviction or write (NeverWait);
+//   * at most one whole-block fetch per block is in flight, shared by all who want it (OneFetch);
+//   * used + reserved space never exceeds the limit (Space);
+//   * an object under its final name holds exactly one version of its source (CommitTruth).
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/config.h"
+#include "engine/event.h"
+#include "io/io.h"
+
+namespace ncfs {
+
+struct CopyStatus {
+  std::string path;
+  std::uint64_t size_bytes = 0;
+  std::uint64_t done_bytes = 0;
+  Nanos started_at = 0;
+  std::uint64_t bytes_at_start = 0;  // already there when this copy started or resumed
+};
+
+struct EngineStatus {
+  bool is_recovering = false;
+  std::uint64_t limit_bytes = 0;
+  std::uint64_t used_bytes = 0;      // on disk and complete, or left by an interrupted copy
+  std::uint64_t reserved_bytes = 0;  // promised to files being filled
+  std::uint64_t objects_cached = 0;
+  std::uint64_t objects_partial = 0;
+  std::uint64_t handles_open = 0;
+  std::uint64_t copies_queued = 0;
+  std::vector<CopyStatus> copies;  // in progress; at most copies_max
+
+  // Counters since start.
+  std::uint64_t opens_hit = 0;  // OpenReason::cached
+  std::uint64_t opens_miss = 0;
+  std::uint64_t reads_missing = 0;        // ReadEvents
+  std::uint64_t source_bytes = 0;         // read from the source, for whatever reason
+  std::uint64_t source_bytes_demand = 0;  // of these, because a reader was waiting
+  std::uint64_t source_errors = 0;
+  std::uint64_t cache_bytes_written = 0;
+  std::uint64_t cache_errors = 0;
+  std::uint64_t copies_finished = 0;
+  std::uint64_t copies_failed = 0;
+  std::uint64_t evictions = 0;
+  std::uint64_t evicted_bytes = 0;
+  std::uint32_t buffers_in_use = 0;
+};
+
+class Core;  // engine/core.h: the inside
+
+class Engine {
+ public:
+  // `io` and `host` outlive the engine. Nothing is submitted before start().
+  Engine(const Config& config, Io& io, Host& host);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Begins to recover what the cache directory holds. Events are welcome at once.
+  void start(Nanos now);
+  void handle(Nanos now, Event event);
+  void complete(Nanos now, Completion completion);
+
+  [[nodiscard]] EngineStatus status() const;
+
+  // Aborts, naming the invariant, if the engine's own books are wrong. O(state): for tests.
+  void check_invariants() const;
+
+ private:
+  std::unique_ptr<Core> core_;
+};
+
+}  // namespace ncfs

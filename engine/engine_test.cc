@@ -1,0 +1,501 @@
+// The engine's stories, one at a time, with every request answered by hand. What happens in all
+// orders and under all faults is the business of the simulator.
+
+#include "engine/engine.h"
+
+#include <gtest/gtest.h>
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/format.h"
+
+namespace ncfs {
+namespace {
+
+constexpr std::uint64_t kBlock = 4 * kKiB;
+constexpr std::int64_t kOld = 3600 * static_cast<std::int64_t>(kSecond);
+
+class EngineTest : public testing::Test, private Io, private Host {
+ protected:
+  EngineTest() {
+    config_.cache_size_bytes = 1 * kMiB;
+    config_.block_size_bytes = kBlock;
+    config_.buffers = 16;
+    config_.buffers_reserved = 4;
+    config_.readahead_bytes = 0;
+  }
+
+  void start() {
+    engine_.emplace(config_, static_cast<Io&>(*this), static_cast<Host&>(*this));
+    engine_->start(now_);
+    while (const auto list = pending(Op::cache_list)) {
+      Completion listed;
+      if (const auto entries = on_disk_.find(list->name); entries != on_disk_.end()) {
+        listed.entries = entries->second;
+      }
+      answer(*list, std::move(listed));
+    }
+  }
+
+  SourceState state(std::uint64_t inode, std::uint64_t blocks, std::int64_t mtime = 1,
+                    std::int64_t age = kOld) {
+    return {{1, inode}, {blocks * kBlock, mtime, mtime}, age};
+  }
+
+  void open(std::uint64_t handle, const SourceState& source) {
+    handle_event(OpenEvent{HandleId{handle}, FileHandle(100 + static_cast<int>(handle)), source,
+                           "file" + std::to_string(source.file.inode)});
+  }
+  void close(std::uint64_t handle) { handle_event(CloseEvent{HandleId{handle}}); }
+  void read(std::uint64_t token, std::uint64_t handle, ByteRange range, bool skip_cache = false) {
+    handle_event(ReadEvent{ReadToken{token}, HandleId{handle}, range, skip_cache});
+  }
+  void tick(Nanos passed) {
+    now_ += passed;
+    handle_event(TickEvent{});
+  }
+  void handle_event(Event event) {
+    engine_->handle(now_, std::move(event));
+    engine_->check_invariants();
+  }
+
+  // The oldest pending request of a kind.
+  std::optional<Request> pending(Op op) const {
+    for (const Request& request : requests_) {
+      if (request.op == op) return request;
+    }
+    return std::nullopt;
+  }
+  std::size_t count(Op op) const {
+    std::size_t found = 0;
+    for (const Request& request : requests_) found += request.op == op ? 1 : 0;
+    return found;
+  }
+  void answer(const Request& request, Completion completion) {
+    completion.ticket = request.ticket;
+    std::erase_if(requests_, [&](const Request& one) { return one.ticket == request.ticket; });
+    engine_->complete(now_, std::move(completion));
+    engine_->check_invariants();
+  }
+  void answer(Op op, std::int64_t result) {
+    const auto request = pending(op);
+    ASSERT_TRUE(request) << static_cast<int>(op);
+    Completion completion;
+    completion.result = result;
+    answer(*request, std::move(completion));
+  }
+  void answer_stat(const SourceState& source) {
+    const auto request = pending(Op::source_stat);
+    ASSERT_TRUE(request);
+    Completion completion;
+    completion.source = source;
+    answer(*request, std::move(completion));
+  }
+  // Answers everything as a healthy world does, until nothing is pending.
+  void run(const SourceState& source) {
+    while (!requests_.empty()) {
+      const Request request = requests_.front();
+      Completion completion;
+      completion.source = source;
+      switch (request.op) {
+        case Op::source_read:
+        case Op::cache_write:
+          completion.result = static_cast<std::int64_t>(request.range.length);
+          break;
+        case Op::source_open:
+          completion.result = 90;
+          break;
+        case Op::cache_create:
+        case Op::cache_open:
+          completion.result = next_file_++;
+          break;
+        case Op::cache_store:
+          stored_ = decode(request.bytes);
+          break;
+        default:
+          break;
+      }
+      order_.push_back(request.op);
+      answer(request, std::move(completion));
+    }
+  }
+
+  Config config_;
+  std::map<std::string, std::vector<CacheEntry>> on_disk_;
+  std::optional<Engine> engine_;
+  Nanos now_ = kSecond;
+  std::deque<Request> requests_;
+  std::map<std::uint64_t, OpenResult> opened_;
+  std::map<std::uint64_t, ReadResult> answered_;
+  std::map<std::uint64_t, WarmResult> warmed_;
+  std::vector<Notice> notices_;
+  std::vector<Op> order_;
+  std::optional<Sidecar> stored_;
+  int stopped_ = 0;
+  int next_file_ = 10;
+
+ private:
+  void submit(Request request) override { requests_.push_back(std::move(request)); }
+  void on_open(HandleId handle, const OpenResult& result) override {
+    opened_[static_cast<std::uint64_t>(handle)] = result;
+  }
+  void on_read(ReadToken token, const ReadResult& result) override {
+    answered_[static_cast<std::uint64_t>(token)] = result;
+  }
+  void on_warm(WarmToken token, const WarmResult& result) override {
+    warmed_[static_cast<std::uint64_t>(token)] = result;
+  }
+  void on_notice(const Notice& notice) override { notices_.push_back(notice); }
+  void on_stopped() override { ++stopped_; }
+};
+
+TEST_F(EngineTest, FirstOpenIsAnsweredWithoutWaitingForTheCache) {
+  start();
+  open(1, state(1, 3));
+  ASSERT_TRUE(opened_.contains(1));
+  EXPECT_EQ(opened_[1].reason, OpenReason::first_use);
+  EXPECT_TRUE(pending(Op::cache_create));
+}
+
+TEST_F(EngineTest, ReaderJoinsTheCopyOfItsBlock) {
+  start();
+  open(1, state(1, 3));
+  answer(Op::cache_create, 10);
+  EXPECT_EQ(count(Op::source_read), 3U);
+  read(1, 1, {100, 50});
+  EXPECT_EQ(count(Op::source_read), 3U) << "the block is on its way already";
+  answer(Op::source_read, kBlock);
+  ASSERT_TRUE(answered_.contains(1));
+  EXPECT_EQ(answered_[1].kind, ReadResult::Kind::bytes);
+  EXPECT_EQ(answered_[1].buffer_offset, 100U);
+  EXPECT_EQ(answered_[1].length, 50U);
+  EXPECT_TRUE(pending(Op::cache_write)) << "the same bytes go to the cache";
+}
+
+TEST_F(EngineTest, RandomReaderFetchesExactlyItsBytes) {
+  config_.copies_max = 1;
+  start();
+  open(1, state(1, 8));  // holds the only copy slot
+  open(2, state(2, 8));
+  read(1, 2, {5 * kBlock + 10, 20});
+  bool found = false;
+  for (const Request& request : requests_) {
+    found |= request.op == Op::source_read && request.range == ByteRange{5 * kBlock + 10, 20};
+  }
+  EXPECT_TRUE(found);
+}
+
+TEST_F(EngineTest, CopiesLeaveSourceReadsToReaders) {
+  config_.source_reads_max = 4;
+  config_.source_reads_reserved = 2;
+  config_.copy_depth = 16;
+  start();
+  open(1, state(1, 8));
+  answer(Op::cache_create, 10);
+  EXPECT_EQ(count(Op::source_read), 2U);
+  open(2, state(2, 8));
+  read(1, 2, {0, 10});
+  EXPECT_EQ(count(Op::source_read), 3U) << "a reader does not queue behind the copy";
+}
+
+TEST_F(EngineTest, CommitGoesThroughEveryStepInOrder) {
+  start();
+  open(1, state(1, 2));
+  run(state(1, 2));
+  const std::vector<Op> expected = {
+      Op::cache_create, Op::source_read,          Op::source_read,  Op::cache_write,
+      Op::cache_write,  Op::cache_sync,           Op::source_stat,  Op::cache_store,
+      Op::cache_rename, Op::cache_sync_directory, Op::cache_rename, Op::cache_sync_directory};
+  EXPECT_EQ(order_, expected);
+  ASSERT_TRUE(stored_);
+  EXPECT_TRUE(stored_->durable.is_full());
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+  EXPECT_EQ(engine_->status().used_bytes, object_charge(2 * kBlock, kBlock));
+  EXPECT_EQ(engine_->status().source_bytes, 2 * kBlock) << "every byte once";
+}
+
+TEST_F(EngineTest, SecondOpenOfACachedFileIsAHit) {
+  start();
+  open(1, state(1, 2));
+  run(state(1, 2));
+  close(1);
+  run(state(1, 2));
+  open(2, state(1, 2));
+  EXPECT_FALSE(opened_.contains(2)) << "waits for the cache file to be opened";
+  run(state(1, 2));
+  EXPECT_EQ(opened_[2].reason, OpenReason::cached);
+  EXPECT_TRUE(opened_[2].is_complete);
+  EXPECT_TRUE(plan_read(*opened_[2].residency, {0, 2 * kBlock}).resident);
+}
+
+TEST_F(EngineTest, OpenGivesUpOnASilentCacheDisk) {
+  start();
+  open(1, state(1, 2));
+  run(state(1, 2));
+  close(1);
+  run(state(1, 2));
+  open(2, state(1, 2));
+  tick(config_.open_patience);
+  ASSERT_TRUE(opened_.contains(2));
+  EXPECT_EQ(opened_[2].reason, OpenReason::cache_unavailable);
+  EXPECT_EQ(opened_[2].residency, nullptr);
+}
+
+TEST_F(EngineTest, ChangeDuringTheCopyThrowsTheCopyAway) {
+  start();
+  open(1, state(1, 2));
+  run(state(1, 2, 2));  // the stat before the commit sees another mtime
+  EXPECT_EQ(engine_->status().objects_cached, 0U);
+  EXPECT_EQ(engine_->status().used_bytes + engine_->status().reserved_bytes,
+            object_charge(2 * kBlock, kBlock))
+      << "charged while a handle may hold the file";
+  close(1);
+  run(state(1, 2, 2));
+  EXPECT_EQ(engine_->status().used_bytes + engine_->status().reserved_bytes, 0U);
+}
+
+TEST_F(EngineTest, YoungFileIsNotCopiedBeforeItsWindowHasPassed) {
+  start();
+  open(1, state(1, 2, 1, 0));
+  EXPECT_EQ(opened_[1].reason, OpenReason::recently_changed);
+  EXPECT_FALSE(pending(Op::cache_create));
+  read(1, 1, {0, kBlock});
+  answer(Op::source_read, kBlock);
+  EXPECT_FALSE(pending(Op::cache_write));
+  handle_event(ReadDoneEvent{ReadToken{1}});
+  tick(config_.racy_window);
+  EXPECT_TRUE(pending(Op::cache_create));
+  run(state(1, 2));
+  EXPECT_EQ(engine_->status().source_bytes, 3 * kBlock) << "the early block is read again";
+}
+
+TEST_F(EngineTest, NewVersionIsANewObjectAndTheOldOneGoesWhenItIsClosed) {
+  start();
+  open(1, state(1, 2, 1));
+  run(state(1, 2, 1));
+  open(2, state(1, 2, 2));
+  EXPECT_EQ(opened_[2].reason, OpenReason::changed);
+  run(state(1, 2, 2));
+  EXPECT_EQ(engine_->status().objects_cached, 2U) << "a handle still reads the old version";
+  close(1);
+  run(state(1, 2, 2));
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+}
+
+TEST_F(EngineTest, LeastRecentlyUsedObjectMakesRoom) {
+  config_.cache_size_bytes = 2 * object_charge(4 * kBlock, kBlock);
+  start();
+  for (const std::uint64_t inode : {1, 2}) {
+    open(inode, state(inode, 4));
+    run(state(inode, 4));
+    close(inode);
+    run(state(inode, 4));
+  }
+  open(3, state(1, 4));  // uses the older one again
+  run(state(1, 4));
+  close(3);
+  run(state(1, 4));
+  open(4, state(3, 4));
+  run(state(3, 4));
+  EXPECT_EQ(engine_->status().evictions, 1U);
+  bool was_second = false;
+  for (const Notice& notice : notices_) {
+    if (notice.kind == Notice::Kind::evicted) was_second = notice.path == "file2";
+  }
+  EXPECT_TRUE(was_second);
+  EXPECT_EQ(engine_->status().objects_cached, 2U);
+}
+
+TEST_F(EngineTest, ObjectThatIsStillMappedIsNotEvicted) {
+  config_.cache_size_bytes = object_charge(4 * kBlock, kBlock);
+  start();
+  open(1, state(1, 4));
+  run(state(1, 4));
+  close(1);
+  run(state(1, 4));
+  open(2, state(2, 4));
+  EXPECT_TRUE(pending(Op::cache_open));
+  answer(Op::cache_open, 50);
+  const auto unlink = pending(Op::cache_unlink);
+  ASSERT_TRUE(unlink);
+  EXPECT_EQ(unlink->file, FileHandle{50}) << "asks whether anybody else has it";
+  answer(Op::cache_unlink, -16);
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+  run(state(2, 4));
+  EXPECT_EQ(engine_->status().evictions, 0U);
+  EXPECT_EQ(engine_->status().used_bytes, object_charge(4 * kBlock, kBlock));
+}
+
+TEST_F(EngineTest, FileLargerThanTheCacheIsReadThrough) {
+  config_.cache_size_bytes = object_charge(4 * kBlock, kBlock);
+  start();
+  open(1, state(1, 5));
+  EXPECT_EQ(opened_[1].reason, OpenReason::too_large);
+  EXPECT_FALSE(pending(Op::cache_create));
+  read(1, 1, {0, 10});
+  answer(Op::source_read, kBlock);
+  EXPECT_EQ(answered_[1].kind, ReadResult::Kind::bytes);
+}
+
+TEST_F(EngineTest, FullDiskCostsTheCopyAndNotTheReader) {
+  start();
+  open(1, state(1, 2));
+  answer(Op::cache_create, 10);
+  read(1, 1, {0, kBlock});
+  answer(Op::source_read, kBlock);
+  EXPECT_EQ(answered_[1].kind, ReadResult::Kind::bytes);
+  answer(Op::cache_write, -28);
+  read(2, 1, {kBlock, kBlock});
+  answer(Op::source_read, kBlock);
+  EXPECT_EQ(answered_[2].kind, ReadResult::Kind::bytes);
+  EXPECT_EQ(engine_->status().cache_errors, 1U);
+}
+
+TEST_F(EngineTest, FailedSyncIsNotTriedAgain) {
+  start();
+  open(1, state(1, 1));
+  answer(Op::cache_create, 10);
+  answer(Op::source_read, kBlock);
+  answer(Op::cache_write, kBlock);
+  answer(Op::cache_sync, -5);
+  EXPECT_FALSE(pending(Op::cache_sync));
+  EXPECT_FALSE(pending(Op::cache_unlink)) << "a handle may still hold the file";
+  close(1);
+  EXPECT_FALSE(pending(Op::cache_sync));
+  EXPECT_TRUE(pending(Op::cache_unlink));
+}
+
+TEST_F(EngineTest, FailingCopyBacksOffTwiceAsLongEachTime) {
+  start();
+  open(1, state(1, 1));
+  answer(Op::cache_create, 10);
+  answer(Op::source_read, -5);
+  EXPECT_EQ(engine_->status().copies_failed, 1U);
+  EXPECT_FALSE(pending(Op::source_read));
+  tick(config_.retry_min);
+  ASSERT_TRUE(pending(Op::source_read));
+  answer(Op::source_read, -5);
+  tick(config_.retry_min);
+  EXPECT_FALSE(pending(Op::source_read)) << "twice as long now";
+  tick(config_.retry_min);
+  EXPECT_TRUE(pending(Op::source_read));
+}
+
+TEST_F(EngineTest, ReaderThatJoinedAFailingFetchTriesWithItsOwnDescriptor) {
+  start();
+  open(1, state(1, 1));
+  answer(Op::cache_create, 10);
+  const auto copy = pending(Op::source_read);
+  ASSERT_TRUE(copy);
+  open(2, state(1, 1));
+  read(1, 2, {0, 100});
+  answer(Op::source_read, -13);
+  EXPECT_FALSE(answered_.contains(1));
+  const auto own = pending(Op::source_read);
+  ASSERT_TRUE(own);
+  EXPECT_NE(own->file, copy->file);
+  EXPECT_EQ(own->range, (ByteRange{0, 100}));
+  answer(Op::source_read, -13);
+  EXPECT_EQ(answered_[1].kind, ReadResult::Kind::error);
+  EXPECT_EQ(answered_[1].error, 13);
+}
+
+TEST_F(EngineTest, ShortReadIsTheEndOnlyIfTheSourceHasShrunk) {
+  start();
+  open(1, state(1, 1, 1, 0));
+  read(1, 1, {0, kBlock});
+  answer(Op::source_read, 100);
+  EXPECT_FALSE(answered_.contains(1));
+  answer_stat(state(1, 1));
+  answer(Op::source_read, 100);
+  SourceState shrunk = state(1, 1, 2);
+  shrunk.version.size = 100;
+  answer_stat(shrunk);
+  ASSERT_TRUE(answered_.contains(1));
+  EXPECT_EQ(answered_[1].length, 100U);
+}
+
+TEST_F(EngineTest, StopMakesTheCopiedPartDurable) {
+  start();
+  open(1, state(1, 3));
+  answer(Op::cache_create, 10);
+  answer(Op::source_read, kBlock);
+  answer(Op::cache_write, kBlock);
+  handle_event(StopEvent{});
+  EXPECT_EQ(stopped_, 0);
+  run(state(1, 3));
+  EXPECT_EQ(stopped_, 1);
+  ASSERT_TRUE(stored_);
+  EXPECT_TRUE(stored_->durable.test(0));
+  EXPECT_FALSE(stored_->durable.is_full());
+}
+
+TEST_F(EngineTest, PartialObjectIsResumedAfterARestart) {
+  Sidecar sidecar;
+  const SourceState source = state(1, 3);
+  sidecar.file = source.file;
+  sidecar.version = source.version;
+  sidecar.serial = 5;
+  sidecar.block_size_bytes = kBlock;
+  sidecar.path = "file1";
+  sidecar.durable = BlockSet(3);
+  sidecar.durable.set(1);
+  const std::string stem = object_stem(source.file, source.version, 5);
+  on_disk_[stem.substr(0, 2)] = {{stem.substr(3) + ".meta", 200, kBlock, 0},
+                                 {stem.substr(3) + ".part", 3 * kBlock, 3 * kBlock, 0}};
+  start();
+  const auto load = pending(Op::cache_load);
+  ASSERT_TRUE(load);
+  EXPECT_EQ(load->name, stem + ".meta");
+  Completion loaded;
+  loaded.bytes = encode(sidecar);
+  answer(*load, std::move(loaded));
+  EXPECT_TRUE(pending(Op::source_open)) << "nobody has it open: the daemon opens it by its path";
+  run(source);
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+  EXPECT_EQ(engine_->status().source_bytes, 2 * kBlock) << "the durable block is not read again";
+}
+
+TEST_F(EngineTest, DebrisOfACrashIsRemovedAndStrangersAreLeftAlone) {
+  const std::string stem = object_stem({1, 1}, {kBlock, 1, 1}, 5);
+  on_disk_[stem.substr(0, 2)] = {{stem.substr(3) + ".part", kBlock, kBlock, 0},
+                                 {"precious.txt", 1, kBlock, 0}};
+  start();
+  EXPECT_EQ(count(Op::cache_unlink), 1U);
+  EXPECT_EQ(pending(Op::cache_unlink)->name, stem + ".part");
+  run({});
+  EXPECT_FALSE(engine_->status().is_recovering);
+}
+
+TEST_F(EngineTest, WarmingAnswersWithWhatBecameOfTheFile) {
+  start();
+  handle_event(WarmEvent{WarmToken{1}, FileHandle{80}, state(1, 2), "file1"});
+  run(state(1, 2));
+  EXPECT_EQ(warmed_[1].kind, WarmResult::Kind::copied);
+  handle_event(WarmEvent{WarmToken{2}, FileHandle{81}, state(1, 2), "file1"});
+  EXPECT_EQ(warmed_[2].kind, WarmResult::Kind::already_cached);
+  handle_event(WarmEvent{WarmToken{3}, FileHandle{82}, state(2, 0), "empty"});
+  EXPECT_EQ(warmed_[3].kind, WarmResult::Kind::skipped);
+  EXPECT_EQ(warmed_[3].reason, OpenReason::too_small);
+  EXPECT_EQ(count(Op::source_close), 2U) << "descriptors it was given are given back";
+}
+
+TEST_F(EngineTest, FaultyCacheFileIsDroppedAndReadFromTheSource) {
+  start();
+  open(1, state(1, 2));
+  run(state(1, 2));
+  const auto residency = opened_[1].residency;
+  handle_event(CacheFaultEvent{HandleId{1}});
+  read(1, 1, {0, 100}, true);
+  ASSERT_TRUE(pending(Op::source_read));
+  run(state(1, 2));
+  EXPECT_EQ(answered_[1].kind, ReadResult::Kind::bytes);
+  EXPECT_EQ(engine_->status().objects_cached, 0U);
+}
+
+}  // namespace
+}  // namespace ncfs

@@ -1,0 +1,153 @@
+// What the outside may tell the engine, and what the engine tells it back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "engine/residency.h"
+#include "io/io.h"
+#include "io/types.h"
+
+namespace ncfs {
+
+enum class HandleId : std::uint64_t {};   // one open file of an application; chosen by the caller
+enum class ReadToken : std::uint64_t {};  // one read waiting for an answer; chosen by the caller
+enum class WarmToken : std::uint64_t {};  // one file of a warm-up; chosen by the caller
+
+// A file was opened and its source looked at. Answered by Host::on_open. The engine owns `source`
+// from here on and closes it when the handle is closed and nothing reads from it any more.
+struct OpenEvent {
+  HandleId handle{};
+  FileHandle source = FileHandle::none;
+  SourceState state;
+  std::string path;  // relative to the source's root; for logs and for resuming after a restart
+};
+
+// The handle is closed and no read of it is in flight. Also closes a handle whose on_open has not
+// come yet; on_open then never comes.
+struct CloseEvent {
+  HandleId handle{};
+};
+
+// Bytes that plan_read() called missing. `range` is not empty and lies within one block and within
+// the file's size at open. Answered by Host::on_read.
+struct ReadEvent {
+  ReadToken token{};
+  HandleId handle{};
+  ByteRange range;
+  bool skip_cache = false;  // reading the cache file failed: take the bytes from the source
+};
+
+// The bytes named by a ReadResult have been used; the buffer may be reused. Sent exactly once for
+// every ReadResult of kind `bytes`.
+struct ReadDoneEvent {
+  ReadToken token{};
+};
+
+// Bring a file into the cache though nobody reads it. Answered by Host::on_warm once the file is
+// cached or known not to become so. The engine owns `source` from here on.
+struct WarmEvent {
+  WarmToken token{};
+  FileHandle source = FileHandle::none;
+  SourceState state;
+  std::string path;
+};
+
+// A read of a handle's cache file failed: the object is not trusted any more.
+struct CacheFaultEvent {
+  HandleId handle{};
+};
+
+// Time passes. Expected about once a second; drives retries and time-based checkpoints.
+struct TickEvent {};
+
+// Stop copying, make what is already copied durable, then call Host::on_stopped.
+struct StopEvent {};
+
+using Event = std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent,
+                           CacheFaultEvent, TickEvent, StopEvent>;
+
+// Why an open was a hit or a miss.
+enum class OpenReason : std::uint8_t {
+  cached,            // hit: complete
+  partial,           // some blocks are cached; the rest is read from the source
+  first_use,         // not seen before; a copy is wanted
+  changed,           // another version was cached or being copied; a copy of the new one is wanted
+  recently_changed,  // within the racy window; a copy starts when it has passed
+  too_small,         // below min_file_size, or empty
+  too_large,         // larger than the whole cache
+  no_space,          // everything in the cache is in use
+  backing_off,       // the last copy failed; tried again later
+  cache_unavailable  // the cache did not answer within open_patience
+};
+[[nodiscard]] const char* to_string(OpenReason reason);
+
+struct OpenResult {
+  // Null if no byte of the file is or will be in the cache for this handle yet; ask again by
+  // `residency` of a later ReadResult.
+  std::shared_ptr<Residency> residency;
+  bool is_complete = false;  // every block is resident and the cache file has its final name
+  OpenReason reason{};
+};
+
+struct ReadResult {
+  enum class Kind : std::uint8_t {
+    bytes,     // in `buffer`, from `buffer_offset`, `length` of them; ReadDoneEvent must follow
+    resident,  // became resident in the meantime: read `residency->cache_file()`
+    error,     // `error` is an errno of the source
+  };
+  Kind kind{};
+  int error = 0;
+  BufferId buffer{};
+  std::uint64_t buffer_offset = 0;
+  std::uint64_t length = 0;              // shorter than asked for only at the end of the file
+  std::shared_ptr<Residency> residency;  // of the handle's file, when it has one
+};
+
+struct WarmResult {
+  enum class Kind : std::uint8_t { copied, already_cached, skipped, failed };
+  Kind kind{};
+  OpenReason reason{};  // why skipped
+  int error = 0;        // why failed
+};
+
+// Something worth a log line. `path` is the file's last known path.
+struct Notice {
+  enum class Kind : std::uint8_t {
+    copy_started,
+    copy_resumed,  // from a partial object; `bytes` are already there
+    copy_finished,
+    copy_failed,     // `error`
+    copy_abandoned,  // the source changed while it was copied, or space ran out
+    evicted,         // `bytes` given back
+    object_removed,  // damaged, unfinished or unreachable object found and removed; `detail` says
+                     // what
+    name_ignored,    // recovery found a name that is not ours; left alone
+    cache_error,     // `error` of an operation on the cache directory; `detail` names it
+  };
+  Kind kind{};
+  std::string path;
+  std::string detail;
+  std::uint64_t bytes = 0;
+  int error = 0;
+};
+[[nodiscard]] const char* to_string(Notice::Kind kind);
+
+// What the engine says. Called on the control thread from within handle() and complete(); an
+// implementation must not call back into the engine.
+class Host {
+ public:
+  virtual void on_open(HandleId handle, const OpenResult& result) = 0;
+  virtual void on_read(ReadToken token, const ReadResult& result) = 0;
+  virtual void on_warm(WarmToken token, const WarmResult& result) = 0;
+  virtual void on_notice(const Notice& notice) = 0;
+  virtual void on_stopped() = 0;
+
+ protected:
+  ~Host() = default;
+};
+
+}  // namespace ncfs

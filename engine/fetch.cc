@@ -1,0 +1,379 @@
+// The fetch scheduler: reads of the source, shared by readers, prefetch and the copier.
+//
+// Invariants:
+//   OneFetch   at most one whole-block fetch per block and version is alive, and everybody who
+//              wants bytes of that block joins it;
+//   NeverWait  a reader's fetch waits only for a source read and a buffer, and background fetches
+//              never hold the last `source_reads_reserved` reads nor the last `buffers_reserved`
+//              buffers; blocks waiting to be written give up their buffers to a reader;
+//   a buffer is free, or belongs to exactly one fetch.
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/core.h"
+#include "io/assert.h"
+
+namespace ncfs {
+namespace {
+
+// A fetch that comes back short although the source says that the file is long enough is tried
+// again; three in a row are an I/O error.
+constexpr std::uint32_t kAttemptsMax = 3;
+
+}  // namespace
+
+ByteRange Core::block_range(const Object& o, std::uint64_t block) const {
+  const std::uint64_t offset = block * config_.block_size_bytes;
+  NCFS_ASSERT(offset < o.version.size);
+  return {offset, std::min(config_.block_size_bytes, o.version.size - offset)};
+}
+
+// A reader is sequential when it starts at the beginning or moves within a window of the last block
+// it touched: the kernel's readahead sends requests in parallel, so they arrive out of order.
+void Core::note_read(Handle& h, const Object& o, std::uint64_t block) {
+  const std::uint64_t window =
+      std::max<std::uint64_t>(1, config_.readahead_bytes / config_.block_size_bytes);
+  const bool is_near = block <= h.last_block + window && h.last_block <= block + window;
+  h.is_sequential = h.has_read ? is_near : block == 0;
+  h.has_read = true;
+  h.last_block = block;
+  if (!h.is_sequential || config_.readahead_bytes == 0) {
+    prefetching_.erase(h.id);
+    return;
+  }
+  const std::uint64_t end =
+      std::min(block + 1 + window, block_count_of(o.version.size, config_.block_size_bytes));
+  const bool continues = h.prefetch_end > block && h.prefetch_end <= end;
+  h.prefetch_next = continues ? std::max(h.prefetch_next, block + 1) : block + 1;
+  h.prefetch_end = end;
+  if (h.prefetch_next < h.prefetch_end) prefetching_.insert(h.id);
+}
+
+Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
+                       std::optional<std::uint64_t> block, FetchKind kind) {
+  const FetchId id{next_id_++};
+  Fetch& fetch = fetches_[id];
+  fetch.id = id;
+  fetch.object = o.id;
+  fetch.source = source;
+  fetch.range = range;
+  fetch.block = block;
+  fetch.kind = kind;
+  hold_source(source);
+  ++o.fetches;
+  if (kind == FetchKind::copy) ++o.copy_fetches;
+  if (block) {
+    const bool is_only = o.block_fetches.emplace(*block, id).second;
+    NCFS_ASSERT(is_only);
+  }
+  return fetch;
+}
+
+// Sequential readers get whole blocks, which others can share and the cache can keep; a random
+// reader fetches exactly its bytes.
+void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
+  Object& o = object(h.object);
+  const std::uint64_t block = waiter.range.offset / config_.block_size_bytes;
+  if (const auto entry = o.block_fetches.find(block); entry != o.block_fetches.end()) {
+    Fetch& fetch = fetches_.at(entry->second);
+    if (fetch.phase == FetchPhase::loaded || fetch.phase == FetchPhase::writing) {
+      answer_bytes(fetch, waiter);
+    } else {
+      fetch.waiters.push_back(waiter);
+    }
+    return;
+  }
+  const bool is_whole = h.is_sequential || waiter.range == block_range(o, block);
+  Fetch& fetch = is_whole ? add_fetch(o, h.source, block_range(o, block), block, FetchKind::demand)
+                          : add_fetch(o, h.source, waiter.range, std::nullopt, FetchKind::demand);
+  fetch.waiters.push_back(waiter);
+  demand_queue_.push_back(fetch.id);
+}
+
+// A fetch that somebody else started has failed with that one's credentials or connection; a reader
+// that only joined it gets its own try.
+void Core::retry_alone(const Waiter& waiter) {
+  const Handle& h = handles_.at(waiter.handle);
+  Fetch& fetch =
+      add_fetch(object(h.object), h.source, waiter.range, std::nullopt, FetchKind::demand);
+  fetch.waiters.push_back(waiter);
+  demand_queue_.push_back(fetch.id);
+}
+
+// --- Choosing what to read next --------------------------------------------------------------
+
+void Core::pump() {
+  while (start_demand()) {
+  }
+  while (start_background()) {
+  }
+  pump_writes();
+}
+
+bool Core::start_demand() {
+  if (demand_queue_.empty() || source_reads_ >= config_.source_reads_max) return false;
+  const std::optional<BufferId> buffer = take_buffer_for_demand();
+  if (!buffer) return false;
+  Fetch& fetch = fetches_.at(demand_queue_.front());
+  demand_queue_.pop_front();
+  fetch.buffer = buffer;
+  issue(fetch);
+  return true;
+}
+
+bool Core::start_background() {
+  if (is_stopping_) return false;
+  if (source_reads_ + config_.source_reads_reserved >= config_.source_reads_max) return false;
+  if (free_buffers_.size() <= config_.buffers_reserved) return false;
+  return start_prefetch() || start_copy_block();
+}
+
+bool Core::start_prefetch() {
+  while (!prefetching_.empty()) {
+    Handle& h = handles_.at(*prefetching_.begin());
+    Object& o = object(h.object);
+    // What can go neither to the cache nor to memory would be fetched twice.
+    const bool has_place = may_keep(o) || idle_fetches_.size() < idle_fetches_max();
+    while (has_place && h.prefetch_next < h.prefetch_end) {
+      const std::uint64_t block = h.prefetch_next++;
+      const bool is_there =
+          (o.residency && o.residency->is_resident(block)) || o.block_fetches.contains(block);
+      if (is_there) continue;
+      Fetch& fetch = add_fetch(o, h.source, block_range(o, block), block, FetchKind::prefetch);
+      fetch.buffer = free_buffers_.back();
+      free_buffers_.pop_back();
+      issue(fetch);
+      return true;
+    }
+    prefetching_.erase(prefetching_.begin());
+  }
+  return false;
+}
+
+// One block for each active copy in turn.
+bool Core::start_copy_block() {
+  for (std::size_t tried = 0; tried < active_copies_.size(); ++tried) {
+    copy_turn_ = (copy_turn_ + 1) % active_copies_.size();
+    Object& o = object(active_copies_[copy_turn_]);
+    if (o.state != ObjectState::partial || !o.is_open()) continue;
+    if (o.copy_source == FileHandle::none || o.copy_fetches >= config_.copy_depth) continue;
+    const std::optional<std::uint64_t> block = next_copy_block(o);
+    if (!block) continue;
+    Fetch& fetch = add_fetch(o, o.copy_source, block_range(o, *block), block, FetchKind::copy);
+    fetch.buffer = free_buffers_.back();
+    free_buffers_.pop_back();
+    issue(fetch);
+    return true;
+  }
+  return false;
+}
+
+std::optional<std::uint64_t> Core::next_copy_block(Object& o) {
+  const std::uint64_t count = o.written.block_count();
+  // Blocks that readers left in memory before there was a file to put them into.
+  for (const FetchId id : idle_fetches_of(o)) {
+    keep_or_drop(fetches_.at(id));
+    if (idle_fetches_.contains(id)) retire(id);
+  }
+  // When every missing block has a fetch already there is no need to walk the bitmap.
+  for (std::uint64_t walked = 0; o.blocks_missing > o.block_fetches.size() && walked < count;
+       ++walked) {
+    const std::uint64_t block = o.cursor;
+    o.cursor = (o.cursor + 1) % count;
+    if (!o.written.test(block) && !o.block_fetches.contains(block)) return block;
+  }
+  return std::nullopt;
+}
+
+// Free buffers first, then blocks nobody waits for, then blocks that only the cache wants: a slow
+// cache disk costs a fetch later, never a reader's time now.
+std::optional<BufferId> Core::take_buffer_for_demand() {
+  if (free_buffers_.empty() && !idle_fetches_.empty()) retire(*idle_fetches_.begin());
+  if (free_buffers_.empty()) {
+    const auto victim = std::find_if(write_queue_.begin(), write_queue_.end(),
+                                     [this](FetchId id) { return fetches_.at(id).users == 0; });
+    if (victim != write_queue_.end()) {
+      Fetch& fetch = fetches_.at(*victim);
+      unwant(fetch);
+      retire(fetch.id);
+    }
+  }
+  if (free_buffers_.empty()) return std::nullopt;
+  const BufferId buffer = free_buffers_.back();
+  free_buffers_.pop_back();
+  return buffer;
+}
+
+void Core::issue(Fetch& fetch) {
+  fetch.phase = FetchPhase::reading;
+  fetch.issued_at = now_;
+  ++source_reads_;
+  Request request = make_request(Op::source_read, config_.source_deadline);
+  request.file = fetch.source;
+  request.range = fetch.range;
+  request.buffer = *fetch.buffer;
+  submit({.step = Step::fetch_read, .object = fetch.object, .fetch = fetch.id}, std::move(request));
+}
+
+// --- What came of it -------------------------------------------------------------------------
+
+void Core::on_fetch_read(FetchId id, std::int64_t result) {
+  Fetch& fetch = fetches_.at(id);
+  --source_reads_;
+  if (result < 0) return on_fetch_failed(fetch, static_cast<int>(-result));
+  fetch.length = static_cast<std::uint64_t>(result);
+  NCFS_ASSERT(fetch.length <= fetch.range.length);
+  counters_.source_bytes += fetch.length;
+  if (fetch.kind == FetchKind::demand) counters_.source_bytes_demand += fetch.length;
+  if (fetch.length == fetch.range.length) return on_fetch_loaded(fetch);
+  // Only a shrunk file ends early. Short bytes must not be handed on before that is known: a kernel
+  // takes a short answer for the end of the file.
+  fetch.phase = FetchPhase::checking;
+  ++source_reads_;
+  Request request = make_request(Op::source_stat, config_.source_deadline);
+  request.file = fetch.source;
+  submit({.step = Step::fetch_check, .object = fetch.object, .fetch = id}, std::move(request));
+}
+
+void Core::on_fetch_checked(FetchId id, const Completion& completion) {
+  Fetch& fetch = fetches_.at(id);
+  --source_reads_;
+  if (completion.result < 0) return on_fetch_failed(fetch, static_cast<int>(-completion.result));
+  const SourceVersion& version = completion.source.version;
+  Object& o = object(fetch.object);
+  if (version != o.version) mark_changed(o);
+  if (version.size <= fetch.range.offset + fetch.length) return on_fetch_loaded(fetch);
+  if (++fetch.attempts >= kAttemptsMax) return on_fetch_failed(fetch, kInputOutputError);
+  issue(fetch);
+}
+
+void Core::on_fetch_failed(Fetch& fetch, int error) {
+  ++counters_.source_errors;
+  const bool is_copy = fetch.kind == FetchKind::copy;
+  const FileHandle source = fetch.source;
+  const ObjectId id = fetch.object;
+  // Keeps the source's number from being reused while the readers are compared with it.
+  hold_source(source);
+  const std::vector<Waiter> waiters = std::exchange(fetch.waiters, {});
+  fetch.phase = FetchPhase::loaded;
+  retire(fetch.id);
+  for (const Waiter& waiter : waiters) {
+    if (handles_.at(waiter.handle).source == source) {
+      answer_error(waiter, error);
+    } else {
+      retry_alone(waiter);
+    }
+  }
+  drop_source(source);
+  Object& o = object(id);
+  if (is_copy && o.copy == CopyPhase::active) {
+    on_copy_failed(o, error);
+  } else {
+    settle(o);
+  }
+}
+
+void Core::on_fetch_loaded(Fetch& fetch) {
+  fetch.phase = FetchPhase::loaded;
+  for (const Waiter& waiter : std::exchange(fetch.waiters, {})) answer_bytes(fetch, waiter);
+  keep_or_drop(fetch);
+}
+
+void Core::answer_bytes(Fetch& fetch, const Waiter& waiter) {
+  const std::uint64_t loaded_end = fetch.range.offset + fetch.length;
+  ReadResult result;
+  result.kind = ReadResult::Kind::bytes;
+  result.buffer = *fetch.buffer;
+  result.buffer_offset = waiter.range.offset - fetch.range.offset;
+  result.length = waiter.range.offset >= loaded_end
+                      ? 0
+                      : std::min(waiter.range.end(), loaded_end) - waiter.range.offset;
+  result.residency = object(fetch.object).residency;
+  idle_fetches_.erase(fetch.id);
+  ++fetch.users;
+  const bool is_new = answers_.emplace(waiter.token, fetch.id).second;
+  NCFS_ASSERT(is_new);
+  host_.on_read(waiter.token, result);
+}
+
+void Core::answer_error(const Waiter& waiter, int error) {
+  ReadResult result;
+  result.kind = ReadResult::Kind::error;
+  result.error = error;
+  host_.on_read(waiter.token, result);
+}
+
+// --- What becomes of the bytes ---------------------------------------------------------------
+
+bool Core::may_keep(const Object& o) const {
+  const bool is_filling = o.state == ObjectState::creating || o.state == ObjectState::partial;
+  return is_filling && !o.is_stale && !is_stopping_;
+}
+
+// A loaded fetch goes to the cache if that wants it, is held while a reader uses it, stays in
+// memory for the next reader if it is a block the cache cannot keep, and else frees its buffer.
+// Nothing may be assumed of `fetch` afterwards.
+void Core::keep_or_drop(Fetch& fetch) {
+  if (fetch.phase != FetchPhase::loaded || fetch.is_wanted_on_disk) return;
+  Object& o = object(fetch.object);
+  // A block that has been to the cache, well or not, is not shared any more.
+  bool is_shared = false;
+  if (fetch.block) {
+    const auto own = o.block_fetches.find(*fetch.block);
+    is_shared = own != o.block_fetches.end() && own->second == fetch.id;
+  }
+  if (is_shared && fetch.length == fetch.range.length && may_keep(o) &&
+      fetch.issued_at >= o.trusted_at && !o.written.test(*fetch.block)) {
+    fetch.is_wanted_on_disk = true;
+    idle_fetches_.erase(fetch.id);
+    write_queue_.push_back(fetch.id);
+    return;
+  }
+  if (fetch.users > 0) return;
+  const bool is_useful =
+      is_shared && !o.handles.empty() && !(o.residency && o.residency->is_resident(*fetch.block));
+  if (is_useful && idle_fetches_.size() < idle_fetches_max()) {
+    idle_fetches_.insert(fetch.id);
+    return;
+  }
+  retire(fetch.id);
+  settle(o);
+}
+
+void Core::unwant(Fetch& fetch) {
+  if (!fetch.is_wanted_on_disk) return;
+  fetch.is_wanted_on_disk = false;
+  std::erase(write_queue_, fetch.id);
+}
+
+std::vector<FetchId> Core::idle_fetches_of(const Object& o) const {
+  std::vector<FetchId> idle;
+  if (idle_fetches_.empty()) return idle;
+  for (const auto& [block, id] : o.block_fetches) {
+    if (idle_fetches_.contains(id)) idle.push_back(id);
+  }
+  return idle;
+}
+
+void Core::retire(FetchId id) {
+  const auto entry = fetches_.find(id);
+  NCFS_ASSERT(entry != fetches_.end());
+  const Fetch& fetch = entry->second;
+  NCFS_ASSERT(fetch.users == 0 && fetch.waiters.empty() && !fetch.is_wanted_on_disk);
+  Object& o = object(fetch.object);
+  --o.fetches;
+  if (fetch.kind == FetchKind::copy) --o.copy_fetches;
+  if (fetch.block) {
+    if (const auto own = o.block_fetches.find(*fetch.block);
+        own != o.block_fetches.end() && own->second == id) {
+      o.block_fetches.erase(own);
+    }
+  }
+  if (fetch.buffer) free_buffers_.push_back(*fetch.buffer);
+  idle_fetches_.erase(id);
+  drop_source(fetch.source);
+  fetches_.erase(entry);
+}
+
+}  // namespace ncfs

@@ -1,0 +1,113 @@
+// One version of one source file, as the engine knows it.
+//
+// The states and the only ways between them (set_state() refuses all others):
+//
+//        ┌────────────► creating ───► partial ───► committing ───► cached
+//     absent               │           ▲  │            │             │
+//        ▲                 │  recovery─┘  │            │   recovery─►│
+//        └─── removing ◄───┴──────────────┴────────────┴─────────────┘
+//                 │    (an evicted object that turned out to be in use goes back)
+//                 └───────────────────────────────────────────────► partial, cached
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/event.h"
+#include "engine/format.h"
+#include "engine/residency.h"
+#include "io/types.h"
+
+namespace ncfs {
+
+enum class ObjectId : std::uint64_t {};
+enum class FetchId : std::uint64_t {};
+
+enum class ObjectState : std::uint8_t {
+  absent,      // nothing on the disk, nothing charged
+  creating,    // space reserved, the partial file is being made
+  partial,     // a partial file with some good blocks; being filled when its file is open
+  committing,  // all blocks written; on the way to its final name
+  cached,      // complete under its final name
+  removing,    // names being unlinked; charged until that is done and the file is closed
+};
+[[nodiscard]] const char* to_string(ObjectState state);
+[[nodiscard]] bool is_transition(ObjectState from, ObjectState to);
+
+// What the background copier has to do with the object.
+enum class CopyPhase : std::uint8_t {
+  none,     // nothing wanted, or nothing left to do
+  queued,   // waits for a copy slot
+  delayed,  // waits for `copy_at`: back-off or the racy window
+  active,   // holds one of copies_max slots
+};
+
+// Why an object is being removed; decides what happens when it is gone.
+enum class RemovalReason : std::uint8_t { none, evicted, stale, failed };
+
+struct Object {
+  ObjectId id{};
+  FileId file;
+  SourceVersion version;
+  std::string path;
+
+  ObjectState state = ObjectState::absent;
+  bool is_stale = false;  // the source has another version now: never copied, removed when idle
+  std::set<HandleId> handles;
+  std::vector<HandleId> waiting_opens;  // answered when the cache file is open
+
+  // On disk: valid in every state but absent.
+  std::string stem;  // with the shard
+  std::uint64_t serial = 0;
+  std::uint64_t charge_bytes = 0;
+  bool charge_is_used = false;  // in the ledger's `used`, else in its `reserved`
+  FileHandle cache_file = FileHandle::none;
+  std::shared_ptr<Residency> residency;  // exactly while cache_file is open
+  BlockSet written;                      // blocks whose write has completed
+  BlockSet durable;                      // blocks the sidecar on disk vouches for
+  std::uint64_t blocks_missing = 0;
+  std::uint64_t dirty_bytes = 0;  // written but not durable
+  Nanos checkpoint_at = 0;
+
+  // Requests in flight on the object's names or cache file; nothing is closed or unlinked before
+  // they have come back.
+  std::uint32_t io_in_flight = 0;
+  bool is_opening = false;
+  bool is_persisting = false;  // a checkpoint or the commit is on its way
+  BlockSet persisting;         // what it will vouch for
+  std::uint64_t persisting_bytes = 0;
+  FileHandle commit_source = FileHandle::none;  // asked before publishing; holds a reference
+
+  // Fetches of whole blocks, by block: at most one each (OneFetch).
+  std::map<std::uint64_t, FetchId> block_fetches;
+  std::uint32_t fetches = 0;  // of any kind
+
+  CopyPhase copy = CopyPhase::none;
+  std::uint64_t copy_order = 0;  // key in the copy queue
+  Nanos copy_at = 0;             // delayed until then
+  Nanos trusted_at = 0;          // racy window: what was read before is not kept
+  std::uint32_t failures = 0;    // in a row
+  int last_error = 0;            // errno of the last failure
+  std::uint64_t cursor = 0;      // block the copier looks at next
+  std::uint32_t copy_fetches = 0;
+  Nanos copy_started_at = 0;
+  std::uint64_t copy_bytes_at_start = 0;
+  FileHandle copy_source = FileHandle::none;  // holds a reference of its own
+  bool is_opening_source = false;
+  std::vector<WarmToken> warms;
+
+  RemovalReason removal = RemovalReason::none;
+  std::uint32_t removal_step = 0;
+  ObjectState removal_from = ObjectState::absent;
+  Nanos touched_at = 0;   // when its last use was last recorded on disk
+  Nanos evict_after = 0;  // found in use by a mapping: left alone until then
+
+  [[nodiscard]] bool is_on_disk() const { return state != ObjectState::absent; }
+  [[nodiscard]] bool is_open() const { return cache_file != FileHandle::none; }
+};
+
+}  // namespace ncfs

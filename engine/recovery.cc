@@ -1,0 +1,208 @@
+// The cache directory at start: what is there is found again, debris of a crash is removed.
+//
+// Reads are served from the first moment. An open waits (at most open_patience) for the one shard
+// its file would be in. Nothing new is stored before every shard is known, as the space that is
+// taken is not known either. A shard that cannot be listed is tried again at every tick.
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/core.h"
+#include "io/assert.h"
+
+namespace ncfs {
+namespace {
+
+// Enough to keep a disk busy, few enough to leave it responsive for readers.
+constexpr std::uint32_t kRecoveryRequestsMax = 32;
+
+const CacheEntry* find_kind(const std::vector<CacheEntry>& entries, NameKind kind) {
+  for (const CacheEntry& entry : entries) {
+    if (entry.name.ends_with(suffix(kind))) return &entry;
+  }
+  return nullptr;
+}
+
+}  // namespace
+
+void Core::pump_recovery() {
+  while (recovery_requests_ < kRecoveryRequestsMax) {
+    Request request;
+    Pending pending;
+    if (!sidecars_to_load_.empty()) {
+      std::tie(pending.shard, pending.stem) = std::move(sidecars_to_load_.front());
+      sidecars_to_load_.pop_front();
+      pending.step = Step::recover_load;
+      request = cache_request(Op::cache_load);
+      request.name = shard_name(pending.shard) + '/' + pending.stem;
+      request.name += suffix(NameKind::sidecar);
+    } else if (!shards_to_list_.empty()) {
+      pending.shard = shards_to_list_.front();
+      shards_to_list_.pop_front();
+      Shard& shard = shards_[pending.shard];
+      if (shard.phase != ShardPhase::unlisted) continue;  // was moved to the front of the queue
+      shard.phase = ShardPhase::listing;
+      pending.step = Step::recover_list;
+      request = cache_request(Op::cache_list);
+      request.name = shard_name(pending.shard);
+      ++shard.requests;
+    } else {
+      return;
+    }
+    ++recovery_requests_;
+    submit(std::move(pending), std::move(request));
+  }
+}
+
+void Core::on_shard_listed(std::uint32_t id, Completion& completion) {
+  Shard& shard = shards_[id];
+  shard.phase = ShardPhase::loading;
+  if (completion.result < 0) {
+    ++counters_.cache_errors;
+    host_.on_notice({Notice::Kind::cache_error, shard_name(id), "listing the cache directory", 0,
+                     static_cast<int>(-completion.result)});
+    shard.must_rescan = true;
+  }
+  for (CacheEntry& entry : completion.entries) {
+    const std::optional<ObjectName> name = parse_object_name(entry.name);
+    if (!name) {
+      host_.on_notice({Notice::Kind::name_ignored, shard_name(id) + '/' + entry.name, {}, 0, 0});
+    } else if (!recovered_stems_.contains(name->stem)) {
+      shard.stems[name->stem].push_back(std::move(entry));
+    }
+  }
+  for (auto stem = shard.stems.begin(); stem != shard.stems.end();) {
+    const bool has_sidecar = find_kind(stem->second, NameKind::sidecar) != nullptr;
+    if (has_sidecar) {
+      ++shard.requests;
+      sidecars_to_load_.emplace_back(id, stem->first);
+      ++stem;
+    } else {
+      remove_debris(id, stem->first, stem->second, "unfinished");
+      stem = shard.stems.erase(stem);
+    }
+  }
+  settle_shard(id);
+}
+
+void Core::on_sidecar_loaded(std::uint32_t id, const std::string& stem, Completion& completion) {
+  Shard& shard = shards_[id];
+  const std::vector<CacheEntry> entries = std::move(shard.stems.at(stem));
+  shard.stems.erase(stem);
+  if (completion.result == -kTimedOut) {
+    shard.must_rescan = true;
+  } else if (completion.result < 0) {
+    remove_debris(id, stem, entries, "unreadable");
+  } else {
+    recover_object(id, stem, entries, decode(completion.bytes));
+  }
+  settle_shard(id);
+}
+
+void Core::recover_object(std::uint32_t id, const std::string& stem,
+                          const std::vector<CacheEntry>& entries, std::optional<Sidecar> sidecar) {
+  const std::string name = shard_name(id) + '/' + stem;
+  if (!sidecar || object_stem(sidecar->file, sidecar->version, sidecar->serial) != name) {
+    return remove_debris(id, stem, entries, "damaged");
+  }
+  const CacheEntry* data = find_kind(entries, NameKind::data);
+  const bool is_complete = data != nullptr;
+  if (!is_complete) data = find_kind(entries, NameKind::partial);
+  if (data == nullptr || data->size_bytes != sidecar->version.size ||
+      (is_complete && !sidecar->durable.is_full())) {
+    return remove_debris(id, stem, entries, "damaged");
+  }
+  Object& o = object_for(sidecar->file, sidecar->version);
+  if (o.is_on_disk()) return remove_debris(id, stem, entries, "superseded");
+  if (refusal(o)) {
+    remove_debris(id, stem, entries, "does not fit any more");
+    return settle(o);
+  }
+  for (const CacheEntry& entry : entries) {
+    const bool is_leftover = entry.name.ends_with(suffix(NameKind::sidecar_temp)) ||
+                             (is_complete && entry.name.ends_with(suffix(NameKind::partial)));
+    if (is_leftover) remove_debris(id, stem, {entry}, nullptr);
+  }
+
+  recovered_stems_.insert(stem);
+  o.stem = name;
+  o.serial = sidecar->serial;
+  if (o.path.empty()) o.path = sidecar->path;
+  o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
+  o.charge_is_used = is_complete;
+  if (is_complete) {
+    space_.found_used(o.charge_bytes);
+    set_state(o, ObjectState::cached);
+  } else {
+    space_.found_reserved(o.charge_bytes);
+    o.durable = with_block_size(sidecar->durable, o.version.size, sidecar->block_size_bytes,
+                                config_.block_size_bytes);
+    o.written = o.durable;
+    o.blocks_missing = o.written.block_count() - o.written.count();
+    set_state(o, ObjectState::partial);
+  }
+  // A version that is open was looked at in this run; what is found beside it is older.
+  for (auto other = by_version_.lower_bound({o.file, SourceVersion{0, INT64_MIN, INT64_MIN}});
+       other != by_version_.end() && other->first.first == o.file; ++other) {
+    if (other->second != o.id && !object(other->second).handles.empty()) o.is_stale = true;
+  }
+  recovered_by_age_.emplace_back(data->mtime_ns, o.id);
+}
+
+// `why` is null for a leftover beside a good object, which is not worth a word.
+void Core::remove_debris(std::uint32_t id, const std::string& stem,
+                         const std::vector<CacheEntry>& entries, const char* why) {
+  std::uint64_t bytes = 0;
+  for (const CacheEntry& entry : entries) {
+    bytes += entry.allocated_bytes;
+    ++shards_[id].requests;
+    ++recovery_requests_;
+    Request request = cache_request(Op::cache_unlink);
+    request.name = shard_name(id) + '/' + entry.name;
+    submit({.step = Step::recover_unlink, .shard = id}, std::move(request));
+  }
+  if (why == nullptr) return;
+  host_.on_notice({Notice::Kind::object_removed, shard_name(id) + '/' + stem, why, bytes, 0});
+}
+
+void Core::on_debris_unlinked(std::uint32_t id, std::int64_t result) {
+  if (result < 0 && result != -kNoEntry) shards_[id].must_rescan = true;
+  settle_shard(id);
+}
+
+// One request of the shard has come back.
+void Core::settle_shard(std::uint32_t id) {
+  Shard& shard = shards_[id];
+  --recovery_requests_;
+  --shard.requests;
+  pump_recovery();
+  if (shard.requests > 0) return;
+  shard.phase = shard.must_rescan ? ShardPhase::unlisted : ShardPhase::recovered;
+  if (shard.must_rescan) {
+    shards_to_rescan_.push_back(id);
+    shard.must_rescan = false;
+  } else {
+    ++shards_recovered_;
+  }
+  for (const HandleId handle : std::exchange(shard.waiting_opens, {})) {
+    continue_open(handles_.at(handle));
+  }
+  if (shards_recovered_ == kShardCount) finish_recovery();
+}
+
+void Core::finish_recovery() {
+  is_recovered_ = true;
+  recovered_stems_.clear();
+  std::sort(recovered_by_age_.begin(), recovered_by_age_.end());
+  for (const auto& [age, id] : std::exchange(recovered_by_age_, {})) {
+    const auto entry = objects_.find(id);
+    if (entry == objects_.end()) continue;
+    Object& o = entry->second;
+    if (o.state == ObjectState::partial && !o.is_stale) want_copy(o);
+    settle(o);
+  }
+  evict_to_limit();
+  schedule_copies();
+}
+
+}  // namespace ncfs

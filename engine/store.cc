@@ -1,0 +1,477 @@
+// Objects on disk: created, written block by block, made durable, published, evicted, removed.
+//
+// Invariants:
+//   Residency    a block is published to readers only after its write has completed, and the
+//                sidecar on disk vouches only for blocks written before a sync that succeeded;
+//   CommitTruth  an object gets its final name only when every block is durable, the sidecar says
+//                so durably, and the source still had the recorded version after the last fetch;
+//   SyncOnce     after a failed write or sync the object is thrown away, never synced again;
+//   no file is closed or unlinked while a request on it is in flight, nor closed while a handle
+//   that may hold its Residency is open.
+//
+// A checkpoint is sync, store sidecar, rename sidecar, sync directory; a commit asks the source
+// once more after the sync, and ends with the rename of the data and a second directory sync. Both
+// are one chain of steps here.
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/core.h"
+#include "io/assert.h"
+
+namespace ncfs {
+
+const char* to_string(ObjectState state) {
+  switch (state) {
+    case ObjectState::absent:
+      return "absent";
+    case ObjectState::creating:
+      return "creating";
+    case ObjectState::partial:
+      return "partial";
+    case ObjectState::committing:
+      return "committing";
+    case ObjectState::cached:
+      return "cached";
+    case ObjectState::removing:
+      return "removing";
+  }
+  return "unknown";
+}
+
+bool is_transition(ObjectState from, ObjectState to) {
+  using enum ObjectState;
+  switch (from) {
+    case absent:
+      return to == creating || to == partial || to == cached;  // the latter by recovery
+    case creating:
+      return to == partial || to == removing;
+    case partial:
+      return to == committing || to == removing;
+    case committing:
+      return to == cached || to == partial || to == removing;
+    case cached:
+      return to == removing;
+    case removing:
+      return to == absent || to == partial || to == cached;
+  }
+  return false;
+}
+
+void Core::set_state(Object& o, ObjectState state) {
+  NCFS_ASSERT(is_transition(o.state, state));
+  if (o.state == ObjectState::removing) removing_.erase(o.id);
+  o.state = state;
+  if (state == ObjectState::removing) removing_.insert(o.id);
+}
+
+std::string Core::name_of(const Object& o, NameKind kind) const {
+  return o.stem + std::string(suffix(kind));
+}
+
+// --- Creating and opening --------------------------------------------------------------------
+
+// The caller has made sure that there is room.
+void Core::create_storage(Object& o) {
+  o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
+  space_.reserve(o.charge_bytes);
+  o.charge_is_used = false;
+  // Runs have distinct ids and a run never reuses a number, so the serial is new to the directory.
+  o.serial = config_.run_id + next_id_++;
+  o.stem = object_stem(o.file, o.version, o.serial);
+  o.written = BlockSet(block_count_of(o.version.size, config_.block_size_bytes));
+  o.durable = o.written;
+  o.blocks_missing = o.written.block_count();
+  o.dirty_bytes = 0;
+  o.cursor = 0;
+  set_state(o, ObjectState::creating);
+  ++o.io_in_flight;
+  Request request = cache_request(Op::cache_create);
+  request.name = name_of(o, NameKind::partial);
+  request.range.length = o.version.size;
+  submit({.step = Step::create, .object = o.id}, std::move(request));
+}
+
+void Core::on_created(Object& o, std::int64_t result) {
+  --o.io_in_flight;
+  if (result < 0) {
+    // The file may exist all the same, or come into being late: removing it settles the matter.
+    if (o.state == ObjectState::creating) {
+      on_cache_error(o, static_cast<int>(-result), "creating a cache file");
+    } else {
+      settle(o);
+    }
+    return;
+  }
+  o.cache_file = static_cast<FileHandle>(result);
+  if (o.state == ObjectState::creating) {
+    set_state(o, ObjectState::partial);
+    adopt_cache_file(o, o.cache_file);
+  }
+  if (o.copy == CopyPhase::active) advance_copy(o);
+  settle(o);
+}
+
+void Core::open_cache(Object& o) {
+  if (o.is_opening) return;
+  o.is_opening = true;
+  ++o.io_in_flight;
+  Request request = cache_request(Op::cache_open);
+  request.name = name_of(o, o.state == ObjectState::cached ? NameKind::data : NameKind::partial);
+  submit({.step = Step::open_cache, .object = o.id}, std::move(request));
+}
+
+void Core::on_cache_opened(Object& o, std::int64_t result) {
+  o.is_opening = false;
+  --o.io_in_flight;
+  const bool is_wanted = o.state == ObjectState::cached || o.state == ObjectState::partial;
+  if (result >= 0) {
+    o.cache_file = static_cast<FileHandle>(result);
+    if (is_wanted) adopt_cache_file(o, o.cache_file);
+  } else if (is_wanted && result == -kTimedOut) {
+    // Slow is not wrong: the object stays, this time it is not used.
+    ++counters_.cache_errors;
+    notice(Notice::Kind::cache_error, o, 0, kTimedOut, "opening a cached file");
+    if (o.copy == CopyPhase::active) on_copy_failed(o, kTimedOut);
+  } else if (is_wanted) {
+    on_cache_error(o, static_cast<int>(-result), "opening a cached file");
+  }
+  for (const HandleId id : std::exchange(o.waiting_opens, {})) answer_open(handles_.at(id));
+  if (o.copy == CopyPhase::active) advance_copy(o);
+  settle(o);
+}
+
+void Core::adopt_cache_file(Object& o, FileHandle file) {
+  o.residency = std::make_shared<Residency>(file, o.version.size, config_.block_size_bytes);
+  const std::uint64_t count = o.residency->block_count();
+  for (std::uint64_t block = 0; block < count; ++block) {
+    if (o.state == ObjectState::cached || o.written.test(block)) o.residency->publish(block);
+  }
+}
+
+// A cached object coming to rest has just been used; its age in a later run is the mtime of its
+// data. Once a minute is as exact as eviction needs.
+void Core::record_use(Object& o) {
+  if (o.touched_at != 0 && now_ < o.touched_at + 60 * kSecond) return;
+  o.touched_at = now_;
+  ++o.io_in_flight;
+  Request request = cache_request(Op::cache_touch);
+  request.name = name_of(o, NameKind::data);
+  submit({.step = Step::touch, .object = o.id}, std::move(request));
+}
+
+void Core::close_cache(Object& o) {
+  if (o.state == ObjectState::cached && !o.is_stale) record_use(o);
+  ++o.io_in_flight;
+  Request request = cache_request(Op::cache_close);
+  request.file = std::exchange(o.cache_file, FileHandle::none);
+  o.residency = nullptr;
+  submit({.step = Step::close_cache, .object = o.id}, std::move(request));
+}
+
+// --- Writing blocks --------------------------------------------------------------------------
+
+void Core::pump_writes() {
+  for (std::size_t i = 0; i < write_queue_.size() && cache_writes_ < config_.cache_writes_max;) {
+    Fetch& fetch = fetches_.at(write_queue_[i]);
+    Object& o = object(fetch.object);
+    if (o.state == ObjectState::creating && may_keep(o)) {
+      ++i;  // its file comes in a moment
+      continue;
+    }
+    if (o.state == ObjectState::partial && !o.is_open() && may_keep(o)) {
+      open_cache(o);
+      ++i;
+      continue;
+    }
+    if (!may_keep(o)) {
+      unwant(fetch);
+      keep_or_drop(fetch);
+      continue;
+    }
+    write_queue_.erase(write_queue_.begin() + static_cast<std::ptrdiff_t>(i));
+    fetch.phase = FetchPhase::writing;
+    ++cache_writes_;
+    ++o.io_in_flight;
+    Request request = cache_request(Op::cache_write);
+    request.file = o.cache_file;
+    request.range = fetch.range;
+    request.buffer = *fetch.buffer;
+    submit({.step = Step::block_write, .object = o.id, .fetch = fetch.id}, std::move(request));
+  }
+}
+
+void Core::on_block_written(FetchId id, std::int64_t result) {
+  Fetch& fetch = fetches_.at(id);
+  Object& o = object(fetch.object);
+  --cache_writes_;
+  --o.io_in_flight;
+  fetch.phase = FetchPhase::loaded;
+  fetch.is_wanted_on_disk = false;
+  // From here on readers find the block in the cache file, or nowhere.
+  o.block_fetches.erase(*fetch.block);
+  if (result < 0) {
+    if (o.state == ObjectState::partial) {
+      on_cache_error(o, static_cast<int>(-result), "writing a cache file");
+    }
+  } else if (o.state == ObjectState::partial) {
+    NCFS_ASSERT(static_cast<std::uint64_t>(result) == fetch.range.length);
+    NCFS_ASSERT(!o.written.test(*fetch.block));
+    o.written.set(*fetch.block);
+    o.residency->publish(*fetch.block);
+    --o.blocks_missing;
+    if (o.dirty_bytes == 0) o.checkpoint_at = now_ + config_.checkpoint_interval;
+    o.dirty_bytes += fetch.range.length;
+    attention_.insert(o.id);
+    counters_.cache_bytes_written += fetch.range.length;
+  }
+  if (fetch.users == 0) retire(id);
+  settle(o);
+}
+
+// --- Making durable, publishing --------------------------------------------------------------
+
+bool Core::can_commit(const Object& o) const {
+  return o.blocks_missing == 0 && o.io_in_flight == 0 &&
+         (o.copy_source != FileHandle::none || !o.handles.empty());
+}
+
+void Core::start_persist(Object& o) {
+  NCFS_ASSERT(!o.is_persisting && o.is_open());
+  o.is_persisting = true;
+  o.persisting = o.written;
+  o.persisting_bytes = o.dirty_bytes;
+  if (can_commit(o)) {
+    o.commit_source =
+        o.copy_source != FileHandle::none ? o.copy_source : handles_.at(*o.handles.begin()).source;
+    hold_source(o.commit_source);
+    set_state(o, ObjectState::committing);
+  }
+  ++o.io_in_flight;
+  Request request = cache_request(Op::cache_sync);
+  request.file = o.cache_file;
+  submit({.step = Step::persist_sync, .object = o.id}, std::move(request));
+}
+
+void Core::end_persist(Object& o) {
+  o.is_persisting = false;
+  if (o.commit_source != FileHandle::none) {
+    drop_source(std::exchange(o.commit_source, FileHandle::none));
+  }
+}
+
+void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
+  --o.io_in_flight;
+  const bool is_commit = o.state == ObjectState::committing;
+  if (!is_commit && o.state != ObjectState::partial) return finish_persist(o);  // being removed
+  if (completion.result < 0) {
+    const int error = static_cast<int>(-completion.result);
+    end_persist(o);
+    if (step == Step::persist_stat) {
+      set_state(o, ObjectState::partial);
+      on_copy_failed(o, error);
+    } else {
+      on_cache_error(o, error, "making a cache file durable");
+    }
+    return;
+  }
+
+  Request request = cache_request(Op::cache_sync_directory);
+  request.name = shard_name(shard_of(o.file));
+  Step next = Step::persist_sync_directory;
+  switch (step) {
+    case Step::persist_sync:
+      if (is_commit) {
+        next = Step::persist_stat;
+        request = make_request(Op::source_stat, config_.source_deadline);
+        request.file = o.commit_source;
+        break;
+      }
+      [[fallthrough]];
+    case Step::persist_stat: {
+      if (step == Step::persist_stat && completion.source.version != o.version) {
+        end_persist(o);
+        mark_changed(o);
+        return;
+      }
+      next = Step::persist_store;
+      request = cache_request(Op::cache_store);
+      request.name = name_of(o, NameKind::sidecar_temp);
+      request.bytes =
+          encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path, o.persisting});
+      break;
+    }
+    case Step::persist_store:
+      next = Step::persist_rename;
+      request = cache_request(Op::cache_rename);
+      request.name = name_of(o, NameKind::sidecar_temp);
+      request.new_name = name_of(o, NameKind::sidecar);
+      break;
+    case Step::persist_rename:
+      break;
+    case Step::persist_sync_directory:
+      o.durable = o.persisting;
+      o.dirty_bytes -= o.persisting_bytes;
+      if (!is_commit) return finish_persist(o);
+      next = Step::publish_rename;
+      request = cache_request(Op::cache_rename);
+      request.name = name_of(o, NameKind::partial);
+      request.new_name = name_of(o, NameKind::data);
+      break;
+    case Step::publish_rename:
+      next = Step::publish_sync_directory;
+      break;
+    default:
+      return finish_commit(o);
+  }
+  ++o.io_in_flight;
+  submit({.step = next, .object = o.id}, std::move(request));
+}
+
+void Core::finish_persist(Object& o) {
+  end_persist(o);
+  if (o.dirty_bytes > 0) {
+    o.checkpoint_at = now_ + config_.checkpoint_interval;
+    attention_.insert(o.id);
+  }
+  settle(o);
+}
+
+void Core::finish_commit(Object& o) {
+  NCFS_ASSERT(o.durable.is_full() && o.dirty_bytes == 0);
+  end_persist(o);
+  o.failures = 0;
+  set_state(o, ObjectState::cached);
+  space_.commit(o.charge_bytes);
+  o.charge_is_used = true;
+  o.written = o.durable = o.persisting = BlockSet();
+  ++counters_.copies_finished;
+  notice(Notice::Kind::copy_finished, o, o.version.size);
+  leave_copy(o);
+  answer_warms(o, {WarmResult::Kind::copied, {}, 0});
+  settle(o);
+  schedule_copies();
+}
+
+// The cache let us down: whatever was on its way is given up, and tried again later from the start.
+void Core::on_cache_error(Object& o, int error, const char* operation) {
+  ++counters_.cache_errors;
+  notice(Notice::Kind::cache_error, o, 0, error, operation);
+  o.last_error = error;
+  const bool was_wanted = o.copy != CopyPhase::none || !o.handles.empty();
+  remove(o, RemovalReason::failed);
+  if (was_wanted && !o.is_stale) {
+    on_copy_failed(o, error);
+  } else {
+    settle(o);
+  }
+}
+
+// --- Removing --------------------------------------------------------------------------------
+
+// From here on no reader is sent to the cache file. The names go when nobody who may hold the
+// Residency is left and requests in flight are back; the bytes are given back to the ledger when
+// the file is closed, too.
+void Core::remove(Object& o, RemovalReason reason) {
+  if (o.state == ObjectState::removing) return;
+  if (evictable_.contains(o.id)) evictable_.remove(o.id);
+  if (o.residency) o.residency->revoke();
+  o.removal = reason;
+  o.removal_step = 0;
+  o.removal_from = o.state;
+  set_state(o, ObjectState::removing);
+}
+
+namespace {
+
+// Step 0 opens the file of a complete object: only through it can be told whether somebody still
+// maps it, or a kernel still reads it for a daemon that died. Steps 1 to 4 unlink these names.
+constexpr std::array kRemovedNames = {NameKind::data, NameKind::partial, NameKind::sidecar,
+                                      NameKind::sidecar_temp};
+
+}  // namespace
+
+void Core::advance_removal(Object& o) {
+  if (o.io_in_flight > 0 || (o.residency && !o.handles.empty())) return;
+  const bool was_complete = o.removal_from == ObjectState::cached;
+  if (o.removal_step == 0) {
+    if (was_complete && !o.is_open()) {
+      ++o.io_in_flight;
+      Request request = cache_request(Op::cache_open);
+      request.name = name_of(o, NameKind::data);
+      submit({.step = Step::remove_open, .object = o.id}, std::move(request));
+      return;
+    }
+    o.removal_step = 1;
+  }
+  if (o.removal_step <= kRemovedNames.size()) {
+    ++o.io_in_flight;
+    const NameKind kind = kRemovedNames[o.removal_step - 1];
+    Request request = cache_request(Op::cache_unlink);
+    request.name = name_of(o, kind);
+    if (was_complete && kind == NameKind::data) request.file = o.cache_file;
+    submit({.step = Step::remove_unlink, .object = o.id}, std::move(request));
+    return;
+  }
+  if (o.is_open()) return close_cache(o);
+  finish_removal(o);
+}
+
+// Also takes the completions that nothing depends on but that the object is at rest again.
+void Core::on_removal_step(Object& o, Step step, std::int64_t result) {
+  --o.io_in_flight;
+  if (step == Step::remove_open) {
+    if (result >= 0) o.cache_file = static_cast<FileHandle>(result);
+    o.removal_step = 1;
+  } else if (step == Step::remove_unlink) {
+    const bool is_gone = result == 0 || result == -kNoEntry;
+    if (is_gone) {
+      ++o.removal_step;
+    } else if (result == -kBusy && o.removal != RemovalReason::failed) {
+      return put_back(o);
+    } else {
+      // Charged until it is gone; tried again at the next tick.
+      attention_.insert(o.id);
+      if (result == -kBusy) return;
+      ++counters_.cache_errors;
+      notice(Notice::Kind::cache_error, o, 0, static_cast<int>(-result), "removing a cache file");
+      return;
+    }
+  }
+  settle(o);
+}
+
+// A complete object that is good, but still mapped by somebody who has closed it. Ten seconds: long
+// enough not to busy ourselves with it, short against the life of a mapping.
+void Core::put_back(Object& o) {
+  o.evict_after = now_ + 10 * kSecond;
+  o.removal = RemovalReason::none;
+  set_state(o, o.removal_from);
+  close_cache(o);
+  settle(o);
+  schedule_copies();
+}
+
+void Core::finish_removal(Object& o) {
+  if (o.charge_is_used) {
+    space_.release_used(o.charge_bytes);
+  } else {
+    space_.release_reserved(o.charge_bytes);
+  }
+  if (o.removal == RemovalReason::evicted) {
+    ++counters_.evictions;
+    counters_.evicted_bytes += o.version.size;
+    notice(Notice::Kind::evicted, o, o.version.size);
+  }
+  o.charge_bytes = 0;
+  o.residency = nullptr;
+  o.written = o.durable = o.persisting = BlockSet();
+  o.dirty_bytes = 0;
+  o.blocks_missing = 0;
+  o.evict_after = 0;
+  o.removal = RemovalReason::none;
+  set_state(o, ObjectState::absent);
+  schedule_copies();
+}
+
+}  // namespace ncfs
