@@ -99,6 +99,7 @@ std::int64_t Work::unlink() {
 
 std::int64_t Work::close() {
   if (!file) return -EBADF;
+  file->reader.close_direct();
   file->writer.close_direct();
   // Whatever it says, the descriptor is gone; EINTR is Linux's way of saying just that.
   return ::close(file->fd) == 0 || errno == EINTR ? 0 : -errno;

@@ -11,6 +11,9 @@
 namespace ncfs {
 namespace {
 
+// Below this the page cache is as cheap, and what readers ask for at random is rarely aligned.
+constexpr std::size_t kDirectReadMin = 128 * kKiB;
+
 // From linux/fs.h and linux/mman.h, which Debian 12's headers do not have yet.
 constexpr int kDontCache = 0x80;      // RWF_DONTCACHE, Linux 6.14
 constexpr long kCachestatCall = 451;  // cachestat(2), Linux 6.5
@@ -47,11 +50,15 @@ std::int64_t read_with_flags(int fd, std::span<std::byte> bytes, std::uint64_t o
     } else if (count == 0) {
       break;
     } else if (errno != EINTR) {
-      if (done > 0) break;
       return -errno;
     }
   }
   return static_cast<std::int64_t>(done);
+}
+
+bool is_aligned(std::span<const std::byte> bytes, std::uint64_t offset) {
+  return offset % kDirectAlignment == 0 &&
+         reinterpret_cast<std::uintptr_t>(bytes.data()) % kDirectAlignment == 0;
 }
 
 // 0 or -errno. A file system that cannot write out a range on its own is not an error.
@@ -87,11 +94,79 @@ std::int64_t write_fully(int fd, std::span<const std::byte> bytes, std::uint64_t
   return static_cast<std::int64_t>(done);
 }
 
+std::shared_ptr<const Descriptor> DirectTwin::open() {
+  const std::lock_guard lock(mutex_);
+  if (direct_ || is_refused_) return direct_;
+  const std::string path = fmt::format("/proc/self/fd/{}", fd_);
+  Descriptor opened(::open(path.c_str(), access_mode_ | O_DIRECT | O_CLOEXEC));
+  if (opened.is_open()) {
+    direct_ = std::make_shared<const Descriptor>(std::move(opened));
+  } else {
+    is_refused_ = true;
+  }
+  return direct_;
+}
+
+void DirectTwin::close() {
+  const std::lock_guard lock(mutex_);
+  direct_.reset();
+}
+
+void DirectTwin::give_up() {
+  const std::lock_guard lock(mutex_);
+  is_refused_ = true;
+  direct_.reset();
+}
+
 std::int64_t SourceReader::read(std::span<std::byte> bytes, std::uint64_t offset) {
   if (mode() == Mode::buffered) return read_fully(fd_, bytes, offset);
   if (!is_prepared_.exchange(true, std::memory_order_relaxed)) {
     ::posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
   }
+  std::size_t done = 0;
+  if (may_read_direct(bytes, offset)) {
+    const auto pages = bytes.first(bytes.size() - bytes.size() % kDirectAlignment);
+    if (const std::optional<std::int64_t> count = read_direct(pages, offset)) {
+      if (*count < std::ssize(pages)) return *count;  // an error or the end of the file
+      done = pages.size();
+    }
+  }
+  const auto rest = bytes.subspan(done);
+  if (rest.empty()) return std::ssize(bytes);
+  const std::int64_t count = read_cached(rest, offset + done);
+  return count < 0 ? count : static_cast<std::int64_t>(done) + count;
+}
+
+bool SourceReader::may_read_direct(std::span<const std::byte> bytes, std::uint64_t offset) const {
+  return mode() == Mode::dont_cache && bytes.size() >= kDirectReadMin &&
+         is_aligned(bytes, offset) && !is_any_cached(fd_, offset, bytes.size());
+}
+
+// Nothing if the range cannot be read this way.
+std::optional<std::int64_t> SourceReader::read_direct(std::span<std::byte> bytes,
+                                                      std::uint64_t offset) {
+  const std::shared_ptr<const Descriptor> direct = twin_.open();
+  if (!direct) return std::nullopt;
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count = ::pread(direct->get(), bytes.data() + done, bytes.size() - done,
+                                  static_cast<off_t>(offset + done));
+    if (count > 0) {
+      done += static_cast<std::size_t>(count);
+      if (done % kDirectAlignment != 0) break;  // the end of the file
+    } else if (count == 0) {
+      break;
+    } else if (errno == EINVAL) {
+      twin_.give_up();
+      return std::nullopt;
+    } else if (errno != EINTR) {
+      return -errno;
+    }
+  }
+  return static_cast<std::int64_t>(done);
+}
+
+std::int64_t SourceReader::read_cached(std::span<std::byte> bytes, std::uint64_t offset) {
   if (mode() == Mode::dont_cache) {
     const std::int64_t result = read_with_flags(fd_, bytes, offset, kDontCache);
     if (result != -EOPNOTSUPP && result != -EINVAL) return result;
@@ -105,9 +180,7 @@ std::int64_t SourceReader::read(std::span<std::byte> bytes, std::uint64_t offset
 
 std::int64_t CacheWriter::write(std::span<const std::byte> bytes, std::uint64_t offset) {
   std::size_t done = 0;
-  const bool is_aligned = offset % kDirectAlignment == 0 &&
-                          reinterpret_cast<std::uintptr_t>(bytes.data()) % kDirectAlignment == 0;
-  if (mode() == Mode::direct && is_aligned) {
+  if (mode() == Mode::direct && is_aligned(bytes, offset)) {
     int error = 0;
     done = write_direct(bytes.first(bytes.size() - bytes.size() % kDirectAlignment), offset, error);
     if (error != 0) return -error;
@@ -127,8 +200,11 @@ std::int64_t CacheWriter::write(std::span<const std::byte> bytes, std::uint64_t 
 std::size_t CacheWriter::write_direct(std::span<const std::byte> bytes, std::uint64_t offset,
                                       int& error) {
   if (bytes.empty()) return 0;
-  const std::shared_ptr<const Descriptor> target = direct();
-  if (!target) return 0;
+  const std::shared_ptr<const Descriptor> target = twin_.open();
+  if (!target) {
+    mode_.store(Mode::dropping, std::memory_order_relaxed);
+    return 0;
+  }
   std::size_t done = 0;
   while (done < bytes.size() && done % kDirectAlignment == 0) {
     const ssize_t count = ::pwrite(target->get(), bytes.data() + done, bytes.size() - done,
@@ -137,7 +213,7 @@ std::size_t CacheWriter::write_direct(std::span<const std::byte> bytes, std::uin
       done += static_cast<std::size_t>(count);
     } else if (count < 0 && errno == EINVAL) {
       mode_.store(Mode::dropping, std::memory_order_relaxed);
-      close_direct();
+      twin_.give_up();
       break;
     } else if (count == 0 || errno != EINTR) {
       error = count == 0 ? EIO : errno;
@@ -145,24 +221,6 @@ std::size_t CacheWriter::write_direct(std::span<const std::byte> bytes, std::uin
     }
   }
   return done;
-}
-
-std::shared_ptr<const Descriptor> CacheWriter::direct() {
-  const std::lock_guard lock(mutex_);
-  if (direct_ || mode() != Mode::direct) return direct_;
-  const std::string path = fmt::format("/proc/self/fd/{}", fd_);
-  Descriptor opened(::open(path.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC));
-  if (opened.is_open()) {
-    direct_ = std::make_shared<const Descriptor>(std::move(opened));
-  } else {
-    mode_.store(Mode::dropping, std::memory_order_relaxed);
-  }
-  return direct_;
-}
-
-void CacheWriter::close_direct() {
-  const std::lock_guard lock(mutex_);
-  direct_.reset();
 }
 
 }  // namespace ncfs

@@ -91,6 +91,40 @@ INSTANTIATE_TEST_SUITE_P(Modes, SourceReaderTest,
                          testing::Values(SourceReader::Mode::dont_cache,
                                          SourceReader::Mode::dropping));
 
+TEST_F(TransferTest, SmallReadsLeaveNoCopyInThePageCacheEither) {
+  const Descriptor file = cold_file(content_);
+  SourceReader reader(file.get(), SourceReader::Mode::dont_cache);
+  const auto bytes = memory_.span(kPage);
+  EXPECT_EQ(reader.read(bytes, 3 * kPage), std::ssize(bytes));
+  EXPECT_TRUE(std::ranges::equal(bytes, std::span(content_).subspan(3 * kPage, kPage)));
+  EXPECT_EQ(cached_count(file.get()), 0);
+}
+
+TEST_F(TransferTest, LargeReadsAreRightWhereverTheFileEnds) {
+  constexpr std::size_t kLarge = 128 * kKiB;
+  for (const std::size_t size : {kLarge - 1, kLarge, kLarge + 1, kLarge + kPage + 17}) {
+    const std::vector<std::byte> content = test_bytes(size);
+    const Descriptor file = cold_file(content);
+    SourceReader reader(file.get(), SourceReader::Mode::dont_cache);
+    for (const std::size_t length : {kLarge, size, size + 5000}) {
+      const auto bytes = memory_.span(length);
+      std::ranges::fill(bytes, std::byte{});
+      const std::size_t expected = std::min(length, size);
+      EXPECT_EQ(reader.read(bytes, 0), static_cast<std::int64_t>(expected))
+          << size << ' ' << length;
+      EXPECT_TRUE(std::ranges::equal(bytes.first(expected), std::span(content).first(expected)));
+    }
+  }
+}
+
+TEST_F(TransferTest, ReadsAreRightPastADescriptorThatRefusesDirectTransfers) {
+  const Descriptor file = cold_file(content_);
+  SourceReader reader(file.get(), SourceReader::Mode::dont_cache);
+  const auto unaligned = memory_.span(kSize).subspan(1, kSize / 2);
+  EXPECT_EQ(reader.read(unaligned, kPage), std::ssize(unaligned));
+  EXPECT_TRUE(std::ranges::equal(unaligned, std::span(content_).subspan(kPage, kSize / 2)));
+}
+
 TEST_F(TransferTest, BufferedReadsFillThePageCache) {
   const Descriptor file = cold_file(content_);
   SourceReader reader(file.get(), SourceReader::Mode::buffered);
