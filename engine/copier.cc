@@ -59,7 +59,7 @@ void Core::evict_to_limit() {
 
 void Core::want_copy(Object& o) {
   const bool is_done = o.state == ObjectState::cached || o.state == ObjectState::committing;
-  if (is_done || is_stopping_ || o.copy != CopyPhase::none) return;
+  if (is_done || o.is_stale || is_stopping_ || o.copy != CopyPhase::none) return;
   if (copy_queue_.size() + delayed_copies_.size() >= kCopyQueueMax) return;
   if (now_ < o.trusted_at) return delay_copy(o, o.trusted_at);
   queue_copy(o);

@@ -114,6 +114,7 @@ struct Handle {
   HandleId id{};
   ObjectId object{};
   FileHandle source = FileHandle::none;  // holds a reference
+  std::uint64_t opened_as = 0;           // number from the sequence that also numbers fetches
   bool had_other_version = false;
   bool is_answered = false;
   Nanos answer_by = 0;
@@ -182,6 +183,7 @@ class Core {
   Fetch& add_fetch(Object& object, FileHandle source, ByteRange range,
                    std::optional<std::uint64_t> block, FetchKind kind);
   void fetch_for_reader(Handle& handle, const Waiter& waiter);
+  [[nodiscard]] bool may_join(const Handle& handle, const Fetch& fetch) const;
   void pump();
   bool start_demand();
   bool start_background();
@@ -195,7 +197,7 @@ class Core {
   void on_fetch_loaded(Fetch& fetch);
   void answer_bytes(Fetch& fetch, const Waiter& waiter);
   void answer_error(const Waiter& waiter, int error);
-  void retry_alone(const Waiter& waiter);
+  void fetch_alone(const Waiter& waiter);
   void keep_or_drop(Fetch& fetch);
   std::optional<std::uint64_t> next_copy_block(Object& object);
   void unwant(Fetch& fetch);
@@ -228,7 +230,7 @@ class Core {
   void advance_removal(Object& object);
   void on_removal_step(Object& object, Step step, std::int64_t result);
   void finish_removal(Object& object);
-  void put_back(Object& object);
+  void postpone_removal(Object& object, int error);
   [[nodiscard]] std::string name_of(const Object& object, NameKind kind) const;
   Request cache_request(Op op) const { return make_request(op, config_.cache_deadline); }
 

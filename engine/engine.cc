@@ -217,6 +217,7 @@ void Core::on(OpenEvent&& event) {
   h.id = event.handle;
   h.object = o.id;
   h.source = event.source;
+  h.opened_as = next_id_++;
   h.answer_by = now_ + config_.open_patience;
   hold_source(h.source);
   o.handles.insert(h.id);
@@ -246,10 +247,10 @@ void Core::continue_open(Handle& h) {
 }
 
 OpenReason Core::reason_of(const Object& o, const Handle& h) const {
-  if (const auto refused = refusal(o)) return *refused;
   if (o.state == ObjectState::cached) {
     return o.residency ? OpenReason::cached : OpenReason::cache_unavailable;
   }
+  if (const auto refused = refusal(o)) return *refused;
   const bool is_filling = o.state == ObjectState::partial || o.state == ObjectState::committing;
   if (is_filling && o.residency && o.blocks_missing < o.residency->block_count()) {
     return OpenReason::partial;

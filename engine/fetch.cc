@@ -77,6 +77,7 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
   const std::uint64_t block = waiter.range.offset / config_.block_size_bytes;
   if (const auto entry = o.block_fetches.find(block); entry != o.block_fetches.end()) {
     Fetch& fetch = fetches_.at(entry->second);
+    if (!may_join(h, fetch)) return fetch_alone(waiter);
     if (fetch.phase == FetchPhase::loaded || fetch.phase == FetchPhase::writing) {
       answer_bytes(fetch, waiter);
     } else {
@@ -91,9 +92,17 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
   demand_queue_.push_back(fetch.id);
 }
 
-// A fetch that somebody else started has failed with that one's credentials or connection; a reader
-// that only joined it gets its own try.
-void Core::retry_alone(const Waiter& waiter) {
+// Within the racy window two contents may have one version: what was asked for before an open may
+// be older than what that open promises.
+bool Core::may_join(const Handle& h, const Fetch& fetch) const {
+  const Object& o = objects_.at(fetch.object);
+  const bool is_trusted = fetch.phase != FetchPhase::queued && fetch.issued_at >= o.trusted_at;
+  return is_trusted || static_cast<std::uint64_t>(fetch.id) > h.opened_as;
+}
+
+// Exactly the bytes that were asked for, with the reader's own descriptor: when a fetch that
+// somebody else started failed with that one's credentials, or is not to be shared.
+void Core::fetch_alone(const Waiter& waiter) {
   const Handle& h = handles_.at(waiter.handle);
   Fetch& fetch =
       add_fetch(object(h.object), h.source, waiter.range, std::nullopt, FetchKind::demand);
@@ -262,7 +271,7 @@ void Core::on_fetch_failed(Fetch& fetch, int error) {
     if (handles_.at(waiter.handle).source == source) {
       answer_error(waiter, error);
     } else {
-      retry_alone(waiter);
+      fetch_alone(waiter);
     }
   }
   drop_source(source);

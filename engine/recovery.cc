@@ -114,10 +114,6 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
   }
   Object& o = object_for(sidecar->file, sidecar->version);
   if (o.is_on_disk()) return remove_debris(id, stem, entries, "superseded");
-  if (refusal(o)) {
-    remove_debris(id, stem, entries, "does not fit any more");
-    return settle(o);
-  }
   for (const CacheEntry& entry : entries) {
     const bool is_leftover = entry.name.ends_with(suffix(NameKind::sidecar_temp)) ||
                              (is_complete && entry.name.ends_with(suffix(NameKind::partial)));
@@ -198,7 +194,8 @@ void Core::finish_recovery() {
     const auto entry = objects_.find(id);
     if (entry == objects_.end()) continue;
     Object& o = entry->second;
-    if (o.state == ObjectState::partial && !o.is_stale) want_copy(o);
+    if (o.state == ObjectState::partial && refusal(o)) o.is_stale = true;
+    if (o.state == ObjectState::partial) want_copy(o);
     settle(o);
   }
   evict_to_limit();

@@ -422,32 +422,39 @@ void Core::on_removal_step(Object& o, Step step, std::int64_t result) {
   --o.io_in_flight;
   if (step == Step::remove_open) {
     if (result >= 0) o.cache_file = static_cast<FileHandle>(result);
-    o.removal_step = 1;
-  } else if (step == Step::remove_unlink) {
-    const bool is_gone = result == 0 || result == -kNoEntry;
-    if (is_gone) {
-      ++o.removal_step;
-    } else if (result == -kBusy && o.removal != RemovalReason::failed) {
-      return put_back(o);
+    if (result >= 0 || result == -kNoEntry) {
+      o.removal_step = 1;
     } else {
-      // Charged until it is gone; tried again at the next tick.
-      attention_.insert(o.id);
-      if (result == -kBusy) return;
-      ++counters_.cache_errors;
-      notice(Notice::Kind::cache_error, o, 0, static_cast<int>(-result), "removing a cache file");
-      return;
+      return postpone_removal(o, static_cast<int>(-result));
+    }
+  } else if (step == Step::remove_unlink) {
+    if (result == 0 || result == -kNoEntry) {
+      ++o.removal_step;
+    } else {
+      return postpone_removal(o, static_cast<int>(-result));
     }
   }
   settle(o);
 }
 
-// A complete object that is good, but still mapped by somebody who has closed it. Ten seconds: long
-// enough not to busy ourselves with it, short against the life of a mapping.
-void Core::put_back(Object& o) {
+// Either somebody still maps the file or the disk does not let go of it. What is not to be trusted
+// stays out of use and is tried again at every tick, charged until it is gone. A good object whose
+// data still has its name is back in use; ten seconds are long enough not to busy ourselves with
+// it, and short against the life of a mapping.
+void Core::postpone_removal(Object& o, int error) {
+  if (error != kBusy) {
+    ++counters_.cache_errors;
+    notice(Notice::Kind::cache_error, o, 0, error, "removing a cache file");
+  }
+  const bool is_good = o.removal_from == ObjectState::cached && o.removal != RemovalReason::failed;
+  if (!is_good || o.removal_step > 1) {
+    attention_.insert(o.id);
+    return;
+  }
   o.evict_after = now_ + 10 * kSecond;
   o.removal = RemovalReason::none;
   set_state(o, o.removal_from);
-  close_cache(o);
+  if (o.is_open()) close_cache(o);
   settle(o);
   schedule_copies();
 }
