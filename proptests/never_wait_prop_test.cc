@@ -1,0 +1,30 @@
+// S7 NeverWait: with the cache disk hanging and every other fetch hanging, a read gets its answer
+// from its own bytes. Proven in virtual time, after any plan.
+#include "proptests/plan_runner.h"
+
+namespace ncfs {
+namespace {
+
+RC_GTEST_PROP(NeverWait, ReadDependsOnItsOwnBytesOnly, ()) {
+  const Plan plan = *rc::arbitrary_plan();
+  NeverWaitProbe probe;
+  probe.file = *rc::gen::inRange<std::uint64_t>(0, 5);
+  probe.offset = *rc::gen::inRange<std::uint64_t>(0, 48 * kKiB);
+  probe.length = *rc::gen::inRange<std::uint64_t>(0, 48 * kKiB);
+  World world;
+  for (const Step& step : plan) world.apply(step);
+  std::optional<Violation> violation = world.violation();
+  if (!violation) violation = check_never_wait(world, probe);
+  if (violation) RC_LOG() << describe(violation);
+  RC_ASSERT(!violation);
+}
+
+// The plainest case, so that the property cannot pass by never reading anything.
+TEST(NeverWait, FirstReadOfAFileNeedsOneFetchAndNoDisk) {
+  World world;
+  EXPECT_EQ(describe(check_never_wait(world, {.file = 4, .offset = 8192, .length = 4095})), "");
+  EXPECT_EQ(world.readers().reads_finished(), 1U);
+}
+
+}  // namespace
+}  // namespace ncfs

@@ -1,0 +1,299 @@
+#include "sim/oracle.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "engine/format.h"
+#include "sim/truth.h"
+#include "sim/world.h"
+
+namespace ncfs {
+namespace {
+
+std::uint64_t fold(std::initializer_list<std::uint64_t> values) {
+  std::uint64_t digest = 0;
+  for (const std::uint64_t value : values) digest = mix64(digest ^ value);
+  return digest;
+}
+
+std::uint64_t history_length(const SimNfs& nfs, const FileId& file) {
+  const std::vector<SourceRevision>* history = nfs.history(file);
+  return history == nullptr ? 0 : history->size();
+}
+
+// A sidecar counts if it is intact and describes the object whose name it has.
+std::optional<Sidecar> sidecar_of(const std::string& stem, std::span<const std::byte> bytes) {
+  std::optional<Sidecar> sidecar = decode(bytes);
+  if (sidecar && object_stem(sidecar->file, sidecar->version, sidecar->serial) != stem) {
+    return std::nullopt;
+  }
+  return sidecar;
+}
+
+// The blocks that must hold source bytes, compared with revisions [first, last].
+std::optional<std::string> find_bad_block(const SimNfs& nfs, const Sidecar& sidecar,
+                                          RevisionSpan revisions,
+                                          std::span<const std::byte> data) {
+  for (std::uint64_t block = 0; block < sidecar.durable.block_count(); ++block) {
+    if (!sidecar.durable.test(block)) continue;
+    const std::uint64_t begin = block * sidecar.block_size_bytes;
+    const std::uint64_t end = std::min(begin + sidecar.block_size_bytes, sidecar.version.size);
+    if (data.size() < end) return "the file ends at " + std::to_string(data.size());
+    const auto lie = find_lie(nfs, SourceInode{sidecar.file.inode}, revisions.first,
+                              revisions.last, begin, data.subspan(begin, end - begin));
+    if (lie) return "block " + std::to_string(block) + ": " + *lie;
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+void Oracle::begin_life(const SimDisk& disk, const Config& config) {
+  // A crash may bring back what was unlinked, and the limit may have been lowered: what is charged
+  // then has to come down. Until recovery knows the charges, it may only remove, and replace the
+  // sidecars of what it found.
+  charged_max_ = std::max(config.cache_size_bytes,
+                          disk.allocated_bytes() + disk.names_count() * kAllocationBytes);
+  was_recovering_ = true;
+  invisible_bytes_ = disk.invisible_bytes();
+}
+
+std::optional<Violation> Oracle::check(World& world) {
+  if (auto violation = check_objects(world, false)) return violation;
+  if (auto violation = check_objects(world, true)) return violation;
+  if (world.life() == nullptr) return std::nullopt;
+  if (auto violation = check_residencies(world)) return violation;
+  if (auto violation = check_space(world)) return violation;
+  if (auto violation = check_pins(world)) return violation;
+  if (auto violation = check_finished(world)) return violation;
+  if (auto violation = check_stopped(world)) return violation;
+  return check_books(world);
+}
+
+Oracle::Objects Oracle::objects_of(const SimDisk::Names& names) {
+  Objects objects;
+  for (const auto& [path, inode] : names) {
+    const std::size_t slash = path.rfind('/');
+    const std::string_view name = std::string_view(path).substr(slash + 1);
+    const std::optional<ObjectName> object = parse_object_name(name);
+    if (!object) continue;
+    ObjectFiles& files = objects[path.substr(0, slash + 1) + object->stem];
+    if (object->kind == NameKind::partial) files.part = inode;
+    if (object->kind == NameKind::data) files.data = inode;
+    if (object->kind == NameKind::sidecar) files.meta = inode;
+  }
+  return objects;
+}
+
+std::optional<Violation> Oracle::check_objects(const World& world, bool is_durable_view) {
+  const SimDisk& disk = world.disk();
+  const Objects objects =
+      objects_of(is_durable_view ? disk.names_durable() : disk.names_cached());
+  for (const auto& [stem, files] : objects) {
+    if (!files.meta || (!files.part && !files.data)) continue;
+    if (auto violation = check_object(world, stem, files, is_durable_view)) {
+      violation->message = stem + ": " + violation->message;
+      return violation;
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<Violation> Oracle::check_object(const World& world, const std::string& stem,
+                                              const ObjectFiles& files, bool is_durable_view) {
+  const SimDisk& disk = world.disk();
+  const SimDisk::FileView meta = disk.view(*files.meta);
+  const InodeId data_inode = files.data ? *files.data : *files.part;
+  const SimDisk::FileView data = disk.view(data_inode);
+  const std::optional<Sidecar> sidecar =
+      sidecar_of(stem, is_durable_view ? meta.durable : meta.cached);
+  if (!sidecar) return std::nullopt;
+  const std::uint64_t key =
+      fold({static_cast<std::uint64_t>(*files.meta), meta.revision,
+            static_cast<std::uint64_t>(data_inode), data.revision, files.data ? 1U : 0U,
+            history_length(world.nfs(), sidecar->file)});
+  std::uint64_t& good = good_[stem + (is_durable_view ? "#durable" : "#cached")];
+  if (good == key) return std::nullopt;
+
+  const auto revisions = revisions_of(world.nfs(), sidecar->file, sidecar->version);
+  if (!revisions) return Violation{"S2 CommitTruth", "there never was such a version"};
+  const bool is_complete = files.data.has_value() && sidecar->durable.is_full();
+  if (is_complete) {
+    const RevisionSpan last = {revisions->last, revisions->last};
+    if (data.cached.size() != sidecar->version.size) {
+      return Violation{"S2 CommitTruth", "the data has another length than the source"};
+    }
+    if (const auto bad = find_bad_block(world.nfs(), *sidecar, last, data.cached)) {
+      return Violation{"S2 CommitTruth", *bad};
+    }
+    if (const auto bad = find_bad_block(world.nfs(), *sidecar, last, data.durable)) {
+      return Violation{"S2 CommitTruth", "after a power loss, " + *bad};
+    }
+  } else {
+    // A block may have been read after a change that is not noticed yet: such an object is never
+    // completed, and nobody can open its version any more.
+    const RevisionSpan since = {revisions->first,
+                                history_length(world.nfs(), sidecar->file) - 1};
+    if (const auto bad = find_bad_block(world.nfs(), *sidecar, since, data.durable)) {
+      return Violation{"S3 Residency", "recorded as durable: " + *bad};
+    }
+  }
+  good = key;
+  return std::nullopt;
+}
+
+std::optional<Violation> Oracle::check_residencies(const World& world) {
+  const SimDisk& disk = world.disk();
+  for (const auto& [handle, file] : world.readers().files()) {
+    if (!file.residency) continue;
+    const std::optional<InodeId> inode = disk.inode_of(file.residency->cache_file());
+    if (!inode) return Violation{"S5 Pins", "the cache file of an open handle is closed"};
+    Sidecar bits;
+    bits.file = world.nfs().file_id(file.inode);
+    bits.version = file.version;
+    bits.block_size_bytes = file.residency->block_size_bytes();
+    bits.durable = BlockSet(file.residency->block_count());
+    for (std::uint64_t block = 0; block < file.residency->block_count(); ++block) {
+      if (file.residency->is_resident(block)) bits.durable.set(block);
+    }
+    if (bits.durable.count() == 0) continue;
+    const SimDisk::FileView view = disk.view(*inode);
+    const std::uint64_t history = history_length(world.nfs(), bits.file);
+    std::uint64_t key = fold({static_cast<std::uint64_t>(*inode), view.revision, history});
+    for (const std::uint64_t word : bits.durable.words()) key = mix64(key ^ word);
+    std::uint64_t& good = good_["handle " + std::to_string(static_cast<std::uint64_t>(handle))];
+    if (good == key) continue;
+    const auto revisions = revisions_of(world.nfs(), bits.file, bits.version);
+    NCFS_ASSERT(revisions);
+    const auto bad =
+        find_bad_block(world.nfs(), bits, {revisions->first, history - 1}, view.cached);
+    if (bad) return Violation{"S3 Residency", file.path + " is said to be resident: " + *bad};
+    good = key;
+  }
+  return std::nullopt;
+}
+
+std::optional<Violation> Oracle::check_space(const World& world) {
+  invisible_bytes_ = std::min(invisible_bytes_, world.disk().invisible_bytes());
+  const std::uint64_t allocated = world.disk().allocated_bytes() - invisible_bytes_;
+  const EngineStatus status = world.life()->engine().status();
+  const std::uint64_t charged = status.used_bytes + status.reserved_bytes;
+  if (status.is_recovering) {
+    if (allocated <= charged_max_) return std::nullopt;
+    return Violation{"S4 Space", std::to_string(allocated) + " bytes on the disk, " +
+                                     std::to_string(charged_max_) + " allowed"};
+  }
+  if (was_recovering_) charged_max_ = std::max(status.limit_bytes, charged);
+  was_recovering_ = false;
+  if (charged > charged_max_) {
+    return Violation{"S4 Space", std::to_string(charged) + " bytes used and reserved, " +
+                                     std::to_string(charged_max_) + " allowed"};
+  }
+  charged_max_ = std::max(status.limit_bytes, charged);
+  if (allocated > charged) {
+    return Violation{"S4 Space", std::to_string(allocated) + " bytes on the disk, but used is " +
+                                     std::to_string(status.used_bytes) + " and reserved is " +
+                                     std::to_string(status.reserved_bytes)};
+  }
+  return std::nullopt;
+}
+
+// Without a fault of the disk there is no reason to take the name from a file that somebody reads
+// and that is what the source holds.
+std::optional<Violation> Oracle::check_pins(const World& world) const {
+  if (world.life()->io().cache_failures() > 0 || world.readers().has_sent_fault()) {
+    return std::nullopt;
+  }
+  const SimDisk::Names names = world.disk().names_cached();
+  for (const auto& [handle, file] : world.readers().files()) {
+    if (!file.residency) continue;
+    const std::optional<InodeId> inode = world.disk().inode_of(file.residency->cache_file());
+    const bool is_current = world.nfs().history(file.inode).back().version == file.version;
+    const bool has_name = std::any_of(names.begin(), names.end(),
+                                      [&](const auto& name) { return name.second == inode; });
+    if (is_current && !has_name) {
+      return Violation{"S5 Pins", file.path + " was removed from the cache while it is open"};
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<Violation> Oracle::check_finished(World& world) const {
+  const SimDisk& disk = world.disk();
+  for (const std::string& path : world.readers().take_finished()) {
+    const Objects durable = objects_of(disk.names_durable());
+    bool was_found = false;
+    bool survives = false;
+    for (const auto& [stem, files] : objects_of(disk.names_cached())) {
+      if (!files.data || !files.meta) continue;
+      const auto sidecar = sidecar_of(stem, disk.view(*files.meta).cached);
+      if (!sidecar || sidecar->path != path) continue;
+      was_found = true;
+      const auto found = durable.find(stem);
+      if (found == durable.end()) continue;
+      survives = survives || (found->second.data == files.data && found->second.meta == files.meta &&
+                              sidecar_of(stem, disk.view(*files.meta).durable) == sidecar);
+    }
+    if (was_found && !survives) {
+      return Violation{"S3 Residency", path + " was reported as copied, but a power loss would " +
+                                           "take it away"};
+    }
+  }
+  return std::nullopt;
+}
+
+// A stop that nothing disturbed leaves a sidecar that vouches for every resident block. What a
+// killed process left is taken as it was found: its names may not be durable.
+std::optional<Violation> Oracle::check_stopped(const World& world) const {
+  if (!world.readers().is_stopped() || world.life()->io().cache_failures() > 0 ||
+      world.readers().has_sent_fault()) {
+    return std::nullopt;
+  }
+  const SimDisk& disk = world.disk();
+  const Objects objects = objects_of(disk.names_cached());
+  for (const auto& [handle, file] : world.readers().files()) {
+    const bool is_current = world.nfs().history(file.inode).back().version == file.version;
+    if (!file.residency || !is_current) continue;
+    const std::optional<InodeId> inode = disk.inode_of(file.residency->cache_file());
+    const auto object = std::find_if(objects.begin(), objects.end(), [&](const auto& one) {
+      return inode && (one.second.data == inode || one.second.part == inode) && one.second.meta;
+    });
+    const auto sidecar = object == objects.end()
+                             ? std::nullopt
+                             : sidecar_of(object->first, disk.view(*object->second.meta).durable);
+    for (std::uint64_t block = 0; block < file.residency->block_count(); ++block) {
+      if (!file.residency->is_resident(block) || (sidecar && sidecar->durable.test(block))) continue;
+      return Violation{"S3 Residency", "stopped, but block " + std::to_string(block) + " of " +
+                                           file.path + " is not recorded as durable"};
+    }
+  }
+  return std::nullopt;
+}
+
+// With nothing in flight and nobody reading, the disk holds what the engine says it does.
+std::optional<Violation> Oracle::check_books(const World& world) const {
+  const EngineStatus status = world.life()->engine().status();
+  const SimIo& io = world.life()->io();
+  const bool is_at_rest = io.pending().empty() && !status.is_recovering && status.copies.empty() &&
+                          io.cache_failures() == 0 && world.readers().files().empty() &&
+                          !world.readers().has_sent_fault();
+  if (!is_at_rest) return std::nullopt;
+  std::uint64_t complete = 0;
+  std::uint64_t partial = 0;
+  for (const auto& [stem, files] : objects_of(world.disk().names_cached())) {
+    if (files.data) ++complete;
+    if (files.part) ++partial;
+    if (!files.data && !files.part) return Violation{"S11 Books", stem + ": a sidecar without data"};
+  }
+  if (complete != status.objects_cached || partial != status.objects_partial) {
+    return Violation{"S11 Books", "the disk holds " + std::to_string(complete) + " complete and " +
+                                      std::to_string(partial) + " partial objects, the books " +
+                                      std::to_string(status.objects_cached) + " and " +
+                                      std::to_string(status.objects_partial) + ": " +
+                                      world.describe()};
+  }
+  return std::nullopt;
+}
+
+}  // namespace ncfs

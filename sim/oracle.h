@@ -1,0 +1,89 @@
+// The promises of the product, looked at after every step of a plan. Their names are used in
+// messages and elsewhere:
+//
+//   S1 ReadTruth    every byte returned is what some source version current between the handle's
+//                   open and the answer held there (checked by Readers)
+//   S2 CommitTruth  a complete object (.data and a .meta that says all blocks) is exactly the
+//                   recorded version of its source, now and after any crash
+//   S3 Residency    a set block bit means written; a block recorded as durable is durable; what was
+//                   reported as copied, and after a stop all that was resident, survives every crash
+//   S4 Space        what the disk holds never exceeds the limit nor what the engine accounts for
+//   S5 Pins         nothing is closed, unlinked, overwritten or reused while somebody uses it
+//                   (partly checked by SimIo and Readers)
+//   S6 OneFetch     a block is fetched by one request at a time; every queue keeps its bound
+//                   (checked by SimIo)
+//   S7 NeverWait    a read depends only on its own bytes (checked by its own property)
+//   S8 Degrade      no error reaches a reader that the source did not cause (checked by Readers)
+//   S9 SyncOnce     a failed sync is not repeated, nor its data published (checked by SimIo)
+//   S10 Transitions data gets its final name after its sync; an open is called complete when
+//                   everything is there (checked by SimIo and Readers)
+//   S11 Books       the engine's books agree with each other (Engine::check_invariants) and, at
+//                   rest, with the disk
+//   S12 Same        the same plan leaves the same trace (checked by its own test)
+//   L1 Cached       after heal(), every wanted file that fits becomes cached
+//   L2 Zero         after heal() and the last close, nothing is held any more
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "engine/config.h"
+#include "sim/disk.h"
+#include "sim/nfs.h"
+#include "sim/violation.h"
+
+namespace ncfs {
+
+class World;
+
+class Oracle {
+ public:
+  void begin_life(const SimDisk& disk, const Config& config);
+  [[nodiscard]] std::optional<Violation> check(World& world);
+
+ private:
+  // The files of one stem in one view of the directory.
+  struct ObjectFiles {
+    std::optional<InodeId> part;
+    std::optional<InodeId> data;
+    std::optional<InodeId> meta;
+  };
+  using Objects = std::map<std::string, ObjectFiles>;
+
+  [[nodiscard]] static Objects objects_of(const SimDisk::Names& names);
+  [[nodiscard]] std::optional<Violation> check_objects(const World& world, bool is_durable_view);
+  [[nodiscard]] std::optional<Violation> check_object(const World& world, const std::string& stem,
+                                                      const ObjectFiles& files,
+                                                      bool is_durable_view);
+  [[nodiscard]] std::optional<Violation> check_residencies(const World& world);
+  [[nodiscard]] std::optional<Violation> check_space(const World& world);
+  [[nodiscard]] std::optional<Violation> check_pins(const World& world) const;
+  [[nodiscard]] std::optional<Violation> check_finished(World& world) const;
+  [[nodiscard]] std::optional<Violation> check_stopped(const World& world) const;
+  [[nodiscard]] std::optional<Violation> check_books(const World& world) const;
+
+  // What was found good, by everything it depends on: most steps change nothing on the disk.
+  std::map<std::string, std::uint64_t> good_;
+  std::uint64_t charged_max_ = 0;  // used + reserved may shrink to the limit, but not grow past it
+  bool was_recovering_ = false;
+  // Files without a name that others held when this life began: no engine can know of them.
+  std::uint64_t invisible_bytes_ = 0;
+};
+
+// S7: one file is opened and read while the cache disk hangs and of the source only those reads
+// complete that overlap what readers wait for. The open is answered within its patience, and the
+// read as soon as its own bytes are there. Reads of blocks that are cached already are let go, as
+// they do depend on the disk.
+struct NeverWaitProbe {
+  std::uint64_t file = 0;
+  std::uint64_t offset = 0;
+  std::uint64_t length = 0;
+};
+[[nodiscard]] std::optional<Violation> check_never_wait(World& world, const NeverWaitProbe& probe);
+
+// L1 and L2: heals the world, lets it finish, closes everything, opens each file alone, and stops.
+[[nodiscard]] std::optional<Violation> check_liveness(World& world);
+
+}  // namespace ncfs

@@ -1,0 +1,376 @@
+#include "sim/readers.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <iterator>
+#include <utility>
+
+#include "sim/truth.h"
+
+namespace ncfs {
+namespace {
+
+// More would only make runs longer: what goes wrong between readers goes wrong between three.
+constexpr std::size_t kFilesMax = 12;
+constexpr std::size_t kReadsMax = 8;
+constexpr std::size_t kWarmsMax = 8;
+// A read that was told to look into the cache this often and found nothing there goes in circles.
+constexpr std::uint32_t kRoundsMax = 16;
+
+std::string name_of(HandleId handle) {
+  return "handle " + std::to_string(static_cast<std::uint64_t>(handle));
+}
+
+}  // namespace
+
+void Readers::report(const char* name, std::string message) {
+  if (!violation_) violation_ = {name, std::move(message)};
+}
+
+void Readers::die(bool keeps_holds) {
+  for (const auto& [handle, file] : files_) {
+    if (!keeps_holds || !file.result.is_complete || !file.residency) continue;
+    const std::optional<InodeId> inode = disk_.inode_of(file.residency->cache_file());
+    if (!inode) continue;
+    disk_.hold(*inode);
+    const std::span<const std::byte> content = disk_.view(*inode).cached;
+    holds_.push_back({*inode, {content.begin(), content.end()}});
+  }
+  if (!keeps_holds) release_holds();
+  life_ = nullptr;
+  files_.clear();
+  reads_.clear();
+  warms_.clear();
+  finished_.clear();
+  is_stopping_ = false;
+  is_stopped_ = false;
+  has_sent_fault_ = false;
+}
+
+void Readers::release_holds() {
+  for (const Hold& hold : holds_) disk_.release_hold(hold.inode);
+  holds_.clear();
+}
+
+void Readers::check_holds() {
+  for (const Hold& hold : holds_) {
+    const std::span<const std::byte> content = disk_.view(hold.inode).cached;
+    if (!std::equal(content.begin(), content.end(), hold.content.begin(), hold.content.end())) {
+      report("S5 Pins", "a cache file that the kernel still reads was changed");
+    }
+  }
+}
+
+std::optional<FileHandle> Readers::open_source(const std::string& path, Nanos now,
+                                               SourceState& state) {
+  const Weather& weather = life_->io().weather();
+  if (weather.nfs_hangs || weather.nfs_error != 0) return std::nullopt;
+  const std::int64_t result = nfs_.open(path, state, now);
+  if (result < 0) return std::nullopt;
+  const FileHandle handle{static_cast<std::int32_t>(result)};
+  life_->io().note_source_handle(handle, state);
+  return handle;
+}
+
+bool Readers::open(const std::string& path, Nanos now) {
+  if (is_stopping_ || files_.size() >= kFilesMax) return false;
+  SourceState state;
+  const std::optional<FileHandle> source = open_source(path, now, state);
+  if (!source) return false;
+  const HandleId handle{next_id_++};
+  OpenFile& file = files_[handle];
+  file.path = path;
+  file.inode = nfs_.inode_of(*source);
+  file.version = state.version;
+  file.first_revision = nfs_.current_revision(file.inode);
+  file.failures_before = life_->io().source_failures().size();
+  life_->handle(OpenEvent{handle, *source, state, path});
+  return true;
+}
+
+bool Readers::warm(const std::string& path, Nanos now) {
+  if (is_stopping_ || warms_.size() >= kWarmsMax) return false;
+  SourceState state;
+  const std::optional<FileHandle> source = open_source(path, now, state);
+  if (!source) return false;
+  const WarmToken token{next_id_++};
+  warms_.emplace(token, path);
+  life_->handle(WarmEvent{token, *source, state, path});
+  return true;
+}
+
+// The adapter opens and warms nothing any more; what is open goes on.
+void Readers::stop() {
+  if (is_stopping_) return;
+  is_stopping_ = true;
+  life_->handle(StopEvent{});
+}
+
+bool Readers::close(std::uint64_t handle_index) {
+  if (files_.empty()) return false;
+  const auto entry =
+      std::next(files_.begin(), static_cast<std::ptrdiff_t>(handle_index % files_.size()));
+  if (entry->second.is_closing) return false;
+  entry->second.is_closing = true;
+  if (entry->second.reads == 0) send_close(entry->first);
+  return true;
+}
+
+void Readers::send_close(HandleId handle) {
+  files_.erase(handle);
+  life_->handle(CloseEvent{handle});
+}
+
+bool Readers::begin_read(std::uint64_t handle_index, std::uint64_t offset, std::uint64_t length) {
+  if (files_.empty() || reads_.size() >= kReadsMax) return false;
+  const auto entry =
+      std::next(files_.begin(), static_cast<std::ptrdiff_t>(handle_index % files_.size()));
+  OpenFile& file = entry->second;
+  if (!file.is_answered || file.is_closing || file.version.size == 0) return false;
+  offset %= file.version.size;
+  length = 1 + length % (file.version.size - offset);
+  ++file.reads;
+  ActiveRead& read = reads_.emplace_back();
+  read.handle = entry->first;
+  read.rest = {offset, length};
+  read.failures_before = life_->io().source_failures().size();
+  plan(read);
+  return true;
+}
+
+void Readers::plan(ActiveRead& read) {
+  OpenFile& file = file_of(read);
+  if (++read.rounds > kRoundsMax) {
+    report("S7 NeverWait", name_of(read.handle) + ": a read goes in circles at " +
+                               std::to_string(read.rest.offset));
+    return finish(read);
+  }
+  if (!file.residency) return ask(read, false);
+  const ReadPlan plan = plan_read(*file.residency, read.rest);
+  if (!plan.resident) return ask(read, false);
+  read.phase = ActiveRead::Phase::planned;
+  read.segment = plan.range;
+  read.residency = file.residency;
+}
+
+void Readers::ask(ActiveRead& read, bool skip_cache) {
+  const std::uint64_t block_size = life_->config().block_size_bytes;
+  const std::uint64_t block_end = (read.rest.offset / block_size + 1) * block_size;
+  read.segment = {read.rest.offset, std::min(read.rest.end(), block_end) - read.rest.offset};
+  read.phase = ActiveRead::Phase::waiting;
+  read.residency = nullptr;
+  read.token = ReadToken{next_id_++};
+  life_->handle(ReadEvent{read.token, read.handle, read.segment, skip_cache});
+}
+
+void Readers::move_on(ActiveRead& read, std::uint64_t length) {
+  read.rest = {read.rest.offset + length, read.rest.length - length};
+  read.rounds = 0;
+  if (read.rest.empty()) return finish(read);
+  plan(read);
+}
+
+void Readers::finish(ActiveRead& read) {
+  read.phase = ActiveRead::Phase::finished;
+  ++reads_finished_;
+}
+
+bool Readers::advance(std::uint64_t read_index) {
+  if (reads_.empty()) return false;
+  ActiveRead& read = reads_[read_index % reads_.size()];
+  if (read.phase == ActiveRead::Phase::planned) {
+    use_planned(read);
+  } else if (read.phase == ActiveRead::Phase::answered) {
+    use_answer(read);
+  } else {
+    return false;
+  }
+  forget_finished();
+  return true;
+}
+
+void Readers::advance_all() {
+  for (std::size_t index = reads_.size(); index-- > 0;) {
+    if (index < reads_.size()) advance(index);
+  }
+}
+
+void Readers::close_all() {
+  for (std::size_t index = files_.size(); index-- > 0;) close(index);
+}
+
+void Readers::forget_finished() {
+  std::vector<HandleId> closed;
+  std::erase_if(reads_, [&](const ActiveRead& read) {
+    if (read.phase != ActiveRead::Phase::finished) return false;
+    OpenFile& file = files_.at(read.handle);
+    if (--file.reads == 0 && file.is_closing) closed.push_back(read.handle);
+    return true;
+  });
+  for (const HandleId handle : closed) send_close(handle);
+}
+
+void Readers::use_planned(ActiveRead& read) {
+  const Weather& weather = life_->io().weather();
+  if (weather.disk_hangs) return;
+  if (weather.disk_error != 0) return fall_back_to_source(read);
+  std::vector<std::byte> bytes(read.segment.length);
+  const std::int64_t result =
+      disk_.read(read.residency->cache_file(), read.segment.offset, bytes);
+  if (result == -EBADF) {
+    report("S5 Pins", name_of(read.handle) + ": the cache file was closed under a reader");
+    return finish(read);
+  }
+  if (static_cast<std::uint64_t>(result) < read.segment.length) {
+    report("S3 Residency", name_of(read.handle) + ": resident bytes are past the end");
+    return finish(read);
+  }
+  check_truth(read, bytes, "the cache");
+  move_on(read, read.segment.length);
+}
+
+void Readers::fall_back_to_source(ActiveRead& read) {
+  has_sent_fault_ = true;
+  life_->handle(CacheFaultEvent{read.handle});
+  ask(read, true);
+}
+
+void Readers::use_answer(ActiveRead& read) {
+  OpenFile& file = file_of(read);
+  const ReadResult answer = std::exchange(read.answer, {});
+  switch (answer.kind) {
+    case ReadResult::Kind::bytes: {
+      const std::span<const std::byte> bytes =
+          life_->io().buffer(answer.buffer).subspan(answer.buffer_offset, answer.length);
+      if (!std::equal(bytes.begin(), bytes.end(), read.answered_bytes.begin())) {
+        report("S5 Pins", name_of(read.handle) + ": a buffer changed while a reader used it");
+      }
+      life_->io().give_back(answer.buffer);
+      life_->handle(ReadDoneEvent{read.token});
+      if (answer.length < read.segment.length) return finish(read);  // the end of the file
+      return move_on(read, answer.length);
+    }
+    case ReadResult::Kind::resident:
+      if (!answer.residency) {
+        report("Contract", name_of(read.handle) + ": a resident answer without a residency");
+        return finish(read);
+      }
+      file.residency = answer.residency;
+      return plan(read);
+    case ReadResult::Kind::error:
+      return finish(read);
+  }
+}
+
+void Readers::check_truth(const ActiveRead& read, std::span<const std::byte> bytes,
+                          const char* from) {
+  const OpenFile& file = files_.at(read.handle);
+  trace_.add(bytes);
+  const auto lie = find_lie(nfs_, file.inode, file.first_revision,
+                            nfs_.current_revision(file.inode), read.segment.offset, bytes);
+  if (lie) report("S1 ReadTruth", name_of(read.handle) + ", from " + from + ": " + *lie);
+}
+
+// A short answer says that the file ends there; some revision since the open must have.
+void Readers::check_short(const ActiveRead& read) {
+  const OpenFile& file = files_.at(read.handle);
+  const std::uint64_t end = read.segment.offset + read.answer.length;
+  const std::vector<SourceRevision>& history = nfs_.history(file.inode);
+  const bool is_true =
+      std::any_of(history.begin() + static_cast<std::ptrdiff_t>(file.first_revision),
+                  history.end(), [end](const SourceRevision& revision) {
+                    return revision.version.size <= end;
+                  });
+  if (!is_true) {
+    report("S1 ReadTruth", name_of(read.handle) + ": told that the file ends at " +
+                               std::to_string(end) + ", where it never did");
+  }
+}
+
+// The errno of a source operation that failed since the read began; or EIO because reads of the
+// file kept coming back short, perhaps those of a fetch that this read joined later.
+void Readers::check_error(const ActiveRead& read) {
+  const std::vector<SourceFailure>& failures = life_->io().source_failures();
+  const OpenFile& file = file_of(read);
+  const auto has = [&](std::size_t first, int error) {
+    return std::any_of(failures.begin() + static_cast<std::ptrdiff_t>(first), failures.end(),
+                       [&](const SourceFailure& failure) {
+                         return failure.inode == file.inode && failure.error == error;
+                       });
+  };
+  const bool has_cause = has(read.failures_before, read.answer.error) ||
+                         (read.answer.error == EIO && has(file.failures_before, 0));
+  if (!has_cause) {
+    report("S8 Degrade", name_of(read.handle) + ": errno " + std::to_string(read.answer.error) +
+                             " without a failure of the source");
+  }
+}
+
+std::vector<std::string> Readers::take_finished() { return std::exchange(finished_, {}); }
+
+void Readers::on_open(HandleId handle, const OpenResult& result) {
+  trace_.add(static_cast<std::uint64_t>(handle));
+  trace_.add(static_cast<std::uint64_t>(result.reason) << 8 | (result.is_complete ? 1 : 0));
+  const auto entry = files_.find(handle);
+  if (entry == files_.end() || entry->second.is_answered) {
+    return report("Contract", name_of(handle) + ": on_open after the close or twice");
+  }
+  OpenFile& file = entry->second;
+  file.is_answered = true;
+  file.result = result;
+  file.residency = result.residency;
+  if (!result.is_complete) return;
+  bool is_whole = result.residency != nullptr;
+  for (std::uint64_t block = 0; is_whole && block < result.residency->block_count(); ++block) {
+    is_whole = result.residency->is_resident(block);
+  }
+  if (!is_whole) report("S10 Transitions", name_of(handle) + ": complete with blocks missing");
+}
+
+void Readers::on_read(ReadToken token, const ReadResult& result) {
+  const auto read = std::find_if(reads_.begin(), reads_.end(), [token](const ActiveRead& one) {
+    return one.token == token && one.phase == ActiveRead::Phase::waiting;
+  });
+  if (read == reads_.end()) return report("Contract", "an answer to a read nobody waits for");
+  trace_.add(static_cast<std::uint64_t>(token));
+  trace_.add(static_cast<std::uint64_t>(result.kind));
+  OpenFile& file = file_of(*read);
+  if (!file.residency) file.residency = result.residency;
+  read->phase = ActiveRead::Phase::answered;
+  read->answer = result;
+  if (result.kind == ReadResult::Kind::error) return check_error(*read);
+  if (result.kind != ReadResult::Kind::bytes) return;
+  const std::span<const std::byte> buffer = life_->io().buffer(result.buffer);
+  if (result.length > read->segment.length || result.buffer_offset > buffer.size() ||
+      result.length > buffer.size() - result.buffer_offset) {
+    read->answer = {};
+    read->answer.kind = ReadResult::Kind::error;
+    return report("Contract", name_of(read->handle) + ": more bytes than asked for");
+  }
+  life_->io().lend(result.buffer);
+  const std::span<const std::byte> bytes = buffer.subspan(result.buffer_offset, result.length);
+  read->answered_bytes.assign(bytes.begin(), bytes.end());
+  check_truth(*read, bytes, "the source");
+  if (result.length < read->segment.length) check_short(*read);
+}
+
+void Readers::on_warm(WarmToken token, const WarmResult& result) {
+  trace_.add(static_cast<std::uint64_t>(token));
+  trace_.add(static_cast<std::uint64_t>(result.kind));
+  if (warms_.erase(token) == 0) report("Contract", "an answer to a warm-up nobody waits for");
+  last_warm_ = result;
+}
+
+void Readers::on_notice(const Notice& notice) {
+  trace_.add(static_cast<std::uint64_t>(notice.kind));
+  trace_.add(notice.path);
+  trace_.add(notice.detail);
+  if (notice.kind == Notice::Kind::copy_finished) finished_.push_back(notice.path);
+}
+
+void Readers::on_stopped() {
+  if (is_stopped_) report("Contract", "on_stopped twice");
+  is_stopped_ = true;
+}
+
+}  // namespace ncfs

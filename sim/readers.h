@@ -1,0 +1,136 @@
+// The applications and the FUSE adapter, as far as the engine can tell.
+//
+// A reader opens a file as the adapter does: it opens and looks at the source itself, sends an
+// OpenEvent and waits for the answer. A read is a loop of plan_read(); between planning and using a
+// segment anything may happen, as begin_read() and advance() are separate steps. Resident segments
+// are read from the disk directly. Every byte is compared with the source's history (ReadTruth), and
+// every error must have a cause on the source (Degrade).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/event.h"
+#include "sim/life.h"
+#include "sim/violation.h"
+
+namespace ncfs {
+
+struct OpenFile {
+  std::string path;
+  SourceInode inode{};
+  SourceVersion version;
+  std::size_t first_revision = 0;  // current when the file was opened
+  bool is_answered = false;
+  bool is_closing = false;  // closed by the application, a read is still out
+  OpenResult result;
+  std::shared_ptr<Residency> residency;  // the first one heard of
+  std::uint32_t reads = 0;
+  std::size_t failures_before = 0;  // of the source, when the file was opened
+};
+
+struct ActiveRead {
+  enum class Phase : std::uint8_t {
+    planned,   // a resident segment, not yet read
+    waiting,   // for the engine
+    answered,  // by the engine, not yet used
+    finished,
+  };
+  HandleId handle{};
+  ByteRange rest;  // what is still to be read
+  Phase phase = Phase::planned;
+  ByteRange segment;
+  std::shared_ptr<Residency> residency;  // planned: where the segment is
+  ReadToken token{};                     // waiting, answered
+  ReadResult answer;
+  std::vector<std::byte> answered_bytes;  // must still be in the buffer when they are used
+  std::uint32_t rounds = 0;               // since the read last moved on
+  std::size_t failures_before = 0;        // of the source, when the read began
+};
+
+class Readers final : public Host {
+ public:
+  Readers(SimDisk& disk, SimNfs& nfs, Trace& trace) : disk_(disk), nfs_(nfs), trace_(trace) {}
+
+  void be_born(Life& life) { life_ = &life; }
+  // All handles are gone. With `keeps_holds` the files that the kernel reads by itself stay open.
+  void die(bool keeps_holds);
+  void release_holds();
+  [[nodiscard]] bool has_holds() const { return !holds_.empty(); }
+  void check_holds();
+
+  // False if there is nothing to do it with.
+  bool open(const std::string& path, Nanos now);
+  bool warm(const std::string& path, Nanos now);
+  void stop();
+  bool close(std::uint64_t handle_index);
+  bool begin_read(std::uint64_t handle_index, std::uint64_t offset, std::uint64_t length);
+  bool advance(std::uint64_t read_index);
+  void advance_all();
+  void close_all();
+
+  [[nodiscard]] const std::map<HandleId, OpenFile>& files() const { return files_; }
+  [[nodiscard]] const std::vector<ActiveRead>& reads() const { return reads_; }
+  [[nodiscard]] std::size_t warms_pending() const { return warms_.size(); }
+  [[nodiscard]] bool is_stopping() const { return is_stopping_; }
+  [[nodiscard]] bool is_stopped() const { return is_stopped_; }
+  [[nodiscard]] bool has_sent_fault() const { return has_sent_fault_; }
+  [[nodiscard]] std::uint64_t reads_finished() const { return reads_finished_; }
+  [[nodiscard]] const std::optional<WarmResult>& last_warm() const { return last_warm_; }
+  [[nodiscard]] const std::optional<Violation>& violation() const { return violation_; }
+  // Paths of the copies reported as finished since the last call.
+  [[nodiscard]] std::vector<std::string> take_finished();
+
+  void on_open(HandleId handle, const OpenResult& result) override;
+  void on_read(ReadToken token, const ReadResult& result) override;
+  void on_warm(WarmToken token, const WarmResult& result) override;
+  void on_notice(const Notice& notice) override;
+  void on_stopped() override;
+
+ private:
+  // A cache file that outlives the process: its bytes must not change.
+  struct Hold {
+    InodeId inode{};
+    std::vector<std::byte> content;
+  };
+
+  void report(const char* name, std::string message);
+  OpenFile& file_of(const ActiveRead& read) { return files_.at(read.handle); }
+  std::optional<FileHandle> open_source(const std::string& path, Nanos now, SourceState& state);
+  void plan(ActiveRead& read);
+  void ask(ActiveRead& read, bool skip_cache);
+  void move_on(ActiveRead& read, std::uint64_t length);
+  void finish(ActiveRead& read);
+  void use_planned(ActiveRead& read);
+  void use_answer(ActiveRead& read);
+  void fall_back_to_source(ActiveRead& read);
+  void check_truth(const ActiveRead& read, std::span<const std::byte> bytes, const char* from);
+  void check_short(const ActiveRead& read);
+  void check_error(const ActiveRead& read);
+  void forget_finished();
+  void send_close(HandleId handle);
+
+  SimDisk& disk_;
+  SimNfs& nfs_;
+  Trace& trace_;
+  Life* life_ = nullptr;
+  std::map<HandleId, OpenFile> files_;
+  std::vector<ActiveRead> reads_;
+  std::map<WarmToken, std::string> warms_;
+  std::vector<Hold> holds_;
+  std::vector<std::string> finished_;
+  std::optional<WarmResult> last_warm_;
+  std::optional<Violation> violation_;
+  bool is_stopping_ = false;
+  bool is_stopped_ = false;
+  bool has_sent_fault_ = false;
+  std::uint64_t next_id_ = 1;
+  std::uint64_t reads_finished_ = 0;
+};
+
+}  // namespace ncfs

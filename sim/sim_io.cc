@@ -1,0 +1,383 @@
+#include "sim/sim_io.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+namespace ncfs {
+namespace {
+
+// What a driver leaves behind the end of a short read; a careless caller then sees garbage.
+constexpr std::byte kJunk{0xee};
+
+bool is_close(Op op) { return op == Op::source_close || op == Op::cache_close; }
+
+}  // namespace
+
+bool is_source_operation(Op op) { return op <= Op::source_close; }
+
+const char* to_string(Op op) {
+  switch (op) {
+    case Op::source_open: return "source_open";
+    case Op::source_stat: return "source_stat";
+    case Op::source_read: return "source_read";
+    case Op::source_close: return "source_close";
+    case Op::cache_list: return "cache_list";
+    case Op::cache_create: return "cache_create";
+    case Op::cache_open: return "cache_open";
+    case Op::cache_write: return "cache_write";
+    case Op::cache_sync: return "cache_sync";
+    case Op::cache_load: return "cache_load";
+    case Op::cache_store: return "cache_store";
+    case Op::cache_rename: return "cache_rename";
+    case Op::cache_sync_directory: return "cache_sync_directory";
+    case Op::cache_unlink: return "cache_unlink";
+    case Op::cache_touch: return "cache_touch";
+    case Op::cache_close: return "cache_close";
+  }
+  return "unknown";
+}
+
+SimIo::SimIo(const Config& config, Nanos clock_origin, SimDisk& disk, SimNfs& nfs, Trace& trace)
+    : config_(config),
+      clock_origin_(clock_origin),
+      disk_(disk),
+      nfs_(nfs),
+      trace_(trace),
+      buffers_(config.buffers, std::vector<std::byte>(config.block_size_bytes, kJunk)) {}
+
+void SimIo::submit(Request request) { enqueue(std::move(request), true); }
+
+void SimIo::submit_without_effect(Request request) { enqueue(std::move(request), false); }
+
+void SimIo::enqueue(Request request, bool has_effect) {
+  check_common(request);
+  trace_.add(static_cast<std::uint64_t>(request.op));
+  trace_.add(static_cast<std::uint64_t>(request.ticket));
+  trace_.add(static_cast<std::uint64_t>(request.file));
+  trace_.add(static_cast<std::uint64_t>(request.buffer));
+  trace_.add(request.range.offset);
+  trace_.add(request.range.length);
+  trace_.add(request.deadline);
+  trace_.add(request.name);
+  trace_.add(request.new_name);
+  trace_.add(request.bytes);
+
+  Pending pending;
+  pending.sequence = next_sequence_++;
+  pending.has_effect = has_effect;
+  pending.sync_point = disk_.file_sync_point();
+  if (request.op == Op::source_read && nfs_.is_open(request.file)) {
+    pending.revision = nfs_.current_revision(nfs_.inode_of(request.file));
+  }
+  if (!is_source_operation(request.op)) pending.inode = disk_.inode_of(request.file);
+  if (request.op == Op::cache_sync && pending.inode) {
+    FileBooks& books = books_[*pending.inode];
+    books.writes_at_sync = books.writes;
+  }
+  pending.request = std::move(request);
+  pending_.push_back(std::move(pending));
+}
+
+bool SimIo::is_stuck(const Pending& pending) const {
+  const bool side_hangs =
+      is_source_operation(pending.request.op) ? weather_.nfs_hangs : weather_.disk_hangs;
+  return pending.is_hung || side_hangs;
+}
+
+SimIo::Pending SimIo::take(std::size_t index) {
+  NCFS_ASSERT(index < pending_.size());
+  Pending taken = std::move(pending_[index]);
+  pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(index));
+  return taken;
+}
+
+Completion SimIo::complete(std::size_t index, const Answer& answer) {
+  const Pending pending = take(index);
+  const Op op = pending.request.op;
+  Completion completion;
+  completion.ticket = pending.request.ticket;
+  const int weather_error = is_source_operation(op) ? weather_.nfs_error : weather_.disk_error;
+  const int error = answer.kind == Answer::Kind::error ? answer.error : weather_error;
+  if (error != 0) {
+    completion.result = -error;
+    if (answer.is_half_done) perform_in_spite_of_error(pending);
+    if (op == Op::cache_sync && pending.inode) disk_.fail_file_sync(*pending.inode);
+    // A descriptor is gone after close(), whatever it returned.
+    if (is_close(op)) {
+      Completion ignored;
+      perform(pending, {}, ignored);
+    }
+  } else {
+    perform(pending, answer, completion);
+  }
+  finish(pending, completion);
+  return completion;
+}
+
+std::optional<Completion> SimIo::expire(std::uint32_t effects) {
+  const auto expired = std::find_if(
+      pending_.begin(), pending_.end(),
+      [this](const Pending& pending) { return deadline_of(pending.request) <= now_; });
+  if (expired == pending_.end()) return std::nullopt;
+  const Pending pending = take(static_cast<std::size_t>(expired - pending_.begin()));
+  const Request& request = pending.request;
+  const bool has_effect = (effects >> (pending.sequence % 32) & 1) != 0;
+  if (has_effect && request.op == Op::cache_write && pending.inode) {
+    const std::span<const std::byte> bytes = buffer(request.buffer).first(request.range.length);
+    late_writes_.push_back({*pending.inode, request.range.offset, {bytes.begin(), bytes.end()}});
+  } else if (request.op == Op::cache_sync && pending.inode) {
+    if (has_effect) {
+      disk_.sync_file(*pending.inode, pending.sync_point);
+    } else {
+      disk_.fail_file_sync(*pending.inode);
+    }
+  } else if (has_effect || is_close(request.op)) {
+    perform_in_spite_of_error(pending);
+  }
+  Completion completion;
+  completion.ticket = request.ticket;
+  completion.result = -ETIMEDOUT;
+  finish(pending, completion);
+  return completion;
+}
+
+void SimIo::land_late_writes() {
+  for (const LateWrite& write : late_writes_) {
+    if (disk_.exists(write.inode)) disk_.write(write.inode, write.offset, write.bytes);
+  }
+  late_writes_.clear();
+}
+
+// Opens and creations are missing: the driver closes, and removes what it created, when an open or
+// a creation returns after its caller was told that it failed.
+void SimIo::perform_in_spite_of_error(const Pending& pending) {
+  const Request& request = pending.request;
+  switch (request.op) {
+    case Op::cache_write:
+      if (pending.inode) {
+        // The half that was written before the error.
+        const std::uint64_t length = request.range.length / 2;
+        disk_.write(*pending.inode, request.range.offset, buffer(request.buffer).first(length));
+      }
+      return;
+    case Op::cache_store:
+      disk_.replace_content(request.name,
+                            std::span(request.bytes).first(request.bytes.size() / 2),
+                            wall_clock(now_));
+      return;
+    case Op::cache_rename:
+    case Op::cache_sync_directory:
+    case Op::cache_unlink:
+    case Op::cache_touch:
+    case Op::source_close:
+    case Op::cache_close: {
+      Completion ignored;
+      perform(pending, {}, ignored);
+      return;
+    }
+    default:
+      return;
+  }
+}
+
+void SimIo::crash(Survivors& survivors) {
+  for (LateWrite& write : late_writes_) {
+    if (survivors.choose(2) == 1 && disk_.exists(write.inode)) {
+      disk_.write(write.inode, write.offset, write.bytes);
+    }
+  }
+  late_writes_.clear();
+  for (const Pending& pending : pending_) {
+    switch (pending.request.op) {
+      case Op::cache_create:
+      case Op::cache_write:
+      case Op::cache_sync:
+      case Op::cache_rename:
+      case Op::cache_sync_directory:
+      case Op::cache_unlink:
+        if (survivors.choose(2) == 1) {
+          Completion ignored;
+          perform(pending, {}, ignored);
+        }
+        break;
+      case Op::cache_store: {
+        // Not begun; written but not synced; done.
+        const std::uint64_t choice = survivors.choose(3);
+        if (choice == 1) {
+          disk_.replace_content(pending.request.name, pending.request.bytes, wall_clock(now_));
+        } else if (choice == 2) {
+          Completion ignored;
+          perform(pending, {}, ignored);
+        }
+        break;
+      }
+      default:
+        break;
+    }
+  }
+  pending_.clear();
+  lent_.clear();
+}
+
+std::span<std::byte> SimIo::buffer(BufferId id) {
+  NCFS_ASSERT(static_cast<std::size_t>(id) < buffers_.size());
+  return buffers_[static_cast<std::size_t>(id)];
+}
+
+void SimIo::give_back(BufferId id) {
+  const auto found = lent_.find(id);
+  NCFS_ASSERT(found != lent_.end());
+  if (--found->second == 0) lent_.erase(found);
+}
+
+void SimIo::note_source_handle(FileHandle handle, const SourceState& state) {
+  source_handles_[handle] = state;
+}
+
+void SimIo::perform(const Pending& pending, const Answer& answer, Completion& completion) {
+  if (!pending.has_effect) {
+    completion.result = pending.request.op == Op::cache_write
+                            ? static_cast<std::int64_t>(pending.request.range.length)
+                            : 0;
+    completion.source = source_handles_[pending.request.file];
+  } else if (is_source_operation(pending.request.op)) {
+    perform_source(pending, answer, completion);
+  } else {
+    perform_cache(pending, completion);
+  }
+}
+
+void SimIo::perform_source(const Pending& pending, const Answer& answer, Completion& completion) {
+  const Request& request = pending.request;
+  switch (request.op) {
+    case Op::source_open:
+      completion.result = nfs_.open(request.name, completion.source, now_);
+      if (completion.result >= 0) {
+        note_source_handle(FileHandle{static_cast<std::int32_t>(completion.result)},
+                           completion.source);
+      }
+      return;
+    case Op::source_stat:
+      completion.result = nfs_.stat(request.file, completion.source, now_);
+      return;
+    case Op::source_read:
+      perform_source_read(pending, answer, completion);
+      return;
+    default:
+      completion.result = nfs_.close(request.file);
+      return;
+  }
+}
+
+void SimIo::perform_source_read(const Pending& pending, const Answer& answer,
+                                Completion& completion) {
+  const Request& request = pending.request;
+  if (!nfs_.is_open(request.file)) {
+    completion.result = -EBADF;
+    return;
+  }
+  std::vector<std::byte>& into = buffers_[static_cast<std::size_t>(request.buffer)];
+  const std::size_t revision =
+      answer.is_early ? pending.revision : nfs_.current_revision(nfs_.inode_of(request.file));
+  std::fill(into.begin(), into.end(), kJunk);
+  completion.result = nfs_.read(request.file, revision, request.range, into);
+  if (answer.kind == Answer::Kind::short_count && completion.result > 1) {
+    const std::uint64_t length =
+        1 + answer.length % (static_cast<std::uint64_t>(completion.result) - 1);
+    std::fill(into.begin() + static_cast<std::ptrdiff_t>(length), into.end(), kJunk);
+    completion.result = static_cast<std::int64_t>(length);
+  }
+  if (completion.result >= 0 &&
+      static_cast<std::uint64_t>(completion.result) < request.range.length) {
+    failures_.push_back({nfs_.inode_of(request.file), 0});
+  }
+  if (completion.result > 0) source_bytes_ += static_cast<std::uint64_t>(completion.result);
+}
+
+void SimIo::perform_cache(const Pending& pending, Completion& completion) {
+  const Request& request = pending.request;
+  switch (request.op) {
+    case Op::cache_list:
+      completion.result = disk_.list(request.name, completion.entries);
+      return;
+    case Op::cache_create:
+      completion.result = disk_.create(request.name, request.range.length, wall_clock(now_));
+      return;
+    case Op::cache_open:
+      completion.result = disk_.open(request.name);
+      return;
+    case Op::cache_write:
+      completion.result = pending.inode
+                              ? disk_.write(*pending.inode, request.range.offset,
+                                            buffer(request.buffer).first(request.range.length))
+                              : -EBADF;
+      return;
+    case Op::cache_sync:
+      completion.result = pending.inode ? 0 : -EBADF;
+      if (pending.inode) disk_.sync_file(*pending.inode, pending.sync_point);
+      return;
+    case Op::cache_load:
+      completion.result = disk_.load(request.name, completion.bytes);
+      return;
+    case Op::cache_store:
+      perform_store(request, completion);
+      return;
+    case Op::cache_rename:
+      completion.result = disk_.rename(request.name, request.new_name);
+      return;
+    case Op::cache_sync_directory:
+      completion.result = disk_.sync_directory(request.name, pending.sync_point);
+      return;
+    case Op::cache_unlink:
+      completion.result = disk_.unlink(request.name, request.file);
+      return;
+    case Op::cache_touch:
+      completion.result = disk_.touch(request.name, wall_clock(now_));
+      return;
+    default:
+      completion.result = disk_.close(request.file);
+      return;
+  }
+}
+
+void SimIo::perform_store(const Request& request, Completion& completion) {
+  completion.result = disk_.replace_content(request.name, request.bytes, wall_clock(now_));
+  if (completion.result == -ENOSPC) {
+    // The file was truncated before the disk was found to be full.
+    disk_.replace_content(request.name, {}, wall_clock(now_));
+    return;
+  }
+  const std::optional<InodeId> inode = disk_.inode_named(request.name);
+  if (inode) disk_.sync_file(*inode, disk_.file_sync_point());
+}
+
+void SimIo::finish(const Pending& pending, const Completion& completion) {
+  note_outcome(pending, completion.result);
+  trace_.add(static_cast<std::uint64_t>(completion.ticket));
+  trace_.add(static_cast<std::uint64_t>(completion.result));
+  trace_.add(completion.bytes);
+  for (const CacheEntry& entry : completion.entries) trace_.add(entry.name);
+}
+
+void SimIo::note_outcome(const Pending& pending, std::int64_t result) {
+  const Request& request = pending.request;
+  if (is_source_operation(request.op)) {
+    if (result < 0 && nfs_.is_open(request.file)) {
+      failures_.push_back({nfs_.inode_of(request.file), static_cast<int>(-result)});
+    }
+    return;
+  }
+  if (result < 0) ++cache_failures_;
+  if (!pending.inode) return;
+  FileBooks& books = books_[*pending.inode];
+  if (request.op == Op::cache_write) {
+    ++books.writes;
+    books.has_unsynced_writes = true;
+  } else if (request.op == Op::cache_sync) {
+    if (result < 0) books.has_failed_sync = true;
+    if (result == 0 && books.writes == books.writes_at_sync) books.has_unsynced_writes = false;
+  }
+}
+
+}  // namespace ncfs

@@ -1,0 +1,109 @@
+#include "sim/swarm.h"
+
+#include <array>
+#include <numeric>
+
+#include "io/types.h"
+#include "sim/survivors.h"
+
+namespace ncfs {
+namespace {
+
+struct Weight {
+  StepOp op;
+  std::uint64_t usual;
+  bool is_optional;  // left out of about half of the plans
+};
+
+// What applications and time do is always there; everything else comes and goes. Healing has the
+// weight of what it heals, or most of a plan would be spent with everything broken.
+constexpr std::array<Weight, kStepOpCount> kWeights = {{
+    {StepOp::open, 60, false},           {StepOp::close, 30, false},
+    {StepOp::read, 80, false},           {StepOp::advance, 80, false},
+    {StepOp::warm, 10, true},            {StepOp::tick, 40, false},
+    {StepOp::complete, 200, false},      {StepOp::short_count, 10, true},
+    {StepOp::fail, 10, true},            {StepOp::hang, 10, true},
+    {StepOp::release, 10, true},         {StepOp::run, 40, true},
+    {StepOp::kill, 6, true},             {StepOp::power, 6, true},
+    {StepOp::stop, 2, true},             {StepOp::remount, 4, true},
+    {StepOp::release_holds, 4, true},    {StepOp::source_write, 8, true},
+    {StepOp::source_restore, 4, true},   {StepOp::source_mode, 3, true},
+    {StepOp::source_truncate, 4, true},  {StepOp::source_replace, 4, true},
+    {StepOp::source_delete, 2, true},    {StepOp::disk_full, 3, true},
+    {StepOp::disk_error, 3, true},       {StepOp::disk_hang, 3, true},
+    {StepOp::disk_heal, 9, false},       {StepOp::nfs_error, 3, true},
+    {StepOp::nfs_hang, 3, true},         {StepOp::nfs_heal, 6, false},
+    {StepOp::rot, 6, true},              {StepOp::knob, 6, true},
+}};
+
+std::uint64_t pick_duration(Rng& rng) {
+  constexpr std::array<Nanos, 6> kDurations = {kSecond,     kMillisecond, 100 * kMillisecond,
+                                               3 * kSecond, 12 * kSecond, 40 * kSecond};
+  return kDurations[rng.below(rng.chance({1, 8}) ? kDurations.size() : 4)];
+}
+
+Step fill_in(StepOp op, Rng& rng) {
+  Step step{op, rng.below(8), 0, 0};
+  switch (op) {
+    case StepOp::read:
+      // Half of the reads are sequential in the large: from the start of the file.
+      step.b = rng.chance({1, 2}) ? 0 : rng.below(64 * kKiB);
+      step.c = rng.below(16 * kKiB);
+      break;
+    case StepOp::tick:
+      step.a = pick_duration(rng);
+      step.b = rng.below(std::uint64_t{1} << 32);
+      break;
+    case StepOp::complete:
+      step.a = rng.chance({1, 2}) ? 0 : rng.below(16);
+      step.b = rng.below(2);
+      break;
+    case StepOp::run:
+      step.a = rng.below(4);
+      break;
+    case StepOp::kill:
+    case StepOp::power:
+      step.a = kRandomMask + rng.below(kRandomMask);
+      step.b = rng.below(2);
+      break;
+    case StepOp::disk_full:
+      step.a = rng.below(64 * kKiB);
+      break;
+    case StepOp::knob:
+      step.a = rng.below(64);
+      step.b = rng.below(8);
+      break;
+    default:
+      step.b = rng.below(64 * kKiB);
+      step.c = rng.below(16 * kKiB);
+      break;
+  }
+  return step;
+}
+
+}  // namespace
+
+Plan make_swarm_plan(Rng& rng, std::uint64_t step_count) {
+  std::array<std::uint64_t, kStepOpCount> weights{};
+  for (std::size_t index = 0; index < kWeights.size(); ++index) {
+    const Weight& weight = kWeights[index];
+    // Times one to eight, and an eighth unchanged: four octaves apart at most.
+    weights[index] = weight.usual * (1 + rng.below(8));
+    if (weight.is_optional && rng.chance({1, 2})) weights[index] = 0;
+  }
+  const std::uint64_t total = std::accumulate(weights.begin(), weights.end(), std::uint64_t{0});
+  Plan plan;
+  // Knobs first: they are in force from the first start on.
+  for (std::uint64_t count = rng.below(8); count > 0; --count) {
+    plan.push_back(fill_in(StepOp::knob, rng));
+  }
+  while (plan.size() < step_count) {
+    std::uint64_t ticket = rng.below(total);
+    std::size_t index = 0;
+    while (ticket >= weights[index]) ticket -= weights[index++];
+    plan.push_back(fill_in(kWeights[index].op, rng));
+  }
+  return plan;
+}
+
+}  // namespace ncfs

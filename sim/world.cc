@@ -1,0 +1,498 @@
+#include "sim/world.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "engine/format.h"
+
+namespace ncfs {
+namespace {
+
+// Three blocks; less than one; two and a byte; none; a dozen, which some of the cache sizes below
+// cannot hold.
+constexpr std::array<std::uint64_t, 5> kFileSizes = {12 * kKiB, 4000, 8 * kKiB + 1, 0, 48 * kKiB};
+constexpr Nanos kStepTime = 1'000;
+constexpr Nanos kFirstMoment = 60 * kSecond;
+// The longest time a plan can skip: longer than every deadline, short enough not to overflow.
+constexpr Nanos kTickMax = 400 * kSecond;
+// Rounds of completing everything that recovery of the shards can take, with a wide margin.
+constexpr std::uint32_t kRecoveryRounds = 1000;
+
+// What failed, or was found in use, is tried again at a tick, at the latest ten seconds later; a world
+// at rest lets these pass without a request.
+constexpr std::uint32_t kQuietTicks = 12;
+
+constexpr std::array<int, 6> kErrors = {EIO, ENOSPC, ESTALE, EACCES, EROFS, EINTR};
+
+template <typename Value, std::size_t Count>
+Value pick(const std::array<Value, Count>& choices, std::uint64_t value) {
+  return choices[value % Count];
+}
+
+Config small_config() {
+  Config config;
+  config.cache_size_bytes = 256 * kKiB;
+  config.block_size_bytes = 4 * kKiB;
+  config.copies_max = 2;
+  config.copy_depth = 2;
+  config.source_reads_max = 8;
+  config.source_reads_reserved = 2;
+  config.cache_writes_max = 4;
+  config.buffers = 16;
+  config.buffers_reserved = 4;
+  config.readahead_bytes = 8 * kKiB;
+  config.checkpoint_bytes = 8 * kKiB;
+  config.retry_max = 8 * kSecond;
+  config.source_deadline = 30 * kSecond;
+  return config;
+}
+
+}  // namespace
+
+World::World(const Options& options)
+    : options_(options),
+      nfs_(SimNfs::Options{}),
+      readers_(disk_, nfs_, trace_),
+      config_(small_config()),
+      now_(0) {
+  for (const std::uint64_t size : kFileSizes) {
+    paths_.push_back("file" + std::to_string(paths_.size()));
+    nfs_.add(paths_.back(), size, now_);
+  }
+  for (std::uint32_t shard = 0; shard < kShardCount; ++shard) {
+    disk_.make_directory(shard_name(shard));
+  }
+  now_ = kFirstMoment;
+}
+
+void World::fail(Violation violation) {
+  if (!violation_) violation_ = std::move(violation);
+}
+
+const std::string& World::path(std::uint64_t index) const { return paths_[index % paths_.size()]; }
+
+void World::apply(const Step& step) {
+  if (violation_) return;
+  now_ += kStepTime;
+  if (life_) life_->set_now(now_);
+  switch (step.op) {
+    case StepOp::open:
+    case StepOp::close:
+    case StepOp::read:
+    case StepOp::advance:
+    case StepOp::warm:
+      apply_reader_step(step);
+      break;
+    case StepOp::tick:
+      tick(step.a, static_cast<std::uint32_t>(step.b));
+      break;
+    case StepOp::complete:
+    case StepOp::short_count:
+    case StepOp::fail:
+    case StepOp::hang:
+    case StepOp::release:
+    case StepOp::run:
+      apply_request_step(step);
+      break;
+    case StepOp::kill:
+    case StepOp::power:
+    case StepOp::stop:
+    case StepOp::remount:
+    case StepOp::release_holds:
+      apply_crash_step(step);
+      break;
+    case StepOp::source_write:
+    case StepOp::source_restore:
+    case StepOp::source_mode:
+    case StepOp::source_truncate:
+    case StepOp::source_replace:
+    case StepOp::source_delete:
+      apply_source_step(step);
+      break;
+    default:
+      apply_weather_step(step);
+      break;
+  }
+  observe();
+}
+
+void World::observe() {
+  if (violation_) return;
+  trace_.add(now_);
+  readers_.check_holds();
+  if (life_ && life_->io().violation()) fail(*life_->io().violation());
+  if (readers_.violation()) fail(*readers_.violation());
+  if (life_) life_->engine().check_invariants();
+  if (auto violation = oracle_.check(*this)) fail(std::move(*violation));
+}
+
+void World::apply_reader_step(const Step& step) {
+  if (!life_) {
+    if (step.op != StepOp::open && step.op != StepOp::warm) return;
+    start();
+    finish_recovery();
+  }
+  switch (step.op) {
+    case StepOp::open:
+      readers_.open(path(step.a), now_);
+      return;
+    case StepOp::warm:
+      readers_.warm(path(step.a), now_);
+      return;
+    case StepOp::close:
+      readers_.close(step.a);
+      return;
+    case StepOp::read:
+      readers_.begin_read(step.a, step.b, step.c);
+      return;
+    default:
+      readers_.advance(step.a);
+      return;
+  }
+}
+
+std::optional<std::size_t> World::nth_request(std::uint64_t k, bool is_stuck) const {
+  std::vector<std::size_t> eligible;
+  const std::vector<SimIo::Pending>& pending = life_->io().pending();
+  for (std::size_t index = 0; index < pending.size(); ++index) {
+    const bool matches = is_stuck ? pending[index].is_hung : !life_->io().is_stuck(pending[index]);
+    if (matches) eligible.push_back(index);
+  }
+  if (eligible.empty()) return std::nullopt;
+  return eligible[k % eligible.size()];
+}
+
+void World::complete_nth(std::uint64_t k, const Answer& answer) {
+  if (const auto index = nth_request(k, false)) life_->complete(*index, answer);
+}
+
+void World::complete(std::size_t index, const Answer& answer) {
+  if (violation_ || !life_) return;
+  now_ += kStepTime;
+  life_->set_now(now_);
+  life_->complete(index, answer);
+  observe();
+}
+
+void World::advance_readers() {
+  if (violation_ || !life_) return;
+  readers_.advance_all();
+  observe();
+}
+
+void World::apply_request_step(const Step& step) {
+  if (!life_) return;
+  switch (step.op) {
+    case StepOp::complete:
+      return complete_nth(step.a, {.is_early = step.b % 2 == 1});
+    case StepOp::short_count:
+      return complete_nth(step.a, {.kind = Answer::Kind::short_count, .length = step.b});
+    case StepOp::fail:
+      return complete_nth(step.a, {.kind = Answer::Kind::error,
+                                   .error = pick(kErrors, step.b),
+                                   .is_half_done = step.c % 2 == 1});
+    case StepOp::hang:
+      if (const auto index = nth_request(step.a, false)) life_->io().set_hung(*index, true);
+      return;
+    case StepOp::release:
+      life_->io().land_late_writes();
+      if (const auto index = nth_request(step.a, true)) life_->io().set_hung(*index, false);
+      return;
+    default:
+      for (std::uint64_t round = 0; round <= step.a % 8; ++round) {
+        complete_all();
+        readers_.advance_all();
+      }
+      return;
+  }
+}
+
+// Everything that is in flight now, oldest first; what is submitted meanwhile has to wait.
+void World::complete_all() {
+  std::vector<Ticket> tickets;
+  for (const SimIo::Pending& pending : life_->io().pending()) {
+    tickets.push_back(pending.request.ticket);
+  }
+  for (const Ticket ticket : tickets) {
+    const std::vector<SimIo::Pending>& pending = life_->io().pending();
+    const auto found =
+        std::find_if(pending.begin(), pending.end(), [ticket](const SimIo::Pending& one) {
+          return one.request.ticket == ticket;
+        });
+    if (found == pending.end() || life_->io().is_stuck(*found)) continue;
+    life_->complete(static_cast<std::size_t>(found - pending.begin()), {});
+  }
+}
+
+void World::tick(Nanos duration, std::uint32_t effects) {
+  now_ += std::min(duration, kTickMax);
+  if (!life_) return;
+  life_->set_now(now_);
+  life_->expire(effects);
+  life_->handle(TickEvent{});
+}
+
+void World::start() {
+  if (lives_ == 0) nfs_.set_options(nfs_options_);
+  config_.run_id = ++lives_;
+  life_ = std::make_unique<Life>(config_, now_, disk_, nfs_, trace_, readers_, options_.tamper);
+  life_->io().weather() = weather_;
+  readers_.be_born(*life_);
+  oracle_.begin_life(disk_, config_);
+  life_->start();
+}
+
+void World::finish_recovery() {
+  for (std::uint32_t round = 0; round < kRecoveryRounds; ++round) {
+    if (!life_->engine().status().is_recovering) return;
+    complete_all();
+  }
+}
+
+void World::crash(Survivors& survivors, bool is_power_loss, bool keeps_holds) {
+  if (!life_) return;
+  life_->io().crash(survivors);
+  readers_.die(keeps_holds && !is_power_loss);
+  if (is_power_loss) {
+    disk_.lose_power(survivors);
+  } else {
+    disk_.kill();
+  }
+  nfs_.close_all();
+  life_.reset();
+}
+
+void World::apply_crash_step(const Step& step) {
+  Survivors survivors(step.a);
+  switch (step.op) {
+    case StepOp::kill:
+      crash(survivors, false, step.b % 2 == 1);
+      crash_combinations_ = survivors.combinations();
+      return;
+    case StepOp::power:
+      if (!life_) {
+        // Whatever the dead process left in the page cache is at stake as well.
+        readers_.release_holds();
+        disk_.lose_power(survivors);
+      }
+      crash(survivors, true, false);
+      crash_combinations_ = survivors.combinations();
+      return;
+    case StepOp::stop:
+      if (life_) readers_.stop();
+      return;
+    case StepOp::remount: {
+      Survivors everything_lost(0);
+      crash(everything_lost, false, false);
+      start();
+      if (step.a % 2 == 0) finish_recovery();
+      return;
+    }
+    default:
+      readers_.release_holds();
+      return;
+  }
+}
+
+void World::apply_source_step(const Step& step) {
+  const std::string& name = path(step.a);
+  // Nothing grows beyond the largest file: more only makes runs longer.
+  const std::uint64_t size_max = kFileSizes.back();
+  if (!nfs_.exists(name)) {
+    nfs_.add(name, step.b % (size_max + 1), now_);
+    return;
+  }
+  const std::uint64_t size = nfs_.history(nfs_.inode_at(name)).back().version.size;
+  const std::uint64_t offset = step.b % (size + 1);
+  const ByteRange range = {offset, std::min(1 + step.c, size_max - std::min(offset, size_max))};
+  switch (step.op) {
+    case StepOp::source_write:
+      nfs_.write(name, range, now_);
+      return;
+    case StepOp::source_restore:
+      nfs_.write_and_restore_mtime(name, {offset, std::min(range.length, size - offset)}, now_);
+      return;
+    case StepOp::source_mode:
+      nfs_.change_mode(name, now_);
+      return;
+    case StepOp::source_truncate:
+      nfs_.truncate(name, step.b % (size_max + 1), now_);
+      return;
+    case StepOp::source_replace:
+      nfs_.replace(name, step.b % (size_max + 1), step.c % 2 == 1, now_);
+      return;
+    default:
+      nfs_.remove(name, step.b % 2 == 1);
+      return;
+  }
+}
+
+void World::apply_weather_step(const Step& step) {
+  switch (step.op) {
+    case StepOp::disk_full:
+      disk_.limit_capacity(disk_.allocated_bytes() + step.a % (64 * kKiB));
+      break;
+    case StepOp::disk_error:
+      weather_.disk_error = pick(kErrors, step.a);
+      break;
+    case StepOp::disk_hang:
+      weather_.disk_hangs = true;
+      break;
+    case StepOp::disk_heal:
+      disk_.limit_capacity(std::numeric_limits<std::uint64_t>::max());
+      weather_.disk_error = 0;
+      weather_.disk_hangs = false;
+      break;
+    case StepOp::nfs_error:
+      weather_.nfs_error = pick(kErrors, step.a);
+      break;
+    case StepOp::nfs_hang:
+      weather_.nfs_hangs = true;
+      break;
+    case StepOp::nfs_heal:
+      weather_.nfs_error = 0;
+      weather_.nfs_hangs = false;
+      break;
+    case StepOp::rot:
+      // Not under a file in use as well: with its sidecar gone, nothing says whose bytes they are.
+      if (!life_ && !readers_.has_holds()) flip_bit_in_sidecar(step.a, step.b);
+      break;
+    default:
+      set_knob(step.a, step.b);
+      break;
+  }
+  if (life_) life_->io().weather() = weather_;
+}
+
+// Sidecars carry a checksum: rot in one has to be noticed. Nothing guards the data itself.
+void World::flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit) {
+  std::vector<InodeId> sidecars;
+  for (const auto& [name, inode] : disk_.names_cached()) {
+    if (name.ends_with(suffix(NameKind::sidecar))) sidecars.push_back(inode);
+  }
+  if (!sidecars.empty()) disk_.flip_bit(sidecars[index % sidecars.size()], bit);
+}
+
+// Value 0 is the default of small_config().
+void World::set_knob(std::uint64_t which, std::uint64_t value) {
+  switch (which % 14) {
+    case 0:
+      config_.block_size_bytes =
+          pick(std::array<std::uint64_t, 3>{4 * kKiB, 8 * kKiB, 16 * kKiB}, value);
+      return;
+    case 1:
+      config_.cache_size_bytes = pick(
+          std::array<std::uint64_t, 5>{256 * kKiB, 64 * kKiB, 40 * kKiB, 100 * kKiB, 8 * kKiB},
+          value);
+      return;
+    case 2:
+      config_.copies_max = pick(std::array<std::uint32_t, 3>{2, 1, 4}, value);
+      return;
+    case 3:
+      config_.copy_depth = pick(std::array<std::uint32_t, 3>{2, 1, 4}, value);
+      return;
+    case 4:
+      config_.buffers = pick(std::array<std::uint32_t, 3>{16, 4, 8}, value);
+      config_.buffers_reserved = config_.buffers / 4;
+      return;
+    case 5:
+      config_.source_reads_max = pick(std::array<std::uint32_t, 3>{8, 2, 4}, value);
+      config_.source_reads_reserved = std::max(config_.source_reads_max / 4, 1U);
+      return;
+    case 6:
+      config_.cache_writes_max = pick(std::array<std::uint32_t, 2>{4, 1}, value);
+      return;
+    case 7:
+      config_.readahead_bytes =
+          pick(std::array<std::uint64_t, 3>{8 * kKiB, 0, 32 * kKiB}, value);
+      return;
+    case 8:
+      config_.checkpoint_bytes =
+          pick(std::array<std::uint64_t, 3>{8 * kKiB, 1, kGiB}, value);
+      return;
+    case 9:
+      config_.checkpoint_interval = pick(std::array<Nanos, 2>{5 * kSecond, kMillisecond}, value);
+      return;
+    case 10:
+      config_.min_file_size_bytes = pick(std::array<std::uint64_t, 2>{1, 5000}, value);
+      return;
+    case 11:
+      // The coarsest tick that the racy window is made for.
+      nfs_options_.tick_ns =
+          pick(std::array<std::int64_t, 3>{1, static_cast<std::int64_t>(2 * kSecond), 4'000'000},
+               value);
+      return;
+    case 12:
+      nfs_options_.lead_ns = pick(
+          std::array<std::int64_t, 2>{0, static_cast<std::int64_t>(3 * kSecond)}, value);
+      return;
+    default:
+      disk_.set_options({.are_directories_ordered = value % 2 == 1});
+      return;
+  }
+}
+
+void World::heal() {
+  apply({StepOp::disk_heal});
+  apply({StepOp::nfs_heal});
+  apply({StepOp::release_holds});
+  if (!life_ || readers_.is_stopping()) apply({StepOp::remount});
+  for (std::size_t index = 0; index < life_->io().pending().size(); ++index) {
+    life_->io().set_hung(index, false);
+  }
+  life_->io().land_late_writes();
+}
+
+bool World::is_settled() const {
+  const EngineStatus status = life_->engine().status();
+  const bool is_all_answered = std::all_of(readers_.files().begin(), readers_.files().end(),
+                                           [](const auto& file) { return file.second.is_answered; });
+  return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
+         readers_.warms_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
+         status.copies.empty();
+}
+
+bool World::settle(std::uint32_t rounds_max) {
+  std::uint32_t quiet_ticks = 0;
+  for (std::uint32_t round = 0; round < rounds_max && !violation_; ++round) {
+    apply({StepOp::run});
+    if (!life_->io().pending().empty()) continue;
+    quiet_ticks = is_settled() ? quiet_ticks + 1 : 0;
+    if (quiet_ticks == kQuietTicks) return true;
+    apply({StepOp::tick, kSecond});
+  }
+  return false;
+}
+
+std::string World::describe() const {
+  std::string text = "t=" + std::to_string((now_ - kFirstMoment) / 1000) + "us ";
+  if (!life_) return text + "(no process)";
+  const EngineStatus status = life_->engine().status();
+  text += "used=" + std::to_string(status.used_bytes) + '+' +
+          std::to_string(status.reserved_bytes) + " disk=" +
+          std::to_string(disk_.allocated_bytes()) + " objects=" +
+          std::to_string(status.objects_cached) + '+' + std::to_string(status.objects_partial) +
+          " handles=" + std::to_string(readers_.files().size()) + " reads=" +
+          std::to_string(readers_.reads().size()) + " pending:";
+  for (const SimIo::Pending& pending : life_->io().pending()) {
+    text += std::string(" ") + to_string(pending.request.op);
+    if (life_->io().is_stuck(pending)) text += '!';
+  }
+  return text;
+}
+
+PlanResult run_plan(std::span<const Step> plan, const World::Options& options) {
+  World world(options);
+  PlanResult result;
+  for (const Step& step : plan) {
+    world.apply(step);
+    ++result.steps_done;
+    if (world.violation()) break;
+  }
+  result.violation = world.violation();
+  result.trace_digest = world.trace_digest();
+  return result;
+}
+
+}  // namespace ncfs

@@ -1,0 +1,403 @@
+#!/usr/bin/env python3
+"""The commands as an administrator uses them: mount, umount, fstab lines, signals, nfs-cachefs-ctl.
+
+Usage: mount_command_test.py DIRECTORY_OF_THE_BINARIES [unittest arguments]
+
+Runs in a mount namespace of its own with the mount helper put into /sbin there, so it neither
+needs an installation nor leaves a mount behind. Needs root.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+PATIENCE_S = 60  # far longer than anything here takes; a failing test ends all the same
+MIB = 1 << 20
+PROJECT = pathlib.Path(__file__).resolve().parent.parent
+BINARIES = pathlib.Path("/nonexistent")
+
+
+def enter_namespace():
+    """Starts this program anew in a private mount namespace."""
+    if os.environ.get("NCFS_TEST_NAMESPACE") == "1":
+        return
+    os.environ["NCFS_TEST_NAMESPACE"] = "1"
+    os.execvp("unshare", ["unshare", "--mount", sys.executable, *sys.argv])
+
+
+def forget_other_mounts():
+    """What others have mounted is in this namespace, too: it would be listed and kept alive."""
+    for line in reversed(pathlib.Path("/proc/mounts").read_text().splitlines()):
+        words = line.split()
+        if words[2] == "fuse.cachefs":
+            run("umount", "--lazy", words[1].encode().decode("unicode_escape"))
+
+
+def put_helpers_into_sbin(directory):
+    """mount(8) looks for helpers in /sbin only: covers it by links to the old one and to ours."""
+    original = directory / "sbin"
+    original.mkdir()
+    sbin = pathlib.Path("/sbin").resolve()
+    run("mount", "--bind", sbin, original)
+    run("mount", "-t", "tmpfs", "tmpfs", sbin)
+    for name in os.listdir(original):
+        (sbin / name).symlink_to(original / name)
+    for name in ("mount.cachefs", "mount.fuse.cachefs"):
+        with contextlib.suppress(FileNotFoundError):
+            (sbin / name).unlink()
+        (sbin / name).symlink_to(BINARIES / "nfs-cachefs")
+    # Control sockets of other daemons must not be seen.
+    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+
+
+def run(*arguments, check=True, **options):
+    result = subprocess.run([str(argument) for argument in arguments], text=True, timeout=PATIENCE_S,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, **options)
+    if check and result.returncode != 0:
+        raise AssertionError(f"{arguments}: {result.returncode}: {result.stderr}{result.stdout}")
+    return result
+
+
+def control(*arguments, check=True):
+    return run(BINARIES / "nfs-cachefs-ctl", *arguments, check=check)
+
+
+def is_running(pid):
+    """Whether any thread still runs. A zombie that nobody waits for has ended, too."""
+    for task in pathlib.Path(f"/proc/{pid}/task").glob("*"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if (task / "stat").read_text().rpartition(")")[2].split()[0] not in "ZX":
+                return True
+    return False
+
+
+def wait_until(condition, what):
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"still not true: {what}")
+        time.sleep(0.01)
+
+
+def mount_line(mountpoint):
+    """The line of /proc/mounts for the topmost mount there, split into words; or None."""
+    lines = [line.split() for line in pathlib.Path("/proc/mounts").read_text().splitlines()]
+    found = [words for words in lines if words[1] == str(mountpoint)]
+    return found[-1] if found else None
+
+
+class MountCommandTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ncfs-mount-test-", dir="/var/tmp"))
+        self.addCleanup(shutil.rmtree, self.directory)
+        self.pids = []
+        self.addCleanup(self.clean_up)
+        for name in ("backend/models", "mnt", "other"):
+            (self.directory / name).mkdir(parents=True)
+        self.backend = self.directory / "backend"
+        self.mnt = self.directory / "mnt"
+        self.write("small", b"hello\n")
+        self.write("models/big", os.urandom(3 * MIB))
+        self.options = (f"nfs_backend={self.backend},cache_dir={self.directory}/cache,"
+                        "cache_size_gb=1")
+
+    def write(self, name, content):
+        path = self.backend / name
+        path.write_bytes(content)
+        # Older than the time in which timestamps prove nothing.
+        os.utime(path, (time.time() - 3600, time.time() - 3600))
+
+    def clean_up(self):
+        for directory in (self.mnt, self.directory / "other"):
+            while mount_line(directory):
+                run("umount", "--lazy", directory)
+        for pid in self.pids:
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda pid=pid: not is_running(pid), "the daemon has ended")
+            if is_running(pid):
+                os.kill(pid, signal.SIGKILL)
+
+    def mount(self, more="", source="cachefs", where=None, check=True):
+        where = where or self.mnt
+        options = self.options + ("," + more if more else "")
+        result = run("mount", "-t", "cachefs", "-o", options, source, where, check=check)
+        if result.returncode == 0:
+            self.note_daemon(where)
+        return result
+
+    def note_daemon(self, where=None):
+        self.pids.append(self.status(where)["pid"])
+        return self.pids[-1]
+
+    def status(self, where=None):
+        return json.loads(control("status", where or self.mnt, "--json").stdout)
+
+    def is_dead(self):
+        try:
+            self.mnt.stat()
+        except OSError as error:
+            return error.errno == errno.ENOTCONN
+        return False
+
+    def assert_ended(self, pid):
+        wait_until(lambda: not is_running(pid), "the daemon has ended")
+
+    def assert_one_line(self, text, expected):
+        self.assertEqual(len(text.splitlines()), 1, text)
+        self.assertIn(expected, text)
+
+    def test_mount_answers_at_once_and_umount_ends_the_daemon(self):
+        self.mount("allow_other")
+        self.assertEqual((self.mnt / "small").read_bytes(), b"hello\n")
+        self.assertEqual((self.mnt / "models/big").read_bytes(),
+                         (self.backend / "models/big").read_bytes())
+        words = mount_line(self.mnt)
+        self.assertEqual(words[0], "cachefs")
+        self.assertEqual(words[2], "fuse.cachefs")
+        for option in ("nosuid", "nodev", "allow_other", "default_permissions"):
+            self.assertIn(option, words[3].split(","))
+        run("umount", self.mnt)
+        self.assert_ended(self.pids[0])
+        self.assertEqual(os.listdir("/run/nfs-cachefs"), [])
+
+    def test_an_fstab_line_with_all_generic_options(self):
+        fstab = self.directory / "fstab"
+        fstab.write_text(
+            f"models {self.mnt} cachefs {self.options},defaults,direct_io=true,ro,user,noatime,"
+            "_netdev,nofail,x-systemd.requires=/mnt,x-systemd.automount,X-mount.foo,comment=hello,"
+            "allow_other 0 0\n")
+        run("mount", "-a", "-T", fstab)
+        self.note_daemon()
+        words = mount_line(self.mnt)
+        self.assertEqual(words[0], "models")
+        for option in ("ro", "noexec", "nosuid", "nodev", "noatime"):
+            self.assertIn(option, words[3].split(","))
+        self.assertEqual((self.mnt / "small").read_bytes(), b"hello\n")
+        run("mount", "-a", "-T", fstab)  # mounts nothing twice
+        run("umount", self.mnt)
+        self.assertIsNone(mount_line(self.mnt))
+
+    def test_a_backend_with_a_comma_in_its_name(self):
+        strange = self.directory / "back,end"
+        strange.mkdir()
+        (strange / "file").write_text("x")
+        for written in (str(strange).replace(",", "\\,"), f'"{strange}"'):
+            self.mount(f"nfs_backend={written}")
+            self.assertEqual(os.listdir(self.mnt), ["file"])
+            run("umount", self.mnt)
+
+    def test_wrong_options_are_one_clear_line_and_leave_nothing(self):
+        (self.directory / "file").write_text("x")
+        cases = [
+            ("cache_sise=5G", 1, "unknown option 'cache_sise' (did you mean 'cache_size'?)"),
+            ("eviction=arc", 1, "option eviction=arc: must be lru"),
+            ("max_concurrent=0", 1, "option max_concurrent=0: must be a whole number from 1 to 64"),
+            ("cache_size=1G", 1, "only one of them"),
+            ("block_size_mb=16,buffer_mb=64", 1, "option buffer_mb=64: must be at least 8 blocks"),
+            ("nfs_backend=/nonexistent", 32, "option nfs_backend=/nonexistent: No such file"),
+            (f"nfs_backend={self.directory}/file", 32, "not a directory"),
+            (f"cache_dir={self.backend}/cache", 32, "lies inside nfs_backend="),
+            (f"cache_dir={self.directory}/missing/cache", 32, "parent directory does not exist"),
+            (f"cache_dir={self.backend.parent}", 32, "lies inside cache_dir="),
+        ]
+        for options, exit_status, text in cases:
+            with self.subTest(options):
+                result = self.mount(options, check=False)
+                self.assertEqual(result.returncode, exit_status, result.stderr)
+                self.assert_one_line(result.stderr, text)
+                self.assertIsNone(mount_line(self.mnt))
+
+    def test_a_missing_mount_point_and_a_missing_argument(self):
+        helper = "/sbin/mount.cachefs"
+        result = run(helper, "cachefs", "/nonexistent", "-o", self.options, check=False)
+        self.assertEqual(result.returncode, 32)
+        self.assert_one_line(result.stderr, "mount point /nonexistent: No such file")
+        result = run(helper, "cachefs", check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assert_one_line(result.stderr, "directory is required")
+
+    def test_only_root_may_mount(self):
+        result = run("setpriv", "--reuid", "65534", "--clear-groups", BINARIES / "nfs-cachefs",
+                     "-o", self.options, "cachefs", self.mnt, check=False)
+        self.assertEqual(result.returncode, 1)
+        self.assert_one_line(result.stderr, "only root")
+
+    def test_fake_mounts_check_everything_and_mount_nothing(self):
+        run("mount", "-f", "-t", "cachefs", "-o", self.options, "cachefs", self.mnt)
+        self.assertIsNone(mount_line(self.mnt))
+        self.assertFalse((self.directory / "cache").exists())
+        result = run("/sbin/mount.cachefs", "cachefs", self.mnt, "-f", "-o",
+                     self.options + ",nfs_backend=/nonexistent", check=False)
+        self.assertEqual(result.returncode, 32)
+
+    def test_sloppy_mounts_ignore_unknown_options(self):
+        self.assertEqual(self.mount("vers=4.2", check=False).returncode, 1)
+        run("mount", "-s", "-t", "cachefs", "-o", self.options + ",vers=4.2", "cachefs", self.mnt)
+        self.note_daemon()
+
+    def test_one_cache_and_one_mount_point_serve_one_mount(self):
+        self.mount()
+        result = self.mount(where=self.directory / "other", check=False)
+        self.assertEqual(result.returncode, 32)
+        self.assert_one_line(result.stderr, f"in use by another daemon (process {self.pids[0]})")
+        result = self.mount(f"cache_dir={self.directory}/cache2", check=False)
+        self.assertEqual(result.returncode, 32)
+        self.assert_one_line(result.stderr, "already mounted")
+
+    def test_remounting_is_refused_with_a_reason(self):
+        self.mount()
+        result = run("mount", "-o", "remount,noexec", self.mnt, check=False)
+        self.assertNotEqual(result.returncode, 0)
+        self.assert_one_line(result.stderr, "remount is not supported")
+
+    def test_mounting_again_at_once_waits_for_the_old_daemon(self):
+        self.write("models/huge", os.urandom(64 * MIB))
+        self.mount()
+        for _ in range(5):
+            with open(self.mnt / "models/huge", "rb") as file:
+                file.read(MIB)
+            run("umount", self.mnt)
+            self.mount()
+        self.assertEqual((self.mnt / "models/huge").read_bytes(),
+                         (self.backend / "models/huge").read_bytes())
+
+    def test_sigterm_unmounts_though_a_file_is_open(self):
+        self.mount()
+        with open(self.mnt / "small", "rb"):
+            os.kill(self.pids[0], signal.SIGTERM)
+            self.assert_ended(self.pids[0])
+        self.assertIsNone(mount_line(self.mnt))
+        self.assertEqual(os.listdir("/run/nfs-cachefs"), [])
+
+    def test_in_the_foreground_it_logs_to_stderr_and_ends_well_on_sigint(self):
+        with subprocess.Popen([BINARIES / "nfs-cachefs", "-f", "-o", self.options, "cachefs",
+                               self.mnt], stderr=subprocess.PIPE, text=True) as daemon:
+            self.pids.append(daemon.pid)
+            self.assertIn(f"mounted {self.backend} on {self.mnt}", daemon.stderr.readline())
+            self.assertEqual((self.mnt / "small").read_bytes(), b"hello\n")
+            daemon.send_signal(signal.SIGINT)
+            _, log = daemon.communicate(timeout=PATIENCE_S)
+            self.assertEqual(daemon.returncode, 0)
+            self.assertIn(f"unmounted {self.mnt}", log)
+        self.assertIsNone(mount_line(self.mnt))
+
+    def test_a_killed_daemon_is_told_about_and_the_cache_goes_on(self):
+        self.mount()
+        control("cache", "warm", "--wait", self.mnt)
+        os.kill(self.pids[0], signal.SIGKILL)
+        self.assert_ended(self.pids[0])
+        listed = control("list", check=False)
+        self.assertEqual(listed.returncode, 2)
+        self.assertIn("its daemon does not run", listed.stdout)
+        self.assertEqual(control("status", self.mnt, check=False).returncode, 2)
+        wait_until(self.is_dead, "the kernel has forgotten what the daemon told it")
+        # Its remains are taken away.
+        self.mount()
+        self.assertFalse(self.is_dead())
+        wait_until(lambda: self.status()["state"] == "running", "recovered")
+        self.assertEqual((self.mnt / "models/big").read_bytes(),
+                         (self.backend / "models/big").read_bytes())
+        self.assertEqual(self.status()["backend_reads"]["bytes"], 0)
+
+    def test_warming_tells_honest_totals(self):
+        (self.backend / "link").symlink_to("small")
+        self.mount("min_file_size=1K")
+        told = control("cache", "warm", "--wait", self.mnt).stdout
+        self.assertRegex(told, r"3 files .* found .*: 1 files \(3.0 MiB\) copied, 0 files \(0 B\) "
+                               r"already cached, 2 files \(6 B\) skipped, 0 files")
+        self.assertIn("skipped 1 files: symbolic link", told)
+        told = control("cache", "warm", "--wait", self.mnt / "models/big").stdout
+        self.assertRegex(told, r"0 files \(0 B\) copied, 1 files \(3.0 MiB\) already cached")
+        status = self.status()
+        self.assertEqual(status["cache"]["objects_cached"], 1)
+        self.assertEqual(status["backend_reads"]["bytes"], 3 * MIB)
+        self.assertEqual((self.mnt / "models/big").read_bytes(),
+                         (self.backend / "models/big").read_bytes())
+        self.assertEqual(self.status()["opens"]["hits"], 1)
+
+    def test_warming_in_the_background_is_seen_in_status(self):
+        self.mount()
+        told = control("cache", "warm", self.mnt / "models").stdout
+        self.assertIn("warm-up 1 started", told)
+        wait_until(lambda: self.status()["warm_jobs"][0]["state"] == "done", "warmed")
+        self.assertIn("warm-up       1: done, 1 of 1 files", control("status").stdout)
+
+    def test_warming_finds_the_mount_behind_links_binds_and_relative_paths(self):
+        self.mount()
+        (self.directory / "link").symlink_to(self.mnt / "models")
+        run("mount", "--bind", self.mnt / "models", self.directory / "other")
+        for path in (self.directory / "link/big", self.directory / "other/big"):
+            self.assertIn("1 files (3.0 MiB)", control("cache", "warm", "--wait", path).stdout)
+        result = run(BINARIES / "nfs-cachefs-ctl", "cache", "warm", "--wait", "big",
+                     cwd=self.mnt / "models")
+        self.assertIn("1 files (3.0 MiB) already cached", result.stdout)
+        # The bind is no mount of its own.
+        self.assertEqual(len(json.loads(control("list", "--json").stdout)), 1)
+
+    def test_wrong_paths_and_failing_files_have_their_exit_status(self):
+        deep = self.backend / "deep" / "/".join(["d"] * 140)
+        deep.mkdir(parents=True)
+        self.mount()
+        cases = [
+            (("cache", "warm", self.mnt / "nothing"), 1, "No such file or directory"),
+            (("cache", "warm", self.backend), 2, "not in a cachefs mount"),
+            (("status", "/"), 2, "not in a cachefs mount"),
+            (("cache",), 1, "--help"),
+            (("frobnicate",), 1, "--help"),
+        ]
+        for arguments, exit_status, text in cases:
+            with self.subTest(arguments):
+                result = control(*arguments, check=False)
+                self.assertEqual(result.returncode, exit_status)
+                self.assert_one_line(result.stderr, text)
+        result = control("cache", "warm", "--wait", self.mnt, check=False)
+        self.assertEqual(result.returncode, 3)
+        self.assertIn("1 files (0 B) failed", result.stdout)
+        self.assertIn("failed: deep/d/d", result.stdout)
+
+    def test_without_mounts_the_control_command_says_so(self):
+        self.assertEqual(control("list").stdout, "no cachefs is mounted\n")
+        self.assertEqual(json.loads(control("list", "--json").stdout), [])
+        self.assertEqual(control("status", check=False).returncode, 2)
+
+    def test_every_option_of_the_help_is_in_the_manual_and_the_readme(self):
+        text = run(BINARIES / "nfs-cachefs", "--help").stdout
+        options = re.findall(r"^  ([a-z_]+)(?:=[A-Z]+)?   *\w", text.partition("Mount options")[2],
+                             re.MULTILINE)
+        self.assertGreaterEqual(len(options), 15)
+        manual = (PROJECT / "tools/man/man8/nfs-cachefs.8").read_text()
+        readme = (PROJECT / "README.md").read_text()
+        for option in options:
+            self.assertIn(f".It Cm {option}", manual)
+            self.assertIn(f"| `{option}`", readme)
+
+
+def main():
+    global BINARIES
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    enter_namespace()
+    BINARIES = pathlib.Path(sys.argv.pop(1)).resolve()
+    run("mount", "--make-rprivate", "/")
+    forget_other_mounts()
+    with tempfile.TemporaryDirectory(prefix="ncfs-mount-test-", dir="/var/tmp") as directory:
+        put_helpers_into_sbin(pathlib.Path(directory))
+        program = unittest.main(exit=False, verbosity=2)
+        # Out of the way before the directory is removed.
+        run("umount", "--lazy", pathlib.Path("/sbin").resolve())
+        run("umount", "--lazy", pathlib.Path(directory) / "sbin")
+    sys.exit(0 if program.result.wasSuccessful() else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+#include "tools/status_view.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+
+#include "tools/text_format.h"
+
+namespace ncfs {
+namespace {
+
+using nlohmann::json;
+
+constexpr int kBarWidth = 30;
+
+// A number of the reply; 0 where there is none, as with a daemon of another version.
+std::uint64_t number(const json& object, const char* path) {
+  const json::json_pointer pointer{std::string(path)};
+  if (!object.contains(pointer) || !object.at(pointer).is_number()) return 0;
+  return object.at(pointer).get<std::uint64_t>();
+}
+
+std::string text(const json& object, const char* path) {
+  const json::json_pointer pointer{std::string(path)};
+  if (!object.contains(pointer) || !object.at(pointer).is_string()) return "?";
+  return object.at(pointer).get<std::string>();
+}
+
+// The array or object of that name; an empty one if there is none of this type.
+json collection(const json& object, const char* name, json::value_t type) {
+  if (!object.is_object() || !object.contains(name)) return json(type);
+  return object[name].type() == type ? object[name] : json(type);
+}
+
+json array(const json& object, const char* name) {
+  return collection(object, name, json::value_t::array);
+}
+
+json members(const json& object, const char* name) {
+  return collection(object, name, json::value_t::object);
+}
+
+std::string size(const json& object, const char* path) {
+  return human_size(number(object, path));
+}
+
+std::string line(const char* name, const std::string& value) {
+  return fmt::format("  {:<13} {}\n", name, value);
+}
+
+std::string copy_text(const json& copy) {
+  const std::uint64_t done = number(copy, "/done_bytes");
+  const std::uint64_t whole = number(copy, "/size_bytes");
+  std::string result = fmt::format("    {} {:>6} of {}", progress_bar(done, whole, kBarWidth),
+                                   percentage(done, whole), human_size(whole));
+  if (number(copy, "/bytes_per_second") != 0) {
+    result += fmt::format(", {}/s, {} left", size(copy, "/bytes_per_second"),
+                          human_duration(copy.at("eta_seconds").get<double>()));
+  }
+  return fmt::format("{}  {}\n", result, text(copy, "/path"));
+}
+
+std::string errors_text(const json& status) {
+  std::string result;
+  const json errors = members(status, "errors");
+  for (const auto& [name, count] : errors.items()) {
+    if (!count.is_number() || count == 0) continue;
+    std::string label = name;
+    std::replace(label.begin(), label.end(), '_', ' ');
+    result += fmt::format("{}{} {}", result.empty() ? "" : ", ", label, count.get<std::uint64_t>());
+  }
+  return result.empty() ? "none" : result;
+}
+
+std::uint64_t finished_files(const json& job) {
+  return number(job, "/copied/files") + number(job, "/already_cached/files") +
+         number(job, "/skipped/files") + number(job, "/failed/files");
+}
+
+std::uint64_t finished_bytes(const json& job) {
+  return number(job, "/copied/bytes") + number(job, "/already_cached/bytes") +
+         number(job, "/skipped/bytes") + number(job, "/failed/bytes") +
+         number(job, "/in_work_done_bytes");
+}
+
+std::string opens_text(const json& status) {
+  const std::uint64_t hits = number(status, "/opens/hits");
+  const std::uint64_t opens = hits + number(status, "/opens/misses");
+  return fmt::format("{} of {} found the file complete in the cache ({})", hits, opens,
+                     percentage(hits, opens));
+}
+
+std::string reads_text(const json& status) {
+  const std::uint64_t cached = number(status, "/reads_by_daemon/bytes_from_cache");
+  const std::uint64_t source = number(status, "/reads_by_daemon/bytes_from_source");
+  return fmt::format("{} from the cache, {} from the backend ({} cached)", human_size(cached),
+                     human_size(source), percentage(cached, cached + source));
+}
+
+std::string copies_text(const json& status) {
+  const json copies = members(status, "copies");
+  const json in_progress = array(copies, "in_progress");
+  std::string result =
+      line("copies", fmt::format("{} running, {} queued, {} finished, {} failed",
+                                 in_progress.size(), number(copies, "/queued"),
+                                 number(copies, "/finished"), number(copies, "/failed")));
+  for (const json& copy : in_progress) result += copy_text(copy);
+  return result;
+}
+
+}  // namespace
+
+std::string status_text(const json& status) {
+  std::string result =
+      fmt::format("{}: {}, nfs-cachefs {}, pid {}, up {}\n", text(status, "/mountpoint"),
+                  text(status, "/state"), text(status, "/version"), number(status, "/pid"),
+                  human_duration(static_cast<double>(number(status, "/uptime_seconds"))));
+  result += line("backend", text(status, "/backend"));
+  result += line("cache", text(status, "/cache_dir"));
+  const std::uint64_t used = number(status, "/cache/used_bytes");
+  const std::uint64_t limit = number(status, "/cache/limit_bytes");
+  result += line("space", fmt::format("{} {} of {} used ({}), {} reserved for copies",
+                                      progress_bar(used, limit, kBarWidth), human_size(used),
+                                      human_size(limit), percentage(used, limit),
+                                      size(status, "/cache/reserved_bytes")));
+  result +=
+      line("files",
+           fmt::format("{} cached, {} partial, {} evicted ({}); {} handles open",
+                       number(status, "/cache/objects_cached"),
+                       number(status, "/cache/objects_partial"), number(status, "/cache/evictions"),
+                       size(status, "/cache/evicted_bytes"), number(status, "/handles_open")));
+  const bool is_active = members(status, "passthrough").value("active", false);
+  result += line("passthrough", fmt::format("{}: {}", is_active ? "on" : "off",
+                                            text(status, "/passthrough/detail")));
+  result += line("opens", opens_text(status));
+  if (is_active) {
+    result += line("  passed on", fmt::format("{} opens of files of {} together: the kernel reads "
+                                              "them, uncounted",
+                                              number(status, "/opens/passed_through"),
+                                              size(status, "/opens/passed_through_bytes")));
+  }
+  result += line("reads", "by the daemon: " + reads_text(status));
+  result += line("backend reads", fmt::format("{}, of these {} for waiting readers",
+                                              size(status, "/backend_reads/bytes"),
+                                              size(status, "/backend_reads/bytes_on_demand")));
+  result += copies_text(status);
+  for (const json& job : array(status, "warm_jobs")) {
+    result += line("warm-up", fmt::format("{}: {}, {} of {}{} files, {} failed", number(job, "/id"),
+                                          text(job, "/state"), finished_files(job),
+                                          number(job, "/found/files"),
+                                          text(job, "/state") == "walking" ? " or more" : "",
+                                          number(job, "/failed/files")));
+  }
+  result += line("memory", fmt::format("{} of {} buffers in use, {} resident",
+                                       size(status, "/memory/buffer_bytes_in_use"),
+                                       size(status, "/memory/buffer_bytes"),
+                                       size(status, "/memory/resident_bytes")));
+  result += line("errors", errors_text(status));
+  return result;
+}
+
+void use_recent_rates(json& status, const json& previous, double seconds) {
+  const json::json_pointer place{"/copies/in_progress"};
+  if (!status.contains(place) || !previous.contains(place) || seconds <= 0) return;
+  for (json& copy : status[place]) {
+    for (const json& before : previous.at(place)) {
+      if (before.value("path", "") != copy.value("path", "")) continue;
+      const std::uint64_t done = number(copy, "/done_bytes");
+      const std::uint64_t done_before = number(before, "/done_bytes");
+      if (done <= done_before) continue;
+      const double rate = static_cast<double>(done - done_before) / seconds;
+      const std::uint64_t whole = number(copy, "/size_bytes");
+      copy["bytes_per_second"] = rate;
+      copy["eta_seconds"] = static_cast<double>(whole - std::min(done, whole)) / rate;
+    }
+  }
+}
+
+std::string warm_progress_text(const json& job) {
+  const std::uint64_t done = finished_bytes(job);
+  const std::uint64_t whole = number(job, "/found/bytes");
+  const double seconds = job.value("seconds", 0.0);
+  const auto rate = static_cast<std::uint64_t>(
+      seconds > 0
+          ? static_cast<double>(number(job, "/copied/bytes") + number(job, "/in_work_done_bytes")) /
+                seconds
+          : 0);
+  return fmt::format("{} {} of {}{}, {} of {} files, {}/s", progress_bar(done, whole, kBarWidth),
+                     human_size(done), human_size(whole),
+                     text(job, "/state") == "walking" ? " or more" : "", finished_files(job),
+                     number(job, "/found/files"), human_size(rate));
+}
+
+std::string warm_result_text(const json& job) {
+  const auto count = [&job](const char* name) {
+    return fmt::format("{} files ({})", number(job, fmt::format("/{}/files", name).c_str()),
+                       size(job, fmt::format("/{}/bytes", name).c_str()));
+  };
+  std::string result =
+      fmt::format("{} found in {}: {} copied, {} already cached, {} skipped, {} failed\n",
+                  count("found"), human_duration(job.value("seconds", 0.0)), count("copied"),
+                  count("already_cached"), count("skipped"), count("failed"));
+  if (text(job, "/state") == "cancelled") {
+    result += fmt::format("cancelled, as the daemon ends: {} files were not looked at any more\n",
+                          number(job, "/found/files") - finished_files(job));
+  }
+  const json reasons = members(job, "skip_reasons");
+  for (const auto& [reason, files] : reasons.items()) {
+    result += fmt::format("  skipped {} files: {}\n", files.get<std::uint64_t>(), reason);
+  }
+  const json failures = array(job, "failures");
+  for (const json& failure : failures) {
+    result += fmt::format("  failed: {}: {}\n", text(failure, "/path"), text(failure, "/error"));
+  }
+  const std::uint64_t failed = number(job, "/failed/files");
+  if (failed > failures.size()) {
+    result += fmt::format("  and {} more failures\n", failed - failures.size());
+  }
+  return result;
+}
+
+}  // namespace ncfs

@@ -1,0 +1,21 @@
+// The replies of a daemon as text for people.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+namespace ncfs {
+
+// Several lines, the last one ended.
+[[nodiscard]] std::string status_text(const nlohmann::json& status);
+
+// Replaces the average rates of copies in `status` by what was done since `previous`.
+void use_recent_rates(nlohmann::json& status, const nlohmann::json& previous, double seconds);
+
+// One line without end: the bar of a warm-up that goes on.
+[[nodiscard]] std::string warm_progress_text(const nlohmann::json& job);
+
+// The totals of a warm-up, several lines, the last one ended.
+[[nodiscard]] std::string warm_result_text(const nlohmann::json& job);
+
+}  // namespace ncfs

@@ -1,0 +1,85 @@
+#include "tools/status_view.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace ncfs {
+namespace {
+
+using nlohmann::json;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+json status_with_a_copy(std::uint64_t done) {
+  return {{"mountpoint", "/mnt/cached"},
+          {"state", "running"},
+          {"pid", 42},
+          {"opens", {{"hits", 120}, {"misses", 10}}},
+          {"errors", {{"backend", 3}, {"cache_reads", 0}}},
+          {"copies",
+           {{"in_progress",
+             {{{"path", "models/a"},
+               {"size_bytes", 4000},
+               {"done_bytes", done},
+               {"bytes_per_second", 1000.0},
+               {"eta_seconds", 3.0}}}},
+            {"queued", 5}}}};
+}
+
+TEST(StatusView, ShowsRatiosCopiesAndErrors) {
+  const std::string text = status_text(status_with_a_copy(1000));
+  EXPECT_THAT(text, HasSubstr("/mnt/cached: running"));
+  EXPECT_THAT(text, HasSubstr("120 of 130 found the file complete in the cache (92.3 %)"));
+  EXPECT_THAT(text, HasSubstr("1 running, 5 queued"));
+  EXPECT_THAT(text, HasSubstr("25.0 % of 3.9 KiB, 1000 B/s, 3.0 s left  models/a"));
+  EXPECT_THAT(text, HasSubstr("backend 3\n"));
+  EXPECT_THAT(text, Not(HasSubstr("cache reads")));
+}
+
+TEST(StatusView, ADaemonOfAnotherVersionIsShownAsFarAsItIsUnderstood) {
+  EXPECT_THAT(status_text(json::object()), HasSubstr("?: ?"));
+  EXPECT_THAT(status_text({{"cache", "none"}, {"copies", json::object()}}), HasSubstr("0 running"));
+}
+
+TEST(StatusView, WatchingShowsTheRateOfTheLastInterval) {
+  json status = status_with_a_copy(2000);
+  use_recent_rates(status, status_with_a_copy(1000), 0.5);
+  const json& copy = status["copies"]["in_progress"][0];
+  EXPECT_EQ(copy["bytes_per_second"], 2000.0);
+  EXPECT_EQ(copy["eta_seconds"], 1.0);
+}
+
+TEST(StatusView, TheTotalsOfAWarmUpNameEveryFate) {
+  const json job = {{"state", "done"},
+                    {"seconds", 2.0},
+                    {"found", {{"files", 15}, {"bytes", 2048}}},
+                    {"copied", {{"files", 1}, {"bytes", 1024}}},
+                    {"already_cached", {{"files", 1}, {"bytes", 1024}}},
+                    {"skipped", {{"files", 1}, {"bytes", 0}}},
+                    {"failed", {{"files", 12}, {"bytes", 0}}},
+                    {"skip_reasons", {{"symbolic link", 1}}},
+                    {"failures", {{{"path", "a/b"}, {"error", "Input/output error"}}}}};
+  const std::string text = warm_result_text(job);
+  EXPECT_THAT(text, HasSubstr("15 files (2.0 KiB) found in 2.0 s: 1 files (1.0 KiB) copied, "
+                              "1 files (1.0 KiB) already cached, 1 files (0 B) skipped, "
+                              "12 files (0 B) failed"));
+  EXPECT_THAT(text, HasSubstr("skipped 1 files: symbolic link"));
+  EXPECT_THAT(text, HasSubstr("failed: a/b: Input/output error"));
+  EXPECT_THAT(text, HasSubstr("and 11 more failures"));
+  EXPECT_THAT(text, Not(HasSubstr("cancelled")));
+}
+
+TEST(StatusView, TheBarOfAWarmUpCountsWhatIsDoneOfFilesInWork) {
+  const json job = {{"state", "walking"},
+                    {"seconds", 1.0},
+                    {"found", {{"files", 3}, {"bytes", 4096}}},
+                    {"copied", {{"files", 1}, {"bytes", 1024}}},
+                    {"in_work_done_bytes", 1024}};
+  EXPECT_THAT(warm_progress_text(job),
+              HasSubstr("2.0 KiB of 4.0 KiB or more, 1 of 3 files, 2.0 KiB/s"));
+}
+
+}  // namespace
+}  // namespace ncfs
