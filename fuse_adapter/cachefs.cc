@@ -1,0 +1,105 @@
+#include "fuse_adapter/cachefs.h"
+
+#include <spdlog/spdlog.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <system_error>
+
+#include "fuse_adapter/fuse_ops.h"
+
+namespace ncfs {
+namespace {
+
+// The kernel answers the greeting of a mount at once; a machine that needs longer than this is in
+// deeper trouble than a mount that fails.
+constexpr std::chrono::seconds kReadyPatience{30};
+
+}  // namespace
+
+class CacheFs::Impl {
+ public:
+  Impl(const MountSettings& settings, Runtime& runtime)
+      : settings_(settings), runtime_(runtime), stats_(std::make_shared<AdapterStats>()) {}
+
+  ~Impl() {
+    channel_.store(nullptr);
+    if (core_) core_->stop();
+  }
+
+  MountResult mount() {
+    MountResult result;
+    try {
+      core_ = std::make_shared<FuseCore>(settings_, runtime_, stats_);
+    } catch (const std::system_error& error) {
+      return {error.code().value(), error.what()};
+    }
+    channel_.store(core_->channel.get());
+    result = core_->channel->mount(settings_);
+    if (result.ok()) result = agree_with_kernel();
+    if (!result.ok()) core_->stop();
+    return result;
+  }
+
+  void run() {
+    if (!is_stop_requested_.load()) core_->channel->wait();
+    core_->stop();
+  }
+
+  // The flag is for a request that comes before there is a channel.
+  void request_stop() {
+    is_stop_requested_.store(true);
+    if (FuseChannel* const channel = channel_.load()) channel->wake();
+  }
+
+  [[nodiscard]] bool passthrough_active() const {
+    return core_ && core_->channel->passthrough_active();
+  }
+  [[nodiscard]] const AdapterStats& stats() const { return *stats_; }
+
+ private:
+  MountResult agree_with_kernel() {
+    FuseChannel& channel = *core_->channel;
+    channel.start(settings_.dispatch_threads);
+    if (!channel.wait_until_ready(kReadyPatience)) {
+      return {ETIMEDOUT, "the kernel did not accept the file system"};
+    }
+    if (settings_.passthrough == PassthroughPolicy::required && !channel.passthrough_active()) {
+      return {EOPNOTSUPP, "passthrough=yes: this kernel has no FUSE passthrough (Linux 6.9 has)"};
+    }
+    if (!channel.set_readahead(settings_.readahead_bytes)) {
+      spdlog::warn("cannot set the readahead window of {}; sequential reads will be slower",
+                   settings_.mountpoint);
+    }
+    return {};
+  }
+
+  const MountSettings settings_;
+  Runtime& runtime_;
+  const std::shared_ptr<AdapterStats> stats_;
+  std::shared_ptr<FuseCore> core_;
+  std::atomic<bool> is_stop_requested_{false};
+  std::atomic<FuseChannel*> channel_{nullptr};  // core_'s
+};
+
+CacheFs::CacheFs(const MountSettings& settings, Runtime& runtime)
+    : impl_(std::make_unique<Impl>(settings, runtime)) {}
+CacheFs::~CacheFs() = default;
+CacheFs::MountResult CacheFs::mount() {
+  return impl_->mount();
+}
+void CacheFs::run() {
+  impl_->run();
+}
+void CacheFs::request_stop() {
+  impl_->request_stop();
+}
+bool CacheFs::passthrough_active() const {
+  return impl_->passthrough_active();
+}
+const AdapterStats& CacheFs::stats() const {
+  return impl_->stats();
+}
+
+}  // namespace ncfs

@@ -1,0 +1,77 @@
+// The mounted file system: what the kernel asks, answered from a source tree and its cache.
+//
+// Life: construct, mount(), run(), destroy. Any thread may call any function; run() is called once.
+// The Runtime outlives the CacheFs and is not stopped before the CacheFs is destroyed.
+// Threads are started by mount(), so a daemon forks before it.
+#pragma once
+
+#include <sys/mount.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "fuse_adapter/adapter_stats.h"
+#include "fuse_adapter/runtime.h"
+#include "io/types.h"
+
+namespace ncfs {
+
+// Whether complete files are handed to the kernel, to be read without the daemon.
+enum class PassthroughPolicy : std::uint8_t {
+  automatic,  // when the kernel can
+  required,   // mount() fails when the kernel cannot
+  disabled,
+};
+
+struct MountSettings {
+  std::string mountpoint;
+  std::string source_name = "cachefs";  // first column of /proc/mounts
+  int source_root = -1;                 // O_PATH or O_DIRECTORY; opened before mounting; not owned
+  bool allow_other = false;
+  unsigned long mount_flags = MS_NOSUID | MS_NODEV;  // MS_* of mount(2)
+  PassthroughPolicy passthrough = PassthroughPolicy::automatic;
+  // The kernel's readahead window on this mount.
+  std::uint64_t readahead_bytes = 4 * kMiB;
+  bool direct_io = true;  // what the daemon reads from cache files leaves no second copy in memory
+  // As in Config.
+  std::uint64_t block_size_bytes = kMiB;
+  Nanos source_deadline = 180 * kSecond;
+  Nanos cache_deadline = 10 * kSecond;
+  Nanos racy_window = 2 * kSecond;
+  // Two answer as fast as the kernel asks on small machines; idle ones cost wake-up latency.
+  unsigned dispatch_threads = 2;
+};
+
+class CacheFs {
+ public:
+  CacheFs(const MountSettings& settings, Runtime& runtime);
+  ~CacheFs();  // unmounts if still mounted, ends all threads, closes all handles
+  CacheFs(const CacheFs&) = delete;
+  CacheFs& operator=(const CacheFs&) = delete;
+
+  struct MountResult {
+    int error = 0;        // errno
+    std::string message;  // one line that names what failed
+    [[nodiscard]] bool ok() const { return error == 0; }
+  };
+  // Returns when the mount answers, or leaves nothing mounted.
+  [[nodiscard]] MountResult mount();
+
+  // Serves until somebody unmounts or request_stop() is called; then nothing is mounted any more
+  // and no request is in flight.
+  void run();
+
+  // Async-signal-safe. Makes run() detach the mount and return; files still open see ENOTCONN,
+  // except those the kernel reads without the daemon.
+  void request_stop();
+
+  [[nodiscard]] bool passthrough_active() const;
+  [[nodiscard]] const AdapterStats& stats() const;
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ncfs

@@ -1,0 +1,100 @@
+// glibc's setgroups() changes all threads of the process; the system calls change one. They are
+// also what fills the kernel's fsuid and fsgid, by which all access to files is decided.
+#include "fuse_adapter/caller_credentials.h"
+
+#include <fmt/format.h>
+#include <grp.h>
+#include <sys/fsuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <utility>
+
+#include "io/assert.h"
+
+namespace ncfs {
+namespace {
+
+bool set_groups(const std::vector<gid_t>& groups) {
+  return ::syscall(SYS_setgroups, groups.size(), groups.data()) == 0;
+}
+
+// The calls return the former id and tell nothing of failure; an impossible id reads the present.
+uid_t file_user() {
+  return static_cast<uid_t>(::setfsuid(static_cast<uid_t>(-1)));
+}
+gid_t file_group() {
+  return static_cast<gid_t>(::setfsgid(static_cast<gid_t>(-1)));
+}
+
+std::vector<gid_t> read_groups(pid_t thread) {
+  std::vector<gid_t> groups;
+  std::ifstream status(fmt::format("/proc/{}/status", thread));
+  constexpr std::string_view kKey = "Groups:";
+  for (std::string line; std::getline(status, line);) {
+    if (!line.starts_with(kKey)) continue;
+    std::istringstream values(line.substr(kKey.size()));
+    for (gid_t group = 0; values >> group;) groups.push_back(group);
+    break;
+  }
+  return groups;
+}
+
+}  // namespace
+
+CallerGroups::Groups CallerGroups::of(const Caller& caller) {
+  static const Groups kNone = std::make_shared<const std::vector<gid_t>>();
+  if (caller.thread <= 0) return kNone;
+  const auto now = std::chrono::steady_clock::now();
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = known_.find(caller.thread);
+    if (found != known_.end() && found->second.until > now && found->second.user == caller.user &&
+        found->second.group == caller.group) {
+      return found->second.groups;
+    }
+  }
+  auto groups = std::make_shared<const std::vector<gid_t>>(read_groups(caller.thread));
+  const std::lock_guard lock(mutex_);
+  if (known_.size() >= kCallersMax) {
+    std::erase_if(known_, [&](const auto& entry) { return entry.second.until <= now; });
+  }
+  if (known_.size() < kCallersMax) {
+    known_[caller.thread] = {caller.user, caller.group, now + kKeep, groups};
+  }
+  return groups;
+}
+
+CallerCredentials::CallerCredentials(const Caller& caller, CallerGroups& groups) {
+  if (caller.user == 0) return;
+  const int count = ::getgroups(0, nullptr);
+  NCFS_ASSERT(count >= 0);
+  own_groups_.resize(static_cast<std::size_t>(count));
+  NCFS_ASSERT(::getgroups(count, own_groups_.data()) == count);
+  own_user_ = file_user();
+  own_group_ = file_group();
+  is_switched_ = true;
+  if (!set_groups(*groups.of(caller))) {
+    error_ = errno;
+    return;
+  }
+  ::setfsgid(caller.group);
+  ::setfsuid(caller.user);
+  if (file_group() != caller.group || file_user() != caller.user) error_ = EPERM;
+}
+
+CallerCredentials::~CallerCredentials() {
+  if (!is_switched_) return;
+  ::setfsuid(own_user_);
+  ::setfsgid(own_group_);
+  // A thread that went on as somebody else would give one user the rights of another.
+  NCFS_ASSERT(file_user() == own_user_);
+  NCFS_ASSERT(file_group() == own_group_);
+  NCFS_ASSERT(set_groups(own_groups_));
+}
+
+}  // namespace ncfs

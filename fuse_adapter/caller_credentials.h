@@ -1,0 +1,64 @@
+// Acting on the source as the process that asked, so that the source decides what it may do: a
+// server that squashes root refuses the daemon what it grants the caller, and the other way round.
+#pragma once
+
+#include <sys/types.h>
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <unordered_map>
+#include <vector>
+
+namespace ncfs {
+
+struct Caller {
+  uid_t user = 0;
+  gid_t group = 0;
+  pid_t thread = 0;  // 0 if it is in a PID namespace that the daemon cannot see
+};
+
+// Supplementary groups of callers. The kernel does not send them; reading them from /proc costs
+// about as much as a look-up, so they are kept for a second. Any thread.
+class CallerGroups {
+ public:
+  using Groups = std::shared_ptr<const std::vector<gid_t>>;
+  // Empty if the caller is gone or cannot be seen.
+  [[nodiscard]] Groups of(const Caller& caller);
+
+ private:
+  // More callers than this within a second just read /proc again.
+  static constexpr std::size_t kCallersMax = 1024;
+  static constexpr std::chrono::seconds kKeep{1};
+
+  struct Known {
+    uid_t user = 0;
+    gid_t group = 0;
+    std::chrono::steady_clock::time_point until;
+    Groups groups;
+  };
+  std::mutex mutex_;
+  std::unordered_map<pid_t, Known> known_;
+};
+
+// Makes the calling thread, and it alone, act on files as `caller` for the object's life. Costs
+// nothing for root. The thread keeps its other privileges.
+class CallerCredentials {
+ public:
+  CallerCredentials(const Caller& caller, CallerGroups& groups);
+  ~CallerCredentials();
+  CallerCredentials(const CallerCredentials&) = delete;
+  CallerCredentials& operator=(const CallerCredentials&) = delete;
+
+  // 0, or why the thread could not become the caller; then it acts as nobody may.
+  [[nodiscard]] int error() const { return error_; }
+
+ private:
+  bool is_switched_ = false;
+  int error_ = 0;
+  uid_t own_user_ = 0;
+  gid_t own_group_ = 0;
+  std::vector<gid_t> own_groups_;
+};
+
+}  // namespace ncfs

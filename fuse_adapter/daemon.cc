@@ -1,0 +1,389 @@
+#include "fuse_adapter/daemon.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <spdlog/sinks/syslog_sink.h>
+#include <spdlog/spdlog.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+#include "fuse_adapter/cachefs.h"
+#include "fuse_adapter/control_server.h"
+#include "fuse_adapter/control_socket.h"
+#include "fuse_adapter/mount_checks.h"
+#include "fuse_adapter/runtime.h"
+#include "io/cache_directory.h"
+#include "io/descriptor.h"
+#include "io/monotonic_clock.h"
+
+namespace ncfs {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// After an unmount the daemon still makes durable what it has copied, then gives up the cache
+// directory. As long as the deadline of a request to the cache disk.
+constexpr std::chrono::seconds kStopPatience{10};
+constexpr std::chrono::seconds kWarmStopPatience{1};
+// Mounting again at once after an unmount has to wait for that, and before for the daemon to notice
+// that it is unmounted, which a busy machine delays.
+constexpr std::chrono::seconds kStopPatienceOfNext{15};
+constexpr std::chrono::seconds kNoticePatience{5};
+// A daemon that is told to end and cannot is ended by force, before systemd's 90 seconds are over.
+constexpr unsigned kStopSecondsMax = 60;
+// On top of the backend's own timeout: everything else a mount has to do.
+constexpr std::chrono::seconds kLaunchPatience{30};
+
+std::atomic<CacheFs*> served{nullptr};
+std::atomic<bool> stop_requested{false};
+
+void on_stop_signal(int) {
+  if (stop_requested.exchange(true)) _exit(kMountSystem);
+  alarm(kStopSecondsMax);
+  if (CacheFs* file_system = served.load()) file_system->request_stop();
+}
+
+// While it lives, SIGTERM and SIGINT stop the file system instead of the process.
+class StopOnSignal {
+ public:
+  explicit StopOnSignal(CacheFs& file_system) {
+    served.store(&file_system);
+    struct sigaction action {};
+    action.sa_handler = on_stop_signal;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGTERM, &action, nullptr);
+    sigaction(SIGINT, &action, nullptr);
+  }
+  ~StopOnSignal() { served.store(nullptr); }
+  StopOnSignal(const StopOnSignal&) = delete;
+  StopOnSignal& operator=(const StopOnSignal&) = delete;
+};
+
+MountReport failure(int exit_status, std::string message) {
+  return {exit_status, std::move(message)};
+}
+
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Whether somebody holds the file under a lock of flock(2).
+bool is_locked(const std::string& path) {
+  const Descriptor file(open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  return file.is_open() && flock(file.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+}
+
+// Beside the lock of the directory a daemon holds this one, but only as long as it is mounted. So
+// the next one can tell a cache that is in use from one that will be free in a moment.
+std::string mounted_lock(const std::string& cache_dir) {
+  return cache_dir + "/FORMAT";
+}
+
+// Waits for a daemon that is about to end. Then, or if it does not end, open_cache_directory()
+// tells.
+void await_stopping_daemon(const std::string& cache_dir) {
+  const auto start = Clock::now();
+  while (is_locked(cache_dir + "/LOCK")) {
+    const auto patience =
+        is_locked(mounted_lock(cache_dir)) ? kNoticePatience : kStopPatienceOfNext;
+    if (Clock::now() - start > patience) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+std::optional<std::uint64_t> random_number() {
+  std::uint64_t number = 0;
+  if (getrandom(&number, sizeof number, 0) != sizeof number) return std::nullopt;
+  return number;
+}
+
+std::string passthrough_detail(const MountOptions& options, bool is_active) {
+  if (is_active) return "complete files are read by the kernel itself";
+  if (options.passthrough == PassthroughPolicy::disabled) return "switched off by passthrough=no";
+  return "this kernel has no FUSE passthrough (Linux 6.9 or later has)";
+}
+
+// Everything of one mount, in the order in which it must be destroyed backwards.
+class Served {
+ public:
+  Served(const MountOrder& order, MountPlaces places) : order_(order), places_(std::move(places)) {}
+
+  // Up to the point where the mount answers.
+  MountReport start() {
+    if (MountReport report = open_places(); !report.message.empty()) return report;
+    try {
+      Runtime::Options options;
+      const auto run_id = random_number();
+      if (!run_id) return failure(kMountSystem, "the system has no random numbers");
+      options.engine = engine_config(order_.options, *run_id);
+      options.source_root = backend_.get();
+      options.cache_root = cache_.objects.get();
+      options.direct_io = order_.options.direct_io;
+      runtime_ = std::make_unique<Runtime>(options);
+      file_system_ = std::make_unique<CacheFs>(
+          mount_settings(order_.options, places_.mountpoint, order_.source_name, backend_.get()),
+          *runtime_);
+    } catch (const std::exception& error) {
+      return failure(kMountSystem, error.what());
+    }
+    signals_.emplace(*file_system_);
+    const CacheFs::MountResult mounted = file_system_->mount();
+    if (!mounted.ok()) return failure(kMountFailure, mounted.message);
+    start_control();
+    struct statvfs status {};
+    if (statvfs(places_.mountpoint.c_str(), &status) != 0) {
+      return failure(kMountFailure, fmt::format("{}: mounted, but does not answer: {}",
+                                                places_.mountpoint, std::strerror(errno)));
+    }
+    tell();
+    return {};
+  }
+
+  void run() { file_system_->run(); }
+
+  // Ends everything in time, with or without start() having gone well.
+  ~Served() {
+    alarm(kStopSecondsMax);
+    if (control_) control_->stop(kWarmStopPatience);
+    if (file_system_) {
+      const std::string mountpoint = places_.mountpoint;
+      signals_.reset();
+      file_system_.reset();
+      mounted_.reset();
+      spdlog::info("unmounted {}", mountpoint);
+    }
+    if (runtime_) runtime_->stop(kStopPatience);
+    runtime_.reset();
+    alarm(0);
+  }
+  Served(const Served&) = delete;
+  Served& operator=(const Served&) = delete;
+
+ private:
+  MountReport open_places() {
+    backend_ = Descriptor(open(places_.backend.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!backend_.is_open()) {
+      return failure(kMountFailure, fmt::format("option nfs_backend={}: {}", places_.backend,
+                                                std::strerror(errno)));
+    }
+    await_stopping_daemon(places_.cache_dir);
+    CacheDirectoryResult opened = open_cache_directory(places_.cache_dir);
+    if (!opened.directory) return failure(kMountFailure, opened.error);
+    cache_ = std::move(*opened.directory);
+    mounted_ = Descriptor(open(mounted_lock(places_.cache_dir).c_str(), O_RDONLY | O_CLOEXEC));
+    flock(mounted_.get(), LOCK_EX | LOCK_NB);
+    const auto space = file_system_space(cache_.root.get());
+    if (space && space->total_bytes < order_.options.cache_size_bytes) {
+      spdlog::warn("the cache may grow to {} MiB but its file system has only {} MiB",
+                   order_.options.cache_size_bytes / kMiB, space->total_bytes / kMiB);
+    }
+    return {};
+  }
+
+  // Without it the mount works all the same, so it is no reason to fail.
+  void start_control() {
+    ControlServer::Options options;
+    options.socket_path = control_socket_path(kControlDirectory, places_.mountpoint);
+    ControlSubject subject;
+    subject.mountpoint = places_.mountpoint;
+    subject.backend = places_.backend;
+    subject.cache_dir = places_.cache_dir;
+    subject.version = NCFS_VERSION;
+    subject.passthrough_active = file_system_->passthrough_active();
+    subject.passthrough_detail = passthrough_detail(order_.options, subject.passthrough_active);
+    const Config config = engine_config(order_.options, 0);
+    subject.block_size_bytes = config.block_size_bytes;
+    subject.buffer_bytes = config.buffers * config.block_size_bytes;
+    subject.engine_status = [runtime = runtime_.get()] { return runtime->status(); };
+    subject.now = monotonic_now;
+    subject.adapter_stats = &file_system_->stats();
+    WarmTarget target;
+    target.source_root = backend_.get();
+    target.warm = [runtime = runtime_.get()](FileHandle source, const SourceState& state,
+                                             std::string path, auto done) {
+      runtime->warm(source, state, std::move(path), std::move(done));
+    };
+    control_ =
+        std::make_unique<ControlServer>(std::move(options), std::move(subject), std::move(target));
+    if (const std::string error = control_->start(); !error.empty()) {
+      spdlog::error("no control socket, nfs-cachefs-ctl will not work: {}", error);
+      control_.reset();
+    }
+  }
+
+  void tell() const {
+    const bool is_active = file_system_->passthrough_active();
+    spdlog::info("mounted {} on {}, cache {} of at most {} MiB, passthrough {}: {}",
+                 places_.backend, places_.mountpoint, places_.cache_dir,
+                 order_.options.cache_size_bytes / kMiB, is_active ? "on" : "off",
+                 passthrough_detail(order_.options, is_active));
+  }
+
+  const MountOrder& order_;
+  const MountPlaces places_;
+  Descriptor backend_;
+  CacheDirectory cache_;
+  Descriptor mounted_;
+  std::unique_ptr<Runtime> runtime_;
+  std::unique_ptr<CacheFs> file_system_;
+  std::optional<StopOnSignal> signals_;
+  std::unique_ptr<ControlServer> control_;
+};
+
+// What a broken invariant prints must not get lost: it goes to the system log.
+Descriptor open_system_log() {
+  Descriptor log(socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strcpy(address.sun_path, "/dev/log");
+  if (connect(log.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    log = Descriptor(open("/dev/null", O_WRONLY | O_CLOEXEC));
+  }
+  return log;
+}
+
+void become_daemon() {
+  setsid();
+  if (chdir("/") != 0) std::abort();  // the root directory is always there
+  umask(077);
+  const Descriptor null(open("/dev/null", O_RDWR | O_CLOEXEC));
+  dup2(null.get(), STDIN_FILENO);
+  dup2(null.get(), STDOUT_FILENO);
+  const Descriptor log = open_system_log();
+  dup2(log.get(), STDERR_FILENO);
+  const spdlog::level::level_enum level = spdlog::get_level();
+  spdlog::set_default_logger(spdlog::syslog_logger_mt("cachefs", "cachefs", LOG_PID, LOG_DAEMON));
+  spdlog::set_level(level);
+}
+
+// One byte of exit status, then the message; the end of the pipe ends it.
+bool send_report(int pipe, const MountReport& report) {
+  const std::string text = static_cast<char>(report.exit_status) + report.message;
+  return write(pipe, text.data(), text.size()) == static_cast<ssize_t>(text.size());
+}
+
+// The whole life of the daemon process.
+[[noreturn]] void live_as_daemon(const MountOrder& order, Descriptor pipe) {
+  become_daemon();
+  bool is_reported = false;
+  const MountReport report = serve(order, [&] {
+    is_reported = send_report(pipe.get(), {});
+    pipe.reset();
+    return is_reported;
+  });
+  if (!is_reported && pipe.is_open()) send_report(pipe.get(), report);
+  if (!report.message.empty()) spdlog::error("{}", report.message);
+  spdlog::shutdown();
+  // Threads that a hung backend keeps are left behind; they must not see statics destroyed.
+  _exit(report.exit_status);
+}
+
+// Ends a daemon that does not get ready, gently first.
+void end_child(pid_t child) {
+  kill(child, SIGTERM);
+  const auto deadline = Clock::now() + std::chrono::seconds(5);
+  while (Clock::now() < deadline) {
+    if (waitpid(child, nullptr, WNOHANG) == child) return;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  kill(child, SIGKILL);
+}
+
+// What the daemon says, or what became of it.
+MountReport await_report(pid_t child, int pipe, std::chrono::seconds patience) {
+  const auto deadline = Clock::now() + patience;
+  std::string text;
+  while (true) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
+    pollfd waiting{pipe, POLLIN, 0};
+    const int ready = left.count() > 0 ? poll(&waiting, 1, static_cast<int>(left.count())) : 0;
+    if (ready < 0 && errno == EINTR) continue;
+    if (ready <= 0) {
+      end_child(child);
+      return failure(kMountFailure,
+                     fmt::format("the mount does not answer within {} seconds; does the backend?",
+                                 patience.count()));
+    }
+    char bytes[512];
+    const ssize_t count = read(pipe, bytes, sizeof bytes);
+    if (count < 0 && errno == EINTR) continue;
+    if (count <= 0) break;
+    text.append(bytes, static_cast<std::size_t>(count));
+  }
+  if (text.empty()) {
+    int status = 0;
+    waitpid(child, &status, 0);
+    return failure(kMountFailure,
+                   WIFSIGNALED(status)
+                       ? fmt::format("the daemon was ended by signal {} before the mount was ready",
+                                     WTERMSIG(status))
+                       : "the daemon ended before the mount was ready");
+  }
+  return {static_cast<unsigned char>(text[0]), text.substr(1)};
+}
+
+}  // namespace
+
+MountReport rehearse(const MountOrder& order) {
+  const auto checked = check_mount_places(order.options, order.mountpoint);
+  if (const auto* error = std::get_if<OptionError>(&checked)) {
+    return failure(kMountFailure, error->message);
+  }
+  return {};
+}
+
+MountReport serve(const MountOrder& order, const std::function<bool()>& on_ready) {
+  raise_descriptor_limit();
+  signal(SIGPIPE, SIG_IGN);
+  auto checked = check_mount_places(order.options, order.mountpoint);
+  if (const auto* error = std::get_if<OptionError>(&checked)) {
+    return failure(kMountFailure, error->message);
+  }
+  Served mount(order, std::get<MountPlaces>(std::move(checked)));
+  MountReport report = mount.start();
+  if (report.message.empty() && on_ready()) mount.run();
+  return report;
+}
+
+MountReport launch(const MountOrder& order) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) {
+    return failure(kMountSystem, fmt::format("pipe: {}", std::strerror(errno)));
+  }
+  Descriptor read_end(ends[0]);
+  Descriptor write_end(ends[1]);
+  const pid_t child = fork();
+  if (child < 0) return failure(kMountSystem, fmt::format("fork: {}", std::strerror(errno)));
+  if (child == 0) {
+    read_end.reset();
+    live_as_daemon(order, std::move(write_end));
+  }
+  write_end.reset();
+  return await_report(
+      child, read_end.get(),
+      std::chrono::seconds(order.options.backend_timeout_seconds) + kLaunchPatience);
+}
+
+}  // namespace ncfs

@@ -1,0 +1,55 @@
+#include "fuse_adapter/fake_engine.h"
+
+#include <unistd.h>
+
+#include <cstddef>
+#include <map>
+#include <utility>
+
+namespace ncfs {
+
+FakeEngine* FakeEngine::current = nullptr;
+
+// Owns the descriptors, as the engine does.
+class Runtime::Impl {
+ public:
+  std::mutex mutex_;
+  std::map<HandleId, int> sources_;
+};
+
+Runtime::Runtime(const Options&) : impl_(std::make_unique<Impl>()) {}
+Runtime::~Runtime() = default;
+
+void Runtime::open(HandleId handle, FileHandle source, const SourceState&, std::string path,
+                   std::function<void(const OpenResult&)> done) {
+  {
+    const std::lock_guard lock(impl_->mutex_);
+    impl_->sources_[handle] = static_cast<int>(source);
+  }
+  ++FakeEngine::current->handles_open;
+  done(FakeEngine::current->on_open(path));
+}
+
+void Runtime::close(HandleId handle) {
+  const std::lock_guard lock(impl_->mutex_);
+  const auto found = impl_->sources_.find(handle);
+  ::close(found->second);
+  impl_->sources_.erase(found);
+  --FakeEngine::current->handles_open;
+}
+
+void Runtime::read(HandleId handle, ByteRange range, bool skip_cache,
+                   std::function<void(const ReadOutcome&)> done) {
+  int source = -1;
+  {
+    const std::lock_guard lock(impl_->mutex_);
+    source = impl_->sources_.at(handle);
+  }
+  FakeEngine::current->on_read(source, range, skip_cache, done);
+}
+
+void Runtime::cache_fault(HandleId) {
+  ++FakeEngine::current->cache_faults;
+}
+
+}  // namespace ncfs

@@ -1,0 +1,141 @@
+#include "fuse_adapter/fuse_ops.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <system_error>
+#include <utility>
+
+namespace ncfs {
+namespace {
+
+// Enough to keep a server with a few milliseconds of latency busy with a walk of a tree by many
+// processes; a thread that waits costs nothing but its stack.
+constexpr std::size_t kMetadataThreads = 16;
+// Each request is a process that waits, or a directory entry that is read ahead.
+constexpr std::size_t kMetadataQueueMax = 4096;
+// Deep enough for an NVMe disk; reads that find their bytes in memory do not come here.
+constexpr std::size_t kCacheReadThreads = 8;
+constexpr std::size_t kCacheReadQueueMax = 1024;
+// A source or disk that answers at all answers within this when the mount ends.
+constexpr std::chrono::seconds kStopPatience{1};
+
+// What the kernel may have in flight of readahead and the like, and above which it holds back: a
+// full window of 4 MiB for a dozen files, which is what hides the latency of a server.
+constexpr unsigned kBackgroundMax = 64;
+constexpr unsigned kCongestionThreshold = 48;
+
+FileFacts facts_of_root(int root) {
+  struct stat attributes {};
+  if (::fstat(root, &attributes) != 0) {
+    throw std::system_error(errno, std::generic_category(), "the backend's root");
+  }
+  return FileFacts::of(attributes);
+}
+
+void init(void*, fuse_conn_info* connection) {
+  const auto want = [connection](unsigned capabilities) {
+    connection->want |= connection->capable & capabilities;
+  };
+  want(FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
+       FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_ATOMIC_O_TRUNC);
+  // Splicing costs more than it saves (page by page). Writeback makes the kernel deaf to changes of
+  // size and time. Changes are noticed at open, so that every read need not ask.
+  connection->want &=
+      ~static_cast<unsigned>(FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
+                             FUSE_CAP_WRITEBACK_CACHE | FUSE_CAP_AUTO_INVAL_DATA);
+  connection->max_write = kMiB;  // and so the longest read
+  connection->max_background = kBackgroundMax;
+  connection->congestion_threshold = kCongestionThreshold;
+}
+
+}  // namespace
+
+FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
+                   std::shared_ptr<AdapterStats> counters)
+    : settings(mount_settings),
+      stats(std::move(counters)),
+      tree(mount_settings.source_root, groups),
+      channel(std::make_shared<FuseChannel>(operation_table(), this, mount_settings.passthrough)),
+      nodes(facts_of_root(mount_settings.source_root),
+            {.register_backing =
+                 [this](int descriptor) { return channel->register_backing(descriptor); },
+             .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
+      engine(std::make_shared<RuntimeGate>(runtime)),
+      metadata({.name = "ncfs-metadata",
+                .threads = kMetadataThreads,
+                .queue_max = kMetadataQueueMax,
+                .deadline = mount_settings.source_deadline}),
+      cache_reads({.name = "ncfs-cache-read",
+                   .threads = kCacheReadThreads,
+                   .queue_max = kCacheReadQueueMax,
+                   .deadline = mount_settings.cache_deadline}) {}
+
+FuseCore::~FuseCore() = default;
+
+void FuseCore::post(fuse_req_t raw, Work work) {
+  auto request = std::make_shared<KernelRequest>(channel, raw);
+  const bool accepted =
+      metadata.submit({.run =
+                           [core = shared_from_this(), request, work = std::move(work)] {
+                             if (!request->is_answered()) work(*core, request);
+                           },
+                       .expire =
+                           [counters = stats, request] {
+                             if (request->error(ETIMEDOUT)) counters->timeouts.add();
+                           }});
+  if (accepted) return;
+  stats->rejected.add();
+  request->error(ENOMEM);
+}
+
+FoundFile FuseCore::find(NodeId node, const Caller& caller) const {
+  const auto location = nodes.locate(node);
+  if (location) return tree.find(*location, caller);
+  FoundFile lost;
+  lost.error = ESTALE;
+  return lost;
+}
+
+void FuseCore::stop() {
+  channel->stop();
+  metadata.stop(kStopPatience);
+  cache_reads.stop(kStopPatience);
+  files.clear();
+  directories.clear();
+  engine->shut();
+}
+
+fuse_entry_param entry_of(NodeId node, const struct stat& attributes) {
+  fuse_entry_param entry{};
+  entry.ino = node;
+  entry.attr = attributes;
+  entry.attr_timeout = kTimeoutSeconds;
+  entry.entry_timeout = kTimeoutSeconds;
+  return entry;
+}
+
+int stat_child(const FuseCore& core, int directory, const char* name, const Caller& caller,
+               struct stat& attributes) {
+  if (::fstatat(directory, name, &attributes, AT_SYMLINK_NOFOLLOW) == 0) return 0;
+  if (errno != EACCES || caller.user == 0) return errno;
+  const CallerCredentials credentials(caller, core.tree.groups());
+  if (credentials.error() != 0) return credentials.error();
+  return ::fstatat(directory, name, &attributes, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+}
+
+fuse_lowlevel_ops operation_table() {
+  fuse_lowlevel_ops table{};
+  table.init = init;
+  add_metadata_operations(table);
+  add_directory_operations(table);
+  add_open_operations(table);
+  add_read_operations(table);
+  add_refused_operations(table);
+  return table;
+}
+
+}  // namespace ncfs

@@ -1,0 +1,91 @@
+// What is done for each request of the kernel.
+//
+// Thread rule: the functions in the operation table run on dispatch threads and call neither the
+// source nor the cache disk, except for bytes that are in memory already; everything else is posted
+// to a pool. A server that hangs hangs the pool of metadata, not reads of what is cached.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "fuse_adapter/adapter_stats.h"
+#include "fuse_adapter/cachefs.h"
+#include "fuse_adapter/caller_credentials.h"
+#include "fuse_adapter/fuse_channel.h"
+#include "fuse_adapter/inode_table.h"
+#include "fuse_adapter/job_pool.h"
+#include "fuse_adapter/kernel_request.h"
+#include "fuse_adapter/open_files.h"
+#include "fuse_adapter/source_tree.h"
+#include "fuse_adapter/stale_answers.h"
+
+namespace ncfs {
+
+// How long the kernel may believe names, attributes and the absence of names: what NFS clients do
+// at least, and enough to spare a walk of a tree most questions.
+inline constexpr double kTimeoutSeconds = 1.0;
+
+// Everything the operations work on. Threads that are stuck in the source keep it alive.
+class FuseCore : public std::enable_shared_from_this<FuseCore> {
+ public:
+  // Throws std::system_error. `stats` may be read after the core's end.
+  FuseCore(const MountSettings& settings, Runtime& engine, std::shared_ptr<AdapterStats> stats);
+  ~FuseCore();
+  FuseCore(const FuseCore&) = delete;
+  FuseCore& operator=(const FuseCore&) = delete;
+
+  [[nodiscard]] static FuseCore& of(fuse_req_t request) {
+    return *static_cast<FuseCore*>(FuseChannel::from(request).context());
+  }
+
+  // Runs `work` on the metadata pool. Answers ENOMEM if too much is waiting there and ETIMEDOUT
+  // when the source takes too long.
+  using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
+  void post(fuse_req_t request, Work work);
+
+  [[nodiscard]] FoundFile find(NodeId node, const Caller& caller) const;
+  [[nodiscard]] HandleId next_handle() {
+    return HandleId{last_handle_.fetch_add(1, std::memory_order_relaxed) + 1};
+  }
+
+  // No request comes any more. Ends what is under way and closes what is open.
+  void stop();
+
+  const MountSettings settings;
+  const std::shared_ptr<AdapterStats> stats;
+  CallerGroups groups;
+  const SourceTree tree;
+  const std::shared_ptr<FuseChannel> channel;
+  InodeTable nodes;
+  StaleAnswers stale;
+  OpenFiles files;
+  OpenDirectories directories;
+  const std::shared_ptr<RuntimeGate> engine;
+  JobPool metadata;
+  JobPool cache_reads;
+  std::atomic<bool> has_logged_refusal{false};
+
+ private:
+  std::atomic<std::uint64_t> last_handle_{0};
+};
+
+[[nodiscard]] fuse_lowlevel_ops operation_table();
+
+// The table's parts, one for each file of implementations.
+void add_metadata_operations(fuse_lowlevel_ops& table);
+void add_directory_operations(fuse_lowlevel_ops& table);
+void add_open_operations(fuse_lowlevel_ops& table);
+void add_read_operations(fuse_lowlevel_ops& table);
+void add_refused_operations(fuse_lowlevel_ops& table);
+
+// The answer to a look-up that found `attributes` under `node`.
+[[nodiscard]] fuse_entry_param entry_of(NodeId node, const struct stat& attributes);
+
+// lstat of `name` in a directory, as the daemon, or as the caller if the daemon may not. An errno.
+[[nodiscard]] int stat_child(const FuseCore& core, int directory, const char* name,
+                             const Caller& caller, struct stat& attributes);
+
+}  // namespace ncfs

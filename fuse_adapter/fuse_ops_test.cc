@@ -1,0 +1,429 @@
+// Method: the test is the kernel. It speaks the FUSE protocol over a message socket, so every
+// request comes in the order and with the contents it chooses, and nothing is mounted.
+#include "fuse_adapter/fuse_ops.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <linux/fuse.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fuse_adapter/fake_engine.h"
+#include "io/temp_directory.h"
+
+namespace ncfs {
+namespace {
+
+constexpr std::uint32_t kKernelMinor = 45;
+constexpr std::uint32_t kFlags2Passthrough = 1U << 5;
+constexpr std::uint32_t kFlags2NoExportSupport = 1U << 6;
+constexpr std::uint64_t kBlock = 4096;
+
+struct Reply {
+  int error = 0;
+  std::string bytes;
+
+  template <typename Value>
+  [[nodiscard]] Value as() const {
+    Value value{};
+    std::memcpy(&value, bytes.data(), std::min(bytes.size(), sizeof(value)));
+    return value;
+  }
+};
+
+template <typename Value>
+std::string raw(const Value& value) {
+  return {reinterpret_cast<const char*>(&value), sizeof(value)};
+}
+
+class FuseOpsTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    backend_ = directory_.open("", O_PATH | O_DIRECTORY);
+    MountSettings settings;
+    settings.source_root = backend_.get();
+    settings.block_size_bytes = kBlock;
+    settings.racy_window = 0;
+    core_ = std::make_shared<FuseCore>(settings, runtime_, stats_);
+    std::array<int, 2> ends{};
+    ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), 0);
+    kernel_ = Descriptor(ends[0]);
+    // A reply that never comes fails the test rather than hanging it.
+    const timeval patience{.tv_sec = 60, .tv_usec = 0};
+    ASSERT_EQ(::setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
+    ASSERT_TRUE(core_->channel->attach(Descriptor(ends[1])));
+    core_->channel->start(2);
+    init_ = greet();
+  }
+
+  void TearDown() override {
+    core_->stop();
+    core_.reset();
+    EXPECT_EQ(engine_.handles_open, 0);
+  }
+
+  void send(std::uint32_t opcode, std::uint64_t node, std::string_view payload,
+            pid_t thread = 1000) {
+    fuse_in_header header{};
+    header.len = static_cast<std::uint32_t>(sizeof(header) + payload.size());
+    header.opcode = opcode;
+    header.unique = ++last_unique_;
+    header.nodeid = node;
+    header.pid = static_cast<std::uint32_t>(thread);
+    const std::string message = raw(header) + std::string(payload);
+    ASSERT_EQ(::send(kernel_.get(), message.data(), message.size(), 0), std::ssize(message));
+  }
+  Reply receive() {
+    std::string message(64 * kKiB, '\0');
+    const ssize_t size = ::recv(kernel_.get(), message.data(), message.size(), 0);
+    EXPECT_GE(size, std::ssize(raw(fuse_out_header{}))) << "no reply";
+    if (size < 0) return {.error = EIO, .bytes = {}};
+    message.resize(static_cast<std::size_t>(size));
+    fuse_out_header header{};
+    std::memcpy(&header, message.data(), sizeof(header));
+    EXPECT_EQ(header.len, message.size());
+    EXPECT_EQ(header.unique, last_unique_);
+    return {.error = -header.error, .bytes = message.substr(sizeof(header))};
+  }
+  Reply ask(std::uint32_t opcode, std::uint64_t node, std::string_view payload,
+            pid_t thread = 1000) {
+    send(opcode, node, payload, thread);
+    return receive();
+  }
+
+  Reply greet() {
+    fuse_init_in init{};
+    init.major = FUSE_KERNEL_VERSION;
+    init.minor = kKernelMinor;
+    init.flags = FUSE_INIT_EXT | FUSE_MAX_PAGES | FUSE_ASYNC_READ | FUSE_AUTO_INVAL_DATA |
+                 FUSE_WRITEBACK_CACHE | FUSE_DO_READDIRPLUS;
+    init.flags2 = kFlags2Passthrough | kFlags2NoExportSupport;
+    return ask(FUSE_INIT, 0, raw(init));
+  }
+  Reply look_up(const std::string& name, std::uint64_t parent = kRootNode) {
+    return ask(FUSE_LOOKUP, parent, name + '\0');
+  }
+  NodeId find(const std::string& name) { return look_up(name).as<fuse_entry_out>().nodeid; }
+  Reply open(NodeId node, int flags = O_RDONLY, pid_t thread = 1000) {
+    fuse_open_in request{};
+    request.flags = static_cast<std::uint32_t>(flags);
+    return ask(FUSE_OPEN, node, raw(request), thread);
+  }
+  Reply read(NodeId node, std::uint64_t handle, std::uint64_t offset, std::uint32_t size) {
+    fuse_read_in request{};
+    request.fh = handle;
+    request.offset = offset;
+    request.size = size;
+    return ask(FUSE_READ, node, raw(request));
+  }
+  Reply get_attributes(NodeId node) { return ask(FUSE_GETATTR, node, raw(fuse_getattr_in{})); }
+  void release(NodeId node, std::uint64_t handle) {
+    fuse_release_in request{};
+    request.fh = handle;
+    EXPECT_EQ(ask(FUSE_RELEASE, node, raw(request)).error, 0);
+  }
+
+  void write(const std::string& name, const std::string& text) {
+    std::ofstream(directory_.path(name), std::ios::trunc) << text;
+  }
+  // The engine that answers from the source, as if nothing were cached.
+  void read_through() {
+    engine_.on_read = [](int source, ByteRange range, bool, const auto& done) {
+      std::vector<std::byte> bytes(range.length);
+      const ssize_t count =
+          ::pread(source, bytes.data(), bytes.size(), static_cast<off_t>(range.offset));
+      ReadOutcome outcome;
+      outcome.error = count < 0 ? errno : 0;
+      if (count > 0) outcome.bytes = std::span(bytes).first(static_cast<std::size_t>(count));
+      done(outcome);
+    };
+  }
+  // A cache file with the given content, of which all blocks are resident.
+  std::shared_ptr<Residency> cache(const std::string& text, std::uint64_t size) {
+    write("cache", text);
+    cache_file_ = directory_.open("cache", O_RDONLY);
+    auto residency = std::make_shared<Residency>(FileHandle{cache_file_.get()}, size, kBlock);
+    for (std::uint64_t block = 0; block < residency->block_count(); ++block) {
+      residency->publish(block);
+    }
+    return residency;
+  }
+
+  TempDirectory directory_;
+  Descriptor backend_;
+  Descriptor cache_file_;
+  FakeEngine engine_;
+  Runtime runtime_{{}};
+  const std::shared_ptr<AdapterStats> stats_ = std::make_shared<AdapterStats>();
+  std::shared_ptr<FuseCore> core_;
+  Descriptor kernel_;
+  std::uint64_t last_unique_ = 0;
+  Reply init_;
+};
+
+std::string text_of(std::size_t size) {
+  std::string text(size, ' ');
+  for (std::size_t index = 0; index < size; ++index) {
+    text[index] = static_cast<char>('a' + index * 7 / 5 % 26);
+  }
+  return text;
+}
+
+TEST_F(FuseOpsTest, TheGreetingAsksForPassthroughWhatOldLibfuseCannot) {
+  const auto answer = init_.as<fuse_init_out>();
+  EXPECT_EQ(answer.minor, 40U);
+  EXPECT_NE(answer.flags & FUSE_INIT_EXT, 0U);
+  EXPECT_EQ(answer.flags & (FUSE_WRITEBACK_CACHE | FUSE_AUTO_INVAL_DATA), 0U);
+  EXPECT_EQ(answer.flags2, kFlags2Passthrough | kFlags2NoExportSupport);
+  std::uint32_t stack_depth = 0;
+  std::memcpy(&stack_depth, init_.bytes.data() + 36, sizeof(stack_depth));
+  EXPECT_EQ(stack_depth, 1U);
+  EXPECT_EQ(answer.max_pages, 256);
+  EXPECT_TRUE(core_->channel->passthrough_active());
+}
+
+TEST_F(FuseOpsTest, ANameIsFoundWithItsAttributes) {
+  write("file", "12345");
+  const auto entry = look_up("file").as<fuse_entry_out>();
+  EXPECT_GT(entry.nodeid, kRootNode);
+  EXPECT_EQ(entry.attr.size, 5U);
+  EXPECT_EQ(entry.entry_valid, 1U);
+  EXPECT_EQ(get_attributes(entry.nodeid).as<fuse_attr_out>().attr.ino, entry.attr.ino);
+}
+
+TEST_F(FuseOpsTest, ThatANameIsMissingMayBeRememberedForAWhile) {
+  const Reply reply = look_up("missing");
+  EXPECT_EQ(reply.error, 0);
+  EXPECT_EQ(reply.as<fuse_entry_out>().nodeid, 0U);
+  EXPECT_EQ(reply.as<fuse_entry_out>().entry_valid, 1U);
+}
+
+TEST_F(FuseOpsTest, NobodyGetsOutOfTheTreeByName) {
+  EXPECT_EQ(look_up("..").error, ESTALE);
+  EXPECT_EQ(look_up(".").error, ESTALE);
+}
+
+TEST_F(FuseOpsTest, OpeningForWritingIsRefused) {
+  write("file", "12345");
+  const NodeId node = find("file");
+  EXPECT_EQ(open(node, O_WRONLY).error, EROFS);
+  EXPECT_EQ(open(node, O_RDWR).error, EROFS);
+  EXPECT_EQ(open(node, O_RDONLY | O_TRUNC).error, EROFS);
+}
+
+TEST_F(FuseOpsTest, WhatIsMissingIsAskedOfTheEngineBlockByBlock) {
+  const std::string text = text_of(3 * kBlock + 100);
+  write("file", text);
+  std::vector<ByteRange> asked;
+  read_through();
+  engine_.on_read = [&, pass = engine_.on_read](int source, ByteRange range, bool skip,
+                                                const auto& done) {
+    asked.push_back(range);
+    pass(source, range, skip, done);
+  };
+  const NodeId node = find("file");
+  const auto handle = open(node).as<fuse_open_out>().fh;
+  EXPECT_EQ(read(node, handle, 1000, 2 * kBlock).bytes, text.substr(1000, 2 * kBlock));
+  EXPECT_THAT(asked, testing::ElementsAre(ByteRange{1000, kBlock - 1000}, ByteRange{kBlock, kBlock},
+                                          ByteRange{2 * kBlock, 1000}));
+  EXPECT_EQ(read(node, handle, 3 * kBlock, kBlock).bytes, text.substr(3 * kBlock));
+  EXPECT_EQ(read(node, handle, 4 * kBlock, kBlock).bytes, "");
+  release(node, handle);
+}
+
+TEST_F(FuseOpsTest, ASourceThatFailsFailsTheWholeRead) {
+  write("file", text_of(3 * kBlock));
+  engine_.on_read = [](int, ByteRange range, bool, const auto& done) {
+    const std::vector<std::byte> bytes(range.length);
+    ReadOutcome outcome;
+    outcome.error = range.offset == kBlock ? EIO : 0;
+    if (outcome.error == 0) outcome.bytes = bytes;
+    done(outcome);
+  };
+  const NodeId node = find("file");
+  const auto handle = open(node).as<fuse_open_out>().fh;
+  EXPECT_EQ(read(node, handle, 0, 3 * kBlock).error, EIO);
+  EXPECT_EQ(stats_->errors.value(), 1U);
+  release(node, handle);
+}
+
+TEST_F(FuseOpsTest, ASourceThatBecameShorterGivesAShortRead) {
+  write("file", text_of(3 * kBlock));
+  engine_.on_read = [](int, ByteRange range, bool, const auto& done) {
+    const std::vector<std::byte> bytes(range.length, std::byte{'x'});
+    ReadOutcome outcome;
+    if (range.offset == 0) outcome.bytes = bytes;
+    if (range.offset == kBlock) outcome.bytes = std::span(bytes).first(10);
+    done(outcome);
+  };
+  const NodeId node = find("file");
+  const auto handle = open(node).as<fuse_open_out>().fh;
+  EXPECT_EQ(read(node, handle, 0, 3 * kBlock).bytes, std::string(kBlock + 10, 'x'));
+  release(node, handle);
+}
+
+TEST_F(FuseOpsTest, ResidentBytesComeFromTheCacheFile) {
+  const std::string text = text_of(3 * kBlock + 10);
+  write("file", text);
+  const std::string other = text_of(text.size() + 1).substr(1);
+  engine_.on_open = [residency = cache(other, text.size())](const std::string& path) {
+    EXPECT_EQ(path, "file");
+    return OpenResult{residency, true, OpenReason::cached};
+  };
+  const NodeId node = find("file");
+  const auto opened = open(node).as<fuse_open_out>();
+  EXPECT_NE(opened.open_flags & FOPEN_KEEP_CACHE, 0U);
+  EXPECT_EQ(read(node, opened.fh, 0, 4 * kBlock).bytes, other);
+  EXPECT_EQ(read(node, opened.fh, kBlock, 5).bytes, other.substr(kBlock, 5));
+  EXPECT_EQ(stats_->cache_bytes.value(), text.size() + 5);
+  EXPECT_EQ(stats_->opens_hit.value(), 1U);
+  release(node, opened.fh);
+}
+
+TEST_F(FuseOpsTest, ACacheFileThatFailsIsGivenUpForTheSource) {
+  const std::string text = text_of(3 * kBlock);
+  write("file", text);
+  read_through();
+  // Shorter than it should be: torn by something outside.
+  engine_.on_open = [residency = cache("torn", text.size())](const std::string&) {
+    return OpenResult{residency, true, OpenReason::cached};
+  };
+  const NodeId node = find("file");
+  const auto handle = open(node).as<fuse_open_out>().fh;
+  EXPECT_EQ(read(node, handle, 0, 3 * kBlock).bytes, text);
+  EXPECT_EQ(engine_.cache_faults, 1);
+  EXPECT_EQ(stats_->cache_faults.value(), 1U);
+  release(node, handle);
+}
+
+TEST_F(FuseOpsTest, BytesThatBecameResidentMeanwhileAreReadFromTheCacheFile) {
+  const std::string text = text_of(2 * kBlock);
+  write("file", text);
+  engine_.on_read = [residency = cache(text, text.size())](int, ByteRange, bool, const auto& done) {
+    ReadOutcome outcome;
+    outcome.is_resident = true;
+    outcome.residency = residency;
+    done(outcome);
+  };
+  const NodeId node = find("file");
+  const auto handle = open(node).as<fuse_open_out>().fh;
+  EXPECT_EQ(read(node, handle, 0, 2 * kBlock).bytes, text);
+  EXPECT_EQ(stats_->cache_bytes.value(), text.size());
+  release(node, handle);
+}
+
+TEST_F(FuseOpsTest, AChangedFileIsLookedUpAgainAtTheNextOpen) {
+  write("file", "old");
+  const NodeId before = find("file");
+  write("file", "newer");
+  EXPECT_EQ(open(before).error, ESTALE);
+  const NodeId now = find("file");
+  EXPECT_NE(now, before);
+  const Reply opened = open(now);
+  EXPECT_EQ(opened.error, 0);
+  release(now, opened.as<fuse_open_out>().fh);
+}
+
+TEST_F(FuseOpsTest, AThreadThatInsistsOnAnOldNodeIsServedPastThePageCache) {
+  write("file", "old");
+  read_through();
+  const NodeId node = find("file");
+  write("file", "newer");
+  EXPECT_EQ(open(node, O_RDONLY, 7).error, ESTALE);
+  EXPECT_EQ(open(node, O_RDONLY, 8).error, ESTALE);
+  const auto opened = open(node, O_RDONLY, 7).as<fuse_open_out>();
+  EXPECT_NE(opened.open_flags & FOPEN_DIRECT_IO, 0U);
+  EXPECT_EQ(read(node, opened.fh, 0, 100).bytes, "newer");
+  release(node, opened.fh);
+  EXPECT_EQ(open(node, O_RDONLY, 7).error, ESTALE);
+}
+
+TEST_F(FuseOpsTest, AFileReplacedAgainAfterItWasLookedUpIsOpenedAsItIsNow) {
+  const auto replace = [this](const std::string& text) {
+    write("new", text);
+    std::filesystem::rename(directory_.path("new"), directory_.path("file"));
+  };
+  read_through();
+  replace("1");
+  const NodeId first = find("file");
+  replace("22");
+  EXPECT_EQ(open(first).error, ESTALE);
+  const NodeId second = find("file");
+  replace("333");
+  const Reply opened = open(second);
+  EXPECT_EQ(opened.error, 0);
+  const auto handle = opened.as<fuse_open_out>().fh;
+  EXPECT_EQ(read(second, handle, 0, 100).bytes, "333");
+  release(second, handle);
+}
+
+TEST_F(FuseOpsTest, AnOpenFileThatLostItsNameIsStillKnown) {
+  write("file", "12345");
+  read_through();
+  const NodeId node = find("file");
+  const auto handle = open(node).as<fuse_open_out>().fh;
+  std::filesystem::remove(directory_.path("file"));
+  const Reply attributes = get_attributes(node);
+  EXPECT_EQ(attributes.error, 0);
+  EXPECT_EQ(attributes.as<fuse_attr_out>().attr.nlink, 0U);
+  EXPECT_EQ(read(node, handle, 0, 5).bytes, "12345");
+  // By descriptor, which has no name to be looked up again.
+  EXPECT_EQ(open(node, O_RDONLY, 7).error, ESTALE);
+  const Reply again = open(node, O_RDONLY, 7);
+  EXPECT_EQ(again.error, 0);
+  release(node, again.as<fuse_open_out>().fh);
+  release(node, handle);
+  EXPECT_EQ(open(node, O_RDONLY, 7).error, ESTALE);
+  EXPECT_EQ(open(node, O_RDONLY, 7).error, ENOENT);
+}
+
+TEST_F(FuseOpsTest, WhatWasAppendedIsReadFromTheSourceOnceTheKernelKnowsOfIt) {
+  write("log", "line 1\n");
+  read_through();
+  const NodeId node = find("log");
+  const auto handle = open(node).as<fuse_open_out>().fh;
+  write("log", "line 1\nline 2\n");
+  EXPECT_EQ(read(node, handle, 0, 100).bytes, "line 1\n");
+  EXPECT_EQ(get_attributes(node).as<fuse_attr_out>().attr.size, 14U);
+  EXPECT_EQ(read(node, handle, 0, 100).bytes, "line 1\nline 2\n");
+  release(node, handle);
+}
+
+TEST_F(FuseOpsTest, AKernelThatCannotPassAFileThroughGetsItFromTheDaemon) {
+  const std::string text = text_of(2 * kMiB);
+  write("file", text);
+  engine_.on_open = [residency = cache(text, text.size())](const std::string&) {
+    return OpenResult{residency, true, OpenReason::cached};
+  };
+  const NodeId node = find("file");
+  const auto opened = open(node).as<fuse_open_out>();  // a socket passes nothing through
+  EXPECT_EQ(opened.open_flags & ~static_cast<std::uint32_t>(FOPEN_NOFLUSH),
+            static_cast<std::uint32_t>(FOPEN_KEEP_CACHE));
+  EXPECT_EQ(stats_->passthrough_refused.value(), 1U);
+  EXPECT_EQ(read(node, opened.fh, kMiB, kBlock).bytes, text.substr(kMiB, kBlock));
+  release(node, opened.fh);
+}
+
+TEST_F(FuseOpsTest, ForgottenNodesAreDropped) {
+  write("file", "12345");
+  const NodeId node = find("file");
+  fuse_forget_in forget{};
+  forget.nlookup = 1;
+  send(FUSE_FORGET, node, raw(forget));
+  // Forgetting is not answered; the answer to the next request comes after it.
+  while (core_->nodes.size() > 1) look_up("missing");
+  EXPECT_EQ(get_attributes(node).error, ESTALE);
+}
+
+}  // namespace
+}  // namespace ncfs

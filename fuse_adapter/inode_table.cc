@@ -1,0 +1,233 @@
+#include "fuse_adapter/inode_table.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "io/assert.h"
+#include "io/wall_clock.h"
+
+namespace ncfs {
+namespace {
+
+// Deeper than any tree that path walks of one component a byte could make useful; names that were
+// looked up while directories moved on the source can lead in a circle, and this ends the walk.
+constexpr std::size_t kDepthMax = 65'536;
+
+}  // namespace
+
+FileFacts FileFacts::of(const struct stat& attributes) {
+  return {
+      .file = {attributes.st_dev, attributes.st_ino},
+      .type = attributes.st_mode & S_IFMT,
+      .version = {.size = static_cast<std::uint64_t>(attributes.st_size),
+                  .mtime_ns = wall_nanos(attributes.st_mtim.tv_sec, attributes.st_mtim.tv_nsec),
+                  .ctime_ns = wall_nanos(attributes.st_ctim.tv_sec, attributes.st_ctim.tv_nsec)}};
+}
+
+InodeTable::InodeTable(const FileFacts& root, Kernel kernel) : kernel_(std::move(kernel)) {
+  NCFS_ASSERT(root.type == S_IFDIR);
+  Node node;
+  node.file = root.file;
+  node.type = root.type;
+  node.lookups = 1;  // the kernel never forgets its root
+  nodes_.emplace(next_, std::move(node));
+  current_.emplace(root.file, next_);
+  ++next_;
+}
+
+bool InodeTable::stands_for(const Node& node, const FileFacts& facts) {
+  if (node.file != facts.file || node.type != facts.type) return false;
+  return node.type == S_IFDIR || node.version == facts.version;
+}
+
+NodeId InodeTable::look_up(NodeId parent, std::string_view name, const FileFacts& facts) {
+  const std::lock_guard lock(mutex_);
+  const auto known = current_.find(facts.file);
+  if (known != current_.end()) {
+    const NodeId id = known->second;
+    Node& node = nodes_.at(id);
+    if (stands_for(node, facts)) {
+      ++node.lookups;
+      if (id != kRootNode) place(node, parent, name);
+      return id;
+    }
+    retire_locked(id, node);
+  }
+  const NodeId id = next_++;
+  Node& node = nodes_[id];
+  node.file = facts.file;
+  node.type = facts.type;
+  node.version = facts.version;
+  node.lookups = 1;
+  place(node, parent, name);
+  current_.emplace(facts.file, id);
+  return id;
+}
+
+// A child keeps its parent alive, so that a path can always be made of names.
+void InodeTable::place(Node& node, NodeId parent, std::string_view name) {
+  if (node.name != name) node.name = name;
+  if (node.parent == parent) return;
+  const auto next = nodes_.find(parent);
+  if (next == nodes_.end()) return;  // forgotten meanwhile: the older place is as good
+  ++next->second.children;
+  const NodeId previous = std::exchange(node.parent, parent);
+  if (previous == 0) return;
+  --nodes_.at(previous).children;
+  drop_if_unused(previous);
+}
+
+void InodeTable::drop_if_unused(NodeId id) {
+  while (id != 0) {
+    const auto found = nodes_.find(id);
+    if (found == nodes_.end()) return;
+    const Node& node = found->second;
+    const bool is_used = node.lookups + node.children + node.page_cache_opens +
+                             node.passthrough_opens + node.direct_opens >
+                         0;
+    if (is_used) return;
+    const auto known = current_.find(node.file);
+    if (known != current_.end() && known->second == id) current_.erase(known);
+    const NodeId parent = node.parent;
+    nodes_.erase(found);
+    if (parent != 0) --nodes_.at(parent).children;
+    id = parent;
+  }
+}
+
+void InodeTable::forget(NodeId node, std::uint64_t lookups) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(node);
+  if (found == nodes_.end() || node == kRootNode) return;
+  found->second.lookups -= std::min(lookups, found->second.lookups);
+  drop_if_unused(node);
+}
+
+std::optional<InodeTable::Location> InodeTable::locate(NodeId node) const {
+  const std::lock_guard lock(mutex_);
+  auto found = nodes_.find(node);
+  if (found == nodes_.end()) return std::nullopt;
+  Location location{.path = {}, .file = found->second.file, .type = found->second.type};
+  std::vector<const std::string*> names;
+  while (found->first != kRootNode) {
+    if (names.size() == kDepthMax) return std::nullopt;
+    names.push_back(&found->second.name);
+    found = nodes_.find(found->second.parent);
+    if (found == nodes_.end()) return std::nullopt;
+  }
+  for (auto name = names.rbegin(); name != names.rend(); ++name) {
+    if (!location.path.empty()) location.path += '/';
+    location.path += **name;
+  }
+  return location;
+}
+
+void InodeTable::retire_locked(NodeId id, Node& node) {
+  node.is_retired = true;
+  const auto known = current_.find(node.file);
+  if (known != current_.end() && known->second == id) current_.erase(known);
+}
+
+InodeTable::Standing InodeTable::observe(NodeId node, const FileFacts& facts) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(node);
+  if (found == nodes_.end()) return Standing::other;
+  if (!stands_for(found->second, facts)) {
+    if (node != kRootNode) retire_locked(node, found->second);
+    return Standing::other;
+  }
+  return found->second.is_retired ? Standing::retired : Standing::current;
+}
+
+void InodeTable::retire(NodeId node) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(node);
+  if (found == nodes_.end() || found->second.type == S_IFDIR) return;
+  retire_locked(node, found->second);
+}
+
+InodeTable::OpenAnswer InodeTable::open_through_page_cache(Node& node, const OpenRequest& request) {
+  OpenAnswer answer;
+  answer.keep_cache = request.is_settled && !node.has_young_pages;
+  if (!request.is_settled) {
+    node.has_young_pages = true;
+  } else if (node.page_cache_opens == 0) {
+    // Not keeping makes the kernel drop the young pages, and nobody is left to read new ones.
+    node.has_young_pages = false;
+  }
+  ++node.page_cache_opens;
+  return answer;
+}
+
+InodeTable::OpenAnswer InodeTable::open(NodeId id, const OpenRequest& request) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(id);
+  OpenAnswer answer;
+  if (found == nodes_.end()) {
+    answer.retry = true;
+    return answer;
+  }
+  Node& node = found->second;
+  const auto share_backing = [&] {
+    answer.mode = OpenMode::passthrough;
+    answer.backing_id = node.backing_id;
+    ++node.passthrough_opens;
+    return answer;
+  };
+  if (request.standing == Standing::other) {
+    // An open that had no look-up, or the second try of one that had: the kernel's node cannot be
+    // exchanged, so it is served in a mode that its other opens allow.
+    if (node.passthrough_opens > 0) return share_backing();
+    answer.mode = OpenMode::direct;
+    ++node.direct_opens;
+    return answer;
+  }
+  if (request.wants_passthrough && node.passthrough_opens > 0) return share_backing();
+  const bool changes_class =
+      request.wants_passthrough ? node.page_cache_opens > 0 : node.passthrough_opens > 0;
+  if (changes_class) {
+    retire_locked(id, node);
+    answer.retry = request.may_retry();
+    if (answer.retry) return answer;
+    // What is passed through is the same version of the file, only an older copy of it.
+    return node.passthrough_opens > 0 ? share_backing() : open_through_page_cache(node, request);
+  }
+  if (request.wants_passthrough && !node.is_retired) {
+    node.backing_id = kernel_.register_backing(request.cache_file);
+    if (node.backing_id >= 0) return share_backing();
+    answer = open_through_page_cache(node, request);
+    answer.was_refused = true;
+    return answer;
+  }
+  return open_through_page_cache(node, request);
+}
+
+void InodeTable::release(NodeId id, OpenMode mode) {
+  const std::lock_guard lock(mutex_);
+  Node& node = nodes_.at(id);
+  switch (mode) {
+    case OpenMode::page_cache:
+      NCFS_ASSERT(node.page_cache_opens > 0);
+      --node.page_cache_opens;
+      break;
+    case OpenMode::passthrough:
+      NCFS_ASSERT(node.passthrough_opens > 0);
+      if (--node.passthrough_opens == 0) {
+        kernel_.unregister_backing(std::exchange(node.backing_id, -1));
+      }
+      break;
+    case OpenMode::direct:
+      NCFS_ASSERT(node.direct_opens > 0);
+      --node.direct_opens;
+      break;
+  }
+  drop_if_unused(id);
+}
+
+std::size_t InodeTable::size() const {
+  const std::lock_guard lock(mutex_);
+  return nodes_.size();
+}
+
+}  // namespace ncfs

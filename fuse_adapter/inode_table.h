@@ -1,0 +1,146 @@
+// What the kernel's node ids stand for.
+//
+// A node id names one file in one version and in one class of opens: the kernel forbids opens
+// through its page cache and passthrough opens of one node id at the same time, and pages it
+// cached under a node id stay there. So when a file gets another version, or becomes complete in
+// the cache while it is open through the page cache, its node is *retired*: handles live on, and
+// the next look-up of the file makes a new node id. st_ino stays the same.
+// Directories are never retired, as a new node id would tear what is mounted or running in them.
+//
+// Invariants:
+//   * at most one node of a file is not retired;
+//   * a node id is never used for a second node;
+//   * a node lives while the kernel knows it, a handle is open on it or a child names it as parent;
+//   * page-cache opens and passthrough opens of one node exclude each other, and all passthrough
+//     opens of a node share one backing id, which is closed with the last of them;
+//   * a retired node gets no backing id any more.
+//
+// Any thread. Every function is short and waits for nothing.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <compare>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "io/types.h"
+
+namespace ncfs {
+
+using NodeId = std::uint64_t;
+inline constexpr NodeId kRootNode = 1;  // FUSE_ROOT_ID
+
+// Identity of a source file while the source stays mounted.
+struct FileKey {
+  std::uint64_t device = 0;
+  std::uint64_t inode = 0;
+  friend constexpr auto operator<=>(const FileKey&, const FileKey&) = default;
+};
+
+// What a stat of a source file tells the table.
+struct FileFacts {
+  FileKey file;
+  std::uint32_t type = 0;  // S_IFMT part of st_mode
+  SourceVersion version;
+
+  [[nodiscard]] static FileFacts of(const struct stat& attributes);
+};
+
+enum class OpenMode : std::uint8_t {
+  page_cache,
+  passthrough,
+  direct,  // past the page cache: right whatever it holds
+};
+
+class InodeTable {
+ public:
+  // register_backing makes the kernel know a file to be passed through and returns its id, or a
+  // negative number if it will not; unregister_backing undoes it. Called under the table's lock.
+  struct Kernel {
+    std::function<int(int descriptor)> register_backing;
+    std::function<void(int backing_id)> unregister_backing;
+  };
+  InodeTable(const FileFacts& root, Kernel kernel);
+
+  // The node of the file found under `name`. Counts one look-up, to be forgotten by the kernel.
+  [[nodiscard]] NodeId look_up(NodeId parent, std::string_view name, const FileFacts& facts);
+  void forget(NodeId node, std::uint64_t lookups);
+
+  struct Location {
+    std::string path;  // from the root, by the names last looked up; "" is the root
+    FileKey file;
+    std::uint32_t type = 0;
+  };
+  // Nothing if the node is unknown or its names lead in a circle.
+  [[nodiscard]] std::optional<Location> locate(NodeId node) const;
+
+  enum class Standing : std::uint8_t {
+    current,  // the next look-up of the file finds this node
+    retired,  // another class or gone from its place, but what the kernel cached of it is right
+    other,    // not the version, or not the file, that the node stands for
+  };
+  // Tells what a fresh stat of the node's file said; retires the node if that is something else.
+  Standing observe(NodeId node, const FileFacts& facts);
+  // The file is not where the node's names lead.
+  void retire(NodeId node);
+
+  struct OpenRequest {
+    Standing standing = Standing::current;  // what observe() said when the file was opened
+    bool wants_passthrough = false;         // the whole file is in `cache_file`
+    int cache_file = -1;
+    bool is_settled = true;  // older than the racy window
+    // Whether the kernel may be told to look up again; asked only when that would help.
+    std::function<bool()> may_retry;
+  };
+  struct OpenAnswer {
+    bool retry = false;  // answer with ESTALE; nothing was counted
+    OpenMode mode = OpenMode::page_cache;
+    bool keep_cache = false;   // what the page cache holds of this node is right
+    int backing_id = -1;       // passthrough only
+    bool was_refused = false;  // register_backing failed
+  };
+  // Counts one open, to be released in the mode of the answer.
+  [[nodiscard]] OpenAnswer open(NodeId node, const OpenRequest& request);
+  void release(NodeId node, OpenMode mode);
+
+  [[nodiscard]] std::size_t size() const;
+
+ private:
+  struct Node {
+    FileKey file;
+    std::uint32_t type = 0;
+    SourceVersion version;
+    NodeId parent = 0;  // 0: the root's
+    std::string name;
+    std::uint64_t lookups = 0;
+    std::uint64_t children = 0;
+    std::uint32_t page_cache_opens = 0;
+    std::uint32_t passthrough_opens = 0;
+    std::uint32_t direct_opens = 0;
+    int backing_id = -1;
+    bool is_retired = false;
+    bool has_young_pages = false;  // pages may have been read within the racy window
+  };
+  using Nodes = std::unordered_map<NodeId, Node>;
+
+  [[nodiscard]] static bool stands_for(const Node& node, const FileFacts& facts);
+  void retire_locked(NodeId id, Node& node);
+  void place(Node& node, NodeId parent, std::string_view name);
+  void drop_if_unused(NodeId id);
+  [[nodiscard]] static OpenAnswer open_through_page_cache(Node& node, const OpenRequest& request);
+
+  const Kernel kernel_;
+  mutable std::mutex mutex_;
+  Nodes nodes_;
+  std::map<FileKey, NodeId> current_;
+  NodeId next_ = kRootNode;
+};
+
+}  // namespace ncfs

@@ -1,0 +1,266 @@
+#include "fuse_adapter/inode_table.h"
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+namespace ncfs {
+namespace {
+
+using Standing = InodeTable::Standing;
+
+FileFacts directory(std::uint64_t inode) {
+  return {.file = {1, inode}, .type = S_IFDIR, .version = {}};
+}
+
+FileFacts regular(std::uint64_t inode, std::int64_t time = 0) {
+  return {.file = {1, inode},
+          .type = S_IFREG,
+          .version = {.size = 10, .mtime_ns = time, .ctime_ns = time}};
+}
+
+class InodeTableTest : public testing::Test {
+ protected:
+  InodeTable::OpenAnswer open(NodeId node, bool complete, bool may_retry = true) {
+    return table_.open(node, {.wants_passthrough = complete,
+                              .cache_file = 77,
+                              .may_retry = [may_retry] { return may_retry; }});
+  }
+  InodeTable::OpenAnswer open_other_version(NodeId node) {
+    return table_.open(node, {.standing = Standing::other, .may_retry = [] { return false; }});
+  }
+  NodeId find(std::uint64_t inode, std::int64_t time = 0) {
+    return table_.look_up(kRootNode, "file", regular(inode, time));
+  }
+
+  bool refuses_ = false;
+  std::vector<int> registered_;  // descriptors
+  std::vector<int> taken_back_;  // ids
+  InodeTable table_{directory(2),
+                    {.register_backing =
+                         [this](int descriptor) {
+                           if (refuses_) return -1;
+                           registered_.push_back(descriptor);
+                           return static_cast<int>(registered_.size());
+                         },
+                     .unregister_backing = [this](int id) { taken_back_.push_back(id); }}};
+};
+
+TEST_F(InodeTableTest, TheSameFileKeepsItsNodeUnderAnyName) {
+  const NodeId node = table_.look_up(kRootNode, "a", regular(5));
+  EXPECT_EQ(table_.look_up(kRootNode, "hard link", regular(5)), node);
+  EXPECT_EQ(table_.locate(node)->path, "hard link");
+  EXPECT_NE(table_.look_up(kRootNode, "b", regular(6)), node);
+}
+
+TEST_F(InodeTableTest, PathsAreMadeOfNames) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const NodeId b = table_.look_up(a, "b", directory(6));
+  const NodeId c = table_.look_up(b, "c", regular(7));
+  EXPECT_EQ(table_.locate(kRootNode)->path, "");
+  EXPECT_EQ(table_.locate(c)->path, "a/b/c");
+  EXPECT_EQ(table_.locate(c)->file, (FileKey{1, 7}));
+}
+
+TEST_F(InodeTableTest, ARenamedDirectoryTakesItsChildrenAlong) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const NodeId file = table_.look_up(a, "file", regular(6));
+  EXPECT_EQ(table_.look_up(kRootNode, "b", directory(5)), a);
+  EXPECT_EQ(table_.locate(file)->path, "b/file");
+}
+
+TEST_F(InodeTableTest, AForgottenNodeIsGoneAndItsNumberIsNotUsedAgain) {
+  const NodeId node = find(5);
+  EXPECT_EQ(find(5), node);
+  table_.forget(node, 1);
+  EXPECT_TRUE(table_.locate(node));
+  table_.forget(node, 1);
+  EXPECT_FALSE(table_.locate(node));
+  EXPECT_GT(find(5), node);
+}
+
+TEST_F(InodeTableTest, AForgottenDirectoryLivesAsLongAsItsChildren) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const NodeId b = table_.look_up(a, "b", directory(6));
+  const NodeId file = table_.look_up(b, "file", regular(7));
+  table_.forget(a, 1);
+  table_.forget(b, 1);
+  EXPECT_EQ(table_.locate(file)->path, "a/b/file");
+  table_.forget(file, 1);
+  EXPECT_EQ(table_.size(), 1U);
+}
+
+TEST_F(InodeTableTest, AFileMovedElsewhereLetsItsFormerParentGo) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const NodeId file = table_.look_up(a, "file", regular(7));
+  table_.forget(a, 1);
+  EXPECT_EQ(table_.look_up(kRootNode, "file", regular(7)), file);
+  EXPECT_FALSE(table_.locate(a));
+  EXPECT_EQ(table_.locate(file)->path, "file");
+}
+
+TEST_F(InodeTableTest, TheRootIsNeverForgotten) {
+  table_.forget(kRootNode, 1000);
+  EXPECT_TRUE(table_.locate(kRootNode));
+}
+
+TEST_F(InodeTableTest, NamesThatLeadInACircleAreNotFollowedForEver) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const NodeId b = table_.look_up(a, "b", directory(6));
+  EXPECT_EQ(table_.look_up(b, "a", directory(5)), a);
+  EXPECT_FALSE(table_.locate(a));
+}
+
+TEST_F(InodeTableTest, AnotherVersionIsAnotherNode) {
+  const NodeId first = find(5, 1);
+  const NodeId second = find(5, 2);
+  EXPECT_NE(first, second);
+  EXPECT_EQ(find(5, 2), second);
+  EXPECT_EQ(table_.observe(first, regular(5, 1)), Standing::retired);
+  EXPECT_EQ(table_.observe(second, regular(5, 2)), Standing::current);
+}
+
+TEST_F(InodeTableTest, AChangeSeenByAStatRetiresTheNode) {
+  const NodeId first = find(5, 1);
+  EXPECT_EQ(table_.observe(first, regular(5, 2)), Standing::other);
+  EXPECT_EQ(table_.observe(first, regular(5, 1)), Standing::retired);
+  EXPECT_NE(find(5, 1), first);
+}
+
+TEST_F(InodeTableTest, DirectoriesKeepTheirNodeWhenTheyChange) {
+  FileFacts facts = directory(5);
+  const NodeId node = table_.look_up(kRootNode, "a", facts);
+  facts.version.mtime_ns = 99;
+  EXPECT_EQ(table_.observe(node, facts), Standing::current);
+  EXPECT_EQ(table_.look_up(kRootNode, "a", facts), node);
+  table_.retire(node);
+  EXPECT_EQ(table_.look_up(kRootNode, "a", facts), node);
+}
+
+TEST_F(InodeTableTest, AnInodeNumberUsedForAnotherTypeOfFileIsAnotherNode) {
+  const NodeId node = table_.look_up(kRootNode, "a", directory(5));
+  FileFacts link = regular(5);
+  link.type = S_IFLNK;
+  EXPECT_NE(table_.look_up(kRootNode, "a", link), node);
+  EXPECT_EQ(table_.observe(node, link), Standing::other);
+}
+
+TEST_F(InodeTableTest, AllPassthroughOpensShareOneBackingUntilTheLastIsClosed) {
+  const NodeId node = find(5);
+  const auto first = open(node, true);
+  const auto second = open(node, true);
+  EXPECT_EQ(first.mode, OpenMode::passthrough);
+  EXPECT_EQ(first.backing_id, second.backing_id);
+  EXPECT_EQ(registered_, std::vector{77});
+  table_.release(node, OpenMode::passthrough);
+  EXPECT_TRUE(taken_back_.empty());
+  table_.release(node, OpenMode::passthrough);
+  EXPECT_EQ(taken_back_, std::vector{first.backing_id});
+  EXPECT_EQ(open(node, true).backing_id, 2);
+}
+
+TEST_F(InodeTableTest, AFileCompletedWhileItIsOpenGetsANewNodeForPassthrough) {
+  const NodeId cold = find(5);
+  EXPECT_EQ(open(cold, false).mode, OpenMode::page_cache);
+  EXPECT_TRUE(open(cold, true).retry);
+  const NodeId warm = find(5);
+  EXPECT_NE(warm, cold);
+  EXPECT_EQ(open(warm, true).mode, OpenMode::passthrough);
+}
+
+TEST_F(InodeTableTest, AnOpenThatCannotBeRetriedJoinsThePageCache) {
+  const NodeId node = find(5);
+  EXPECT_TRUE(open(node, false).keep_cache);
+  const auto answer = open(node, true, false);
+  EXPECT_FALSE(answer.retry);
+  EXPECT_EQ(answer.mode, OpenMode::page_cache);
+  EXPECT_TRUE(answer.keep_cache);
+}
+
+TEST_F(InodeTableTest, AFileCompletedAfterItWasClosedKeepsItsNode) {
+  const NodeId node = find(5);
+  EXPECT_EQ(open(node, false).mode, OpenMode::page_cache);
+  table_.release(node, OpenMode::page_cache);
+  EXPECT_EQ(open(node, true).mode, OpenMode::passthrough);
+}
+
+TEST_F(InodeTableTest, AFileLostFromTheCacheWhilePassedThroughGetsANewNode) {
+  const NodeId node = find(5);
+  const auto passed = open(node, true);
+  EXPECT_TRUE(open(node, false).retry);
+  EXPECT_NE(find(5), node);
+  EXPECT_EQ(open(node, false, false).backing_id, passed.backing_id);
+}
+
+TEST_F(InodeTableTest, TheSecondOpenOfAChangedFileIsServedAsItsNodeAllows) {
+  const NodeId cold = find(5, 1);
+  EXPECT_EQ(open(cold, false).mode, OpenMode::page_cache);
+  EXPECT_EQ(open_other_version(cold).mode, OpenMode::direct);
+
+  const NodeId warm = find(6, 1);
+  const auto passed = open(warm, true);
+  const auto joined = open_other_version(warm);
+  EXPECT_EQ(joined.mode, OpenMode::passthrough);
+  EXPECT_EQ(joined.backing_id, passed.backing_id);
+}
+
+TEST_F(InodeTableTest, ARetiredNodeGetsNoBacking) {
+  const NodeId node = find(5);
+  table_.retire(node);
+  const auto answer = table_.open(node, {.standing = Standing::retired,
+                                         .wants_passthrough = true,
+                                         .cache_file = 77,
+                                         .may_retry = [] { return false; }});
+  EXPECT_EQ(answer.mode, OpenMode::page_cache);
+  EXPECT_TRUE(registered_.empty());
+}
+
+TEST_F(InodeTableTest, AKernelThatRefusesIsReadThroughThePageCache) {
+  refuses_ = true;
+  const NodeId node = find(5);
+  const auto answer = open(node, true);
+  EXPECT_TRUE(answer.was_refused);
+  EXPECT_EQ(answer.mode, OpenMode::page_cache);
+}
+
+TEST_F(InodeTableTest, PagesReadWhileAFileWasYoungAreNotKept) {
+  const NodeId node = find(5);
+  const auto open_at_age = [&](bool is_settled) {
+    const auto answer =
+        table_.open(node, {.is_settled = is_settled, .may_retry = [] { return false; }});
+    table_.release(node, answer.mode);
+    return answer.keep_cache;
+  };
+  EXPECT_FALSE(open_at_age(false));
+  EXPECT_FALSE(open_at_age(true));  // drops what was read while it was young
+  EXPECT_TRUE(open_at_age(true));
+}
+
+TEST_F(InodeTableTest, YoungPagesStaySuspectWhileSomebodyMayStillReadThem) {
+  const NodeId node = find(5);
+  const auto keeps = [&](bool is_settled) {
+    return table_.open(node, {.is_settled = is_settled, .may_retry = [] { return false; }})
+        .keep_cache;
+  };
+  EXPECT_FALSE(keeps(false));
+  EXPECT_FALSE(keeps(true));
+  EXPECT_FALSE(keeps(true));
+}
+
+TEST_F(InodeTableTest, ANodeForgottenBeforeItsReleaseLivesUntilThen) {
+  const NodeId node = find(5);
+  EXPECT_EQ(open(node, true).mode, OpenMode::passthrough);
+  table_.forget(node, 1);
+  EXPECT_EQ(table_.size(), 2U);
+  table_.release(node, OpenMode::passthrough);
+  EXPECT_EQ(table_.size(), 1U);
+  EXPECT_EQ(taken_back_.size(), 1U);
+}
+
+TEST_F(InodeTableTest, AnUnknownNodeIsLookedUpAgain) {
+  EXPECT_TRUE(open(99, false).retry);
+}
+
+}  // namespace
+}  // namespace ncfs

@@ -1,0 +1,116 @@
+#include "fuse_adapter/job_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <future>
+#include <memory>
+#include <vector>
+
+namespace ncfs {
+namespace {
+
+using std::chrono::seconds;
+
+// Far beyond what any machine needs; a test that waits this long has failed.
+constexpr seconds kForever{60};
+
+// Holds the threads that wait for it.
+class Barrier {
+ public:
+  void wait() { open_.wait(); }
+  void lift() { promise_.set_value(); }
+
+ private:
+  std::promise<void> promise_;
+  std::shared_future<void> open_ = promise_.get_future().share();
+};
+
+JobPool::Options options(std::size_t threads, std::size_t queue_max, Nanos deadline) {
+  return {.name = "test", .threads = threads, .queue_max = queue_max, .deadline = deadline};
+}
+
+TEST(JobPool, RunsWhatItIsGiven) {
+  JobPool pool(options(2, 10, 60 * kSecond));
+  std::promise<void> ran;
+  EXPECT_TRUE(pool.submit({[&ran] { ran.set_value(); }, [] { FAIL(); }}));
+  EXPECT_EQ(ran.get_future().wait_for(kForever), std::future_status::ready);
+}
+
+TEST(JobPool, RefusesWhatItsQueueCannotHold) {
+  JobPool pool(options(1, 1, 60 * kSecond));
+  Barrier barrier;
+  std::promise<void> started;
+  EXPECT_TRUE(pool.submit({[&] {
+                             started.set_value();
+                             barrier.wait();
+                           },
+                           [] {}}));
+  started.get_future().wait();
+  EXPECT_TRUE(pool.submit({[] {}, [] {}}));
+  EXPECT_FALSE(pool.submit({[] {}, [] {}}));
+  barrier.lift();
+  pool.stop(kForever);
+}
+
+TEST(JobPool, ALateJobExpiresOnceWhileItStillRuns) {
+  JobPool pool(options(1, 10, 20 * kMillisecond));
+  Barrier barrier;
+  std::atomic<int> expired{0};
+  std::promise<void> first;
+  EXPECT_TRUE(pool.submit({[&] { barrier.wait(); },
+                           [&] {
+                             if (expired++ == 0) first.set_value();
+                           }}));
+  EXPECT_EQ(first.get_future().wait_for(kForever), std::future_status::ready);
+  // Another one expires in the queue, so the watch has looked at the first again.
+  std::promise<void> second;
+  std::atomic<bool> ran{false};
+  EXPECT_TRUE(pool.submit({[&] { ran = true; }, [&] { second.set_value(); }}));
+  EXPECT_EQ(second.get_future().wait_for(kForever), std::future_status::ready);
+  EXPECT_EQ(expired, 1);
+  barrier.lift();
+  pool.stop(kForever);
+  EXPECT_FALSE(ran);
+}
+
+TEST(JobPool, JobsThatWereNotStartedAreForgottenAtTheEnd) {
+  auto held = std::make_shared<int>(0);
+  const std::weak_ptr<int> watched = held;
+  Barrier barrier;
+  std::promise<void> started;
+  JobPool pool(options(1, 10, 60 * kSecond));
+  EXPECT_TRUE(pool.submit({[&] {
+                             started.set_value();
+                             barrier.wait();
+                           },
+                           [] {}}));
+  started.get_future().wait();
+  EXPECT_TRUE(pool.submit({[held = std::move(held)] { FAIL(); }, [] { FAIL(); }}));
+  pool.stop(seconds(0));
+  EXPECT_TRUE(watched.expired());
+  EXPECT_FALSE(pool.submit({[] {}, [] {}}));
+  barrier.lift();
+  pool.stop(kForever);
+}
+
+TEST(JobPool, AThreadThatIsStuckOutlivesThePool) {
+  Barrier barrier;
+  std::promise<void> started;
+  std::promise<void> finished;
+  {
+    JobPool pool(options(1, 10, 60 * kSecond));
+    EXPECT_TRUE(pool.submit({[&] {
+                               started.set_value();
+                               barrier.wait();
+                               finished.set_value();
+                             },
+                             [] {}}));
+    started.get_future().wait();
+  }
+  barrier.lift();
+  EXPECT_EQ(finished.get_future().wait_for(kForever), std::future_status::ready);
+}
+
+}  // namespace
+}  // namespace ncfs

@@ -1,0 +1,61 @@
+// One request of the kernel that is answered later, by whoever comes first: the thread that did the
+// work, the watch that found it late, or the end of the mount.
+//
+// Guarantee: exactly one answer. The functions that answer return whether theirs was the one and
+// the kernel took it; if not, what the answer promised (a look-up, an open) must be undone. A
+// request that is dropped is answered with ENOTCONN.
+//
+// Any thread; created on the thread that was handed the request.
+#pragma once
+
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "fuse_adapter/caller_credentials.h"
+#include "fuse_adapter/fuse_channel.h"
+
+namespace ncfs {
+
+class KernelRequest {
+ public:
+  // The channel lives until the last request of it is gone.
+  KernelRequest(std::shared_ptr<FuseChannel> channel, fuse_req_t request);
+  ~KernelRequest();
+  KernelRequest(const KernelRequest&) = delete;
+  KernelRequest& operator=(const KernelRequest&) = delete;
+
+  [[nodiscard]] const Caller& caller() const { return caller_; }
+  [[nodiscard]] bool is_answered() const { return is_answered_.load(std::memory_order_acquire); }
+
+  bool error(int error);  // 0 is success of what has no result
+  bool entry(const fuse_entry_param& entry);
+  bool attributes(const struct stat& attributes, double timeout_seconds);
+  bool link(const std::string& target);
+  bool bytes(std::span<const std::byte> bytes);
+  bool opened(const fuse_file_info& info);
+  bool opened_passthrough(const fuse_file_info& info, int backing_id);
+  bool file_system(const struct statvfs& status);
+  bool attribute_size(std::size_t size);
+  bool offset(off_t offset);
+
+ private:
+  // The libfuse request, for the one who may answer it; null for all others.
+  [[nodiscard]] fuse_req_t claim();
+
+  const std::shared_ptr<FuseChannel> channel_;
+  const fuse_req_t request_;
+  const Caller caller_;
+  std::atomic<bool> is_answered_{false};
+};
+
+using KernelRequestPointer = std::shared_ptr<KernelRequest>;
+
+[[nodiscard]] Caller caller_of(fuse_req_t request);
+
+}  // namespace ncfs

@@ -1,0 +1,219 @@
+// Names and attributes.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/statvfs.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "fuse_adapter/fuse_ops.h"
+
+namespace ncfs {
+namespace {
+
+void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
+                    const std::string& name) {
+  const FoundFile directory = core.find(parent, request->caller());
+  if (directory.error != 0) {
+    request->error(directory.error);
+    return;
+  }
+  struct stat attributes {};
+  const int error =
+      stat_child(core, directory.file.get(), name.c_str(), request->caller(), attributes);
+  if (error == ENOENT) {
+    fuse_entry_param absent{};
+    absent.entry_timeout = kTimeoutSeconds;
+    request->entry(absent);
+    return;
+  }
+  if (error != 0) {
+    request->error(error);
+    return;
+  }
+  const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(attributes));
+  if (!request->entry(entry_of(node, attributes))) core.nodes.forget(node, 1);
+}
+
+void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
+  // Only a re-exporting server asks for these, and ".." could lead out of the tree.
+  const std::string_view asked(name);
+  if (asked == "." || asked == "..") {
+    fuse_reply_err(raw, ESTALE);
+    return;
+  }
+  FuseCore::of(raw).post(
+      raw, [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
+        answer_look_up(core, request, parent, name);
+      });
+}
+
+void forget(fuse_req_t raw, fuse_ino_t node, std::uint64_t lookups) {
+  FuseCore::of(raw).nodes.forget(node, lookups);
+  fuse_reply_none(raw);
+}
+
+void forget_multi(fuse_req_t raw, std::size_t count, fuse_forget_data* forgets) {
+  FuseCore& core = FuseCore::of(raw);
+  for (std::size_t index = 0; index < count; ++index) {
+    core.nodes.forget(forgets[index].ino, forgets[index].nlookup);
+  }
+  fuse_reply_none(raw);
+}
+
+// A file that is open may have lost its name; its descriptor still knows it.
+FoundFile find_or_held(const FuseCore& core, NodeId node, const Caller& caller) {
+  FoundFile found = core.find(node, caller);
+  if (found.error != ESTALE) return found;
+  const auto holder = core.files.any_of(node);
+  if (!holder) return found;
+  found.file = Descriptor(::fcntl(holder->source, F_DUPFD_CLOEXEC, 0));
+  const bool is_held = found.file.is_open() && ::fstat(found.file.get(), &found.attributes) == 0;
+  found.error = is_held ? 0 : ESTALE;
+  return found;
+}
+
+// That of an open file needs no walk.
+int stat_node(const FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes) {
+  const auto open_file = core.files.any_of(node);
+  if (open_file && ::fstat(open_file->source, &attributes) == 0) return 0;
+  const FoundFile found = core.find(node, caller);
+  attributes = found.attributes;
+  return found.error;
+}
+
+void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
+  FuseCore::of(raw).post(raw, [node](FuseCore& core, const KernelRequestPointer& request) {
+    struct stat attributes {};
+    const int error = stat_node(core, node, request->caller(), attributes);
+    if (error != 0) {
+      request->error(error);
+      return;
+    }
+    core.nodes.observe(node, FileFacts::of(attributes));
+    core.files.note_source_size(node, static_cast<std::uint64_t>(attributes.st_size));
+    request->attributes(attributes, kTimeoutSeconds);
+  });
+}
+
+// Runs `use` with the file found, answering the error if it was not.
+template <typename Use>
+void post_with_file(fuse_req_t raw, NodeId node, Use use) {
+  FuseCore::of(raw).post(
+      raw, [node, use = std::move(use)](FuseCore& core, const KernelRequestPointer& request) {
+        const FoundFile found = find_or_held(core, node, request->caller());
+        if (found.error == 0) {
+          use(core, *request, found);
+        } else {
+          request->error(found.error);
+        }
+      });
+}
+
+void readlink(fuse_req_t raw, fuse_ino_t node) {
+  post_with_file(raw, node, [](FuseCore&, KernelRequest& request, const FoundFile& link) {
+    std::array<char, PATH_MAX> target{};
+    const ssize_t length = ::readlinkat(link.file.get(), "", target.data(), target.size());
+    if (length < 0) {
+      request.error(errno);
+    } else {
+      request.link(std::string(target.data(), static_cast<std::size_t>(length)));
+    }
+  });
+}
+
+void access(fuse_req_t raw, fuse_ino_t node, int mask) {
+  if ((mask & W_OK) != 0) {
+    fuse_reply_err(raw, EROFS);
+    return;
+  }
+  post_with_file(raw, node, [mask](FuseCore& core, KernelRequest& request, const FoundFile& found) {
+    const CallerCredentials credentials(request.caller(), core.groups);
+    int error = credentials.error();
+    // AT_EACCESS: by the file ids of this thread, not by the real ids of the daemon.
+    if (error == 0 &&
+        ::syscall(SYS_faccessat2, found.file.get(), "", mask, AT_EMPTY_PATH | AT_EACCESS) != 0) {
+      error = errno;
+    }
+    request.error(error);
+  });
+}
+
+void statfs(fuse_req_t raw, fuse_ino_t node) {
+  post_with_file(raw, node == 0 ? kRootNode : node,
+                 [](FuseCore&, KernelRequest& request, const FoundFile& found) {
+                   struct statvfs status {};
+                   if (::fstatvfs(found.file.get(), &status) == 0) {
+                     request.file_system(status);
+                   } else {
+                     request.error(errno);
+                   }
+                 });
+}
+
+// Answers what `call(path, buffer, size)` gives, by the protocol of xattr(7): size 0 asks for the
+// size.
+template <typename Call>
+void answer_attribute(FuseCore& core, KernelRequest& request, const FoundFile& found,
+                      std::size_t size, const Call& call) {
+  const CallerCredentials credentials(request.caller(), core.groups);
+  if (credentials.error() != 0) {
+    request.error(credentials.error());
+    return;
+  }
+  const std::string path = fmt::format("/proc/self/fd/{}", found.file.get());
+  std::vector<std::byte> value(std::min<std::size_t>(size, XATTR_SIZE_MAX));
+  const ssize_t length = call(path.c_str(), value.data(), value.size());
+  if (length < 0) {
+    request.error(errno);
+  } else if (size == 0) {
+    request.attribute_size(static_cast<std::size_t>(length));
+  } else {
+    request.bytes(std::span(value).first(static_cast<std::size_t>(length)));
+  }
+}
+
+void getxattr(fuse_req_t raw, fuse_ino_t node, const char* name, std::size_t size) {
+  post_with_file(raw, node,
+                 [name = std::string(name), size](FuseCore& core, KernelRequest& request,
+                                                  const FoundFile& found) {
+                   answer_attribute(core, request, found, size,
+                                    [&name](const char* path, void* value, std::size_t room) {
+                                      return ::getxattr(path, name.c_str(), value, room);
+                                    });
+                 });
+}
+
+void listxattr(fuse_req_t raw, fuse_ino_t node, std::size_t size) {
+  post_with_file(raw, node, [size](FuseCore& core, KernelRequest& request, const FoundFile& found) {
+    answer_attribute(core, request, found, size,
+                     [](const char* path, std::byte* list, std::size_t room) {
+                       return ::listxattr(path, reinterpret_cast<char*>(list), room);
+                     });
+  });
+}
+
+}  // namespace
+
+void add_metadata_operations(fuse_lowlevel_ops& table) {
+  table.lookup = look_up;
+  table.forget = forget;
+  table.forget_multi = forget_multi;
+  table.getattr = getattr;
+  table.readlink = readlink;
+  table.access = access;
+  table.statfs = statfs;
+  table.getxattr = getxattr;
+  table.listxattr = listxattr;
+}
+
+}  // namespace ncfs

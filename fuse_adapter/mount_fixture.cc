@@ -1,0 +1,188 @@
+#include "fuse_adapter/mount_fixture.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+
+#include "io/monotonic_clock.h"
+
+namespace ncfs {
+namespace {
+
+// A machine that needs longer is not slow but stuck.
+constexpr Nanos kPatience = 60 * kSecond;
+
+}  // namespace
+
+// /tmp, because users other than root must be able to get there.
+TestMount::TestMount() : directory_("/tmp/ncfs-test-XXXXXX") {
+  if (::mkdtemp(directory_.data()) == nullptr) {
+    throw std::system_error(errno, std::generic_category(), directory_);
+  }
+  ::chmod(directory_.c_str(), 0755);
+  for (const char* name : {"/backend", "/mounted"}) {
+    std::filesystem::create_directory(directory_ + name);
+  }
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+    throw std::system_error(errno, std::generic_category(), "pipe");
+  }
+  guard_ = ::fork();
+  if (guard_ == 0) {
+    ::setsid();  // what ends the test does not end its guard
+    ::close(ends[1]);
+    char done = 0;
+    if (::read(ends[0], &done, 1) == 1) ::_exit(0);
+    ::execl("/bin/sh", "sh", "-c",
+            "grep -o \" $0/[^ ]*\" /proc/mounts | xargs -r umount -l; rm -rf --one-file-system $0",
+            directory_.c_str(), nullptr);
+    ::_exit(1);
+  }
+  ::close(ends[0]);
+  guard_pipe_ = Descriptor(ends[1]);
+}
+
+TestMount::~TestMount() {
+  stop();
+  remove_everything();
+  const char done = 1;
+  EXPECT_EQ(::write(guard_pipe_.get(), &done, 1), 1);
+  ::waitpid(guard_, nullptr, 0);
+}
+
+// Not std::filesystem, which cannot remove paths longer than the kernel takes.
+void TestMount::remove_everything() const {
+  const pid_t remover = ::fork();
+  if (remover == 0) {
+    ::execl("/bin/rm", "rm", "-rf", "--one-file-system", directory_.c_str(), nullptr);
+    ::_exit(1);
+  }
+  ::waitpid(remover, nullptr, 0);
+}
+
+void TestMount::start(const TestMountOptions& options) {
+  CacheDirectoryResult opened = open_cache_directory(directory_ + "/cache");
+  ASSERT_TRUE(opened.directory) << opened.error;
+  cache_.emplace(std::move(*opened.directory));
+  source_ = Descriptor(::open(backend().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  Runtime::Options engine;
+  engine.engine.cache_size_bytes = options.cache_size_bytes;
+  engine.engine.racy_window = options.racy_window;
+  engine.engine.run_id = monotonic_now();
+  engine.source_root = source_.get();
+  engine.cache_root = cache_->objects.get();
+  engine.direct_io = options.direct_io;
+  runtime_ = std::make_unique<Runtime>(engine);
+  MountSettings settings;
+  settings.mountpoint = mounted();
+  settings.source_root = source_.get();
+  settings.allow_other = true;
+  settings.passthrough = options.passthrough;
+  settings.direct_io = options.direct_io;
+  settings.racy_window = options.racy_window;
+  settings.source_deadline = options.source_deadline;
+  file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
+  const auto result = file_system_->mount();
+  ASSERT_TRUE(result.ok()) << result.message;
+  server_ = std::thread([this] { file_system_->run(); });
+}
+
+void TestMount::stop() {
+  if (file_system_) file_system_->request_stop();
+  if (server_.joinable()) server_.join();
+  file_system_.reset();
+  if (runtime_) runtime_->stop(std::chrono::seconds(30));
+  runtime_.reset();
+  cache_.reset();
+}
+
+std::string TestMount::backend(const std::string& path) const {
+  return directory_ + "/backend" + (path.empty() ? "" : "/" + path);
+}
+
+std::string TestMount::mounted(const std::string& path) const {
+  return directory_ + "/mounted" + (path.empty() ? "" : "/" + path);
+}
+
+bool TestMount::wait_until(const std::function<bool(const EngineStatus&)>& condition) {
+  const Nanos deadline = monotonic_now() + kPatience;
+  while (monotonic_now() < deadline) {
+    if (condition(runtime_->status())) return true;
+    std::this_thread::yield();
+  }
+  return false;
+}
+
+void TestMount::bring_into_cache(const std::string& path) {
+  EXPECT_EQ(read_file(mounted(path)).error, 0);
+  EXPECT_TRUE(wait_until([](const EngineStatus& status) {
+    return status.copies.empty() && status.copies_queued == 0;
+  }));
+}
+
+std::vector<std::byte> content(std::uint64_t file, std::uint64_t version, std::uint64_t size) {
+  std::vector<std::uint64_t> words((size + 7) / 8);
+  std::uint64_t state = file * 0x9E3779B97F4A7C15U + version * 0xC2B2AE3D27D4EB4FU + 1;
+  for (std::uint64_t& word : words) {
+    state ^= state << 13U;
+    state ^= state >> 7U;
+    state ^= state << 17U;
+    word = state;
+  }
+  std::vector<std::byte> bytes(size);
+  if (size > 0) std::memcpy(bytes.data(), words.data(), size);
+  return bytes;
+}
+
+void write_content(const std::string& path, std::span<const std::byte> bytes) {
+  std::ofstream file(path, std::ios::binary | std::ios::trunc);
+  file.write(reinterpret_cast<const char*>(bytes.data()), std::ssize(bytes));
+  file.close();
+  EXPECT_TRUE(file) << path;
+}
+
+FileRead read_descriptor(int descriptor) {
+  constexpr std::size_t kPiece = 256 * kKiB;
+  FileRead result;
+  while (true) {
+    const std::size_t before = result.bytes.size();
+    result.bytes.resize(before + kPiece);
+    const ssize_t count =
+        ::pread(descriptor, result.bytes.data() + before, kPiece, static_cast<off_t>(before));
+    if (count < 0) result.error = errno;
+    result.bytes.resize(before + static_cast<std::size_t>(std::max<ssize_t>(count, 0)));
+    if (count <= 0) return result;
+  }
+}
+
+FileRead read_file(const std::string& path) {
+  const Descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.is_open()) return {.error = errno, .bytes = {}};
+  return read_descriptor(file.get());
+}
+
+bool as_user(uid_t user, gid_t group, const std::function<bool()>& condition) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const bool is_user = ::syscall(SYS_setgroups, 0, nullptr) == 0 &&
+                         ::syscall(SYS_setresgid, group, group, group) == 0 &&
+                         ::syscall(SYS_setresuid, user, user, user) == 0;
+    ::_exit(is_user && condition() ? 0 : 1);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace ncfs

@@ -1,0 +1,453 @@
+// Two tables drive everything: the options of this file system with their setters, and the
+// options every file system has with the mount flags they stand for.
+#include "fuse_adapter/mount_options.h"
+
+#include <fmt/format.h>
+#include <sys/mount.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <limits>
+#include <numeric>
+#include <optional>
+
+namespace ncfs {
+namespace {
+
+// What is set and what only matters until all options have been read.
+struct Draft {
+  MountOptions options;
+  bool has_cache_size = false;
+  bool has_cache_size_gb = false;
+};
+
+struct OwnOption {
+  OptionHelp help;
+  std::string_view allowed;  // follows "must be"
+  bool (*set)(Draft& draft, std::string_view value);
+};
+
+template <typename Number>
+std::optional<Number> parse_number(std::string_view text, Number low, Number high) {
+  Number value{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  if (value < low || value > high) return std::nullopt;
+  return value;
+}
+
+std::optional<unsigned> unit_shift(std::string_view unit) {
+  static constexpr std::string_view kPrefixes = "KMGT";
+  if (unit.empty() || unit == "B") return 0;
+  const auto letter = kPrefixes.find(static_cast<char>(unit[0] & ~0x20));  // upper case
+  if (letter == std::string_view::npos) return std::nullopt;
+  const std::string_view rest = unit.substr(1);
+  if (!rest.empty() && rest != "iB" && rest != "B" && rest != "ib" && rest != "b") {
+    return std::nullopt;
+  }
+  return static_cast<unsigned>(letter + 1) * 10;
+}
+
+// A number with an optional unit; K and KiB are both 1024.
+std::optional<std::uint64_t> parse_size(std::string_view text) {
+  const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  const auto number = parse_number<std::uint64_t>(text.substr(0, digits), 0,
+                                                  std::numeric_limits<std::uint64_t>::max());
+  const auto shift = unit_shift(text.substr(digits));
+  // Offsets of files are signed 64-bit numbers; nothing larger makes sense.
+  static constexpr std::uint64_t kLargest = std::numeric_limits<std::int64_t>::max();
+  if (!number || !shift || *number > (kLargest >> *shift)) return std::nullopt;
+  return *number << *shift;
+}
+
+std::optional<bool> parse_bool(std::string_view text) {
+  for (const std::string_view yes : {"true", "yes", "on", "1"}) {
+    if (text == yes) return true;
+  }
+  for (const std::string_view no : {"false", "no", "off", "0"}) {
+    if (text == no) return false;
+  }
+  return std::nullopt;
+}
+
+// Stores a parsed value; false if there was none.
+template <typename Target, typename Value>
+bool assign(Target& target, const std::optional<Value>& value) {
+  if (value) target = static_cast<Target>(*value);
+  return value.has_value();
+}
+
+bool set_path(std::string& target, std::string_view value) {
+  if (!value.starts_with('/')) return false;
+  target = value;
+  return true;
+}
+
+bool set_mebibytes(std::uint64_t& target, std::string_view value, std::uint64_t low,
+                   std::uint64_t high) {
+  const auto number = parse_number<std::uint64_t>(value, low, high);
+  if (number) target = *number * kMiB;
+  return number.has_value();
+}
+
+bool set_passthrough(Draft& draft, std::string_view value) {
+  if (value == "auto") {
+    draft.options.passthrough = PassthroughPolicy::automatic;
+    return true;
+  }
+  const auto wanted = parse_bool(value);
+  if (!wanted) return false;
+  draft.options.passthrough = *wanted ? PassthroughPolicy::required : PassthroughPolicy::disabled;
+  return true;
+}
+
+bool set_log_level(Draft& draft, std::string_view value) {
+  static constexpr std::array<std::string_view, 5> kNames = {"trace", "debug", "info", "warn",
+                                                             "error"};
+  const auto* name = std::find(kNames.begin(), kNames.end(), value);
+  if (name == kNames.end()) return false;
+  draft.options.log_level = static_cast<LogLevel>(name - kNames.begin());
+  return true;
+}
+
+// Limits: a block is a buffer, an unpublished unit and one wire request, so 16 MiB is where it
+// stops to help; 64 copies saturate any disk; 1 PiB of cache is beyond any node and keeps sums of
+// sizes far from overflow.
+constexpr std::uint64_t kCacheSizeMaxGib = 1024 * 1024;
+
+const std::array kOwnOptions = {
+    OwnOption{{"nfs_backend", "DIR", "", "the mounted NFS (or any other) directory to cache"},
+              "an absolute path",
+              [](Draft& draft, std::string_view value) {
+                return set_path(draft.options.nfs_backend, value);
+              }},
+    OwnOption{{"cache_dir", "DIR", "", "local directory that holds the cache; created if missing"},
+              "an absolute path",
+              [](Draft& draft, std::string_view value) {
+                return set_path(draft.options.cache_dir, value);
+              }},
+    OwnOption{{"cache_size_gb", "N", "", "hard limit of the cache in GiB (2^30 bytes)"},
+              "a whole number from 1 to 1048576 (GiB)",
+              [](Draft& draft, std::string_view value) {
+                const auto gib = parse_number<std::uint64_t>(value, 1, kCacheSizeMaxGib);
+                if (gib) draft.options.cache_size_bytes = *gib * kGiB;
+                draft.has_cache_size_gb = true;
+                return gib.has_value();
+              }},
+    OwnOption{{"cache_size", "SIZE", "", "the same with a unit: 500M, 50G, 2TiB"},
+              "a size such as 500M, 50G or 2TiB (powers of 1024), at most 1024T",
+              [](Draft& draft, std::string_view value) {
+                const auto size = parse_size(value);
+                if (!size || *size == 0 || *size > kCacheSizeMaxGib * kGiB) return false;
+                draft.options.cache_size_bytes = *size;
+                draft.has_cache_size = true;
+                return true;
+              }},
+    OwnOption{{"block_size_mb", "N", "1", "unit of fetching and of partial caching in MiB, 1-16"},
+              "a whole number from 1 to 16 (MiB)",
+              [](Draft& draft, std::string_view value) {
+                return set_mebibytes(draft.options.block_size_bytes, value, 1, 16);
+              }},
+    OwnOption{{"max_concurrent", "N", "4", "files copied into the cache at a time, 1-64"},
+              "a whole number from 1 to 64",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.max_concurrent,
+                              parse_number<std::uint32_t>(value, 1, 64));
+              }},
+    OwnOption{{"eviction", "POLICY", "lru", "what to drop first when the cache is full: lru"},
+              "lru, the only policy available",
+              [](Draft&, std::string_view value) { return value == "lru"; }},
+    OwnOption{{"direct_io", "BOOL", "true", "copying leaves no second copy in the page cache"},
+              "true or false",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.direct_io, parse_bool(value));
+              }},
+    OwnOption{{"readahead_mb", "N", "4", "MiB fetched ahead of a sequential reader, 0-64"},
+              "a whole number from 0 to 64 (MiB)",
+              [](Draft& draft, std::string_view value) {
+                return set_mebibytes(draft.options.readahead_bytes, value, 0, 64);
+              }},
+    OwnOption{{"min_file_size", "SIZE", "1", "smaller files are read through and not cached"},
+              "a size such as 64K, 1M or 1GiB (powers of 1024)",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.min_file_size_bytes, parse_size(value));
+              }},
+    OwnOption{{"passthrough", "MODE", "auto",
+               "let the kernel read cached files itself: auto, yes (or fail), no"},
+              "auto, yes or no",
+              set_passthrough},
+    OwnOption{
+        {"buffer_mb", "N", "64", "memory for data in flight in MiB, 8-16384, 8 blocks or more"},
+        "a whole number from 8 to 16384 (MiB)",
+        [](Draft& draft, std::string_view value) {
+          return set_mebibytes(draft.options.buffer_bytes, value, 8, 16384);
+        }},
+    OwnOption{{"backend_timeout_s", "N", "180",
+               "seconds after which a backend that does not answer is an error, 1-86400"},
+              "a whole number from 1 to 86400 (seconds)",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.backend_timeout_seconds,
+                              parse_number<std::uint32_t>(value, 1, 86400));
+              }},
+    OwnOption{{"log_level", "LEVEL", "info", "trace, debug, info, warn or error"},
+              "trace, debug, info, warn or error",
+              set_log_level},
+    OwnOption{{"allow_other", "", "", "users other than the one who mounts may use the mount"},
+              "",
+              [](Draft& draft, std::string_view) {
+                draft.options.allow_other = true;
+                return true;
+              }},
+};
+
+// Options of every file system: see mount(8).
+struct GenericOption {
+  std::string_view name;
+  unsigned long clear = 0;
+  unsigned long set = 0;
+};
+
+constexpr unsigned long kAtimeFlags = MS_NOATIME | MS_RELATIME | MS_STRICTATIME;
+constexpr unsigned long kUntrusted = MS_NOSUID | MS_NODEV;
+
+constexpr std::array kGenericOptions = {
+    GenericOption{"ro", 0, MS_RDONLY}, GenericOption{"rw", MS_RDONLY, 0},
+    GenericOption{"suid", MS_NOSUID, 0}, GenericOption{"nosuid", 0, MS_NOSUID},
+    GenericOption{"dev", MS_NODEV, 0}, GenericOption{"nodev", 0, MS_NODEV},
+    GenericOption{"exec", MS_NOEXEC, 0}, GenericOption{"noexec", 0, MS_NOEXEC},
+    GenericOption{"sync", 0, MS_SYNCHRONOUS}, GenericOption{"async", MS_SYNCHRONOUS, 0},
+    GenericOption{"dirsync", 0, MS_DIRSYNC}, GenericOption{"atime", MS_NOATIME, 0},
+    GenericOption{"noatime", kAtimeFlags, MS_NOATIME}, GenericOption{"diratime", MS_NODIRATIME, 0},
+    GenericOption{"nodiratime", 0, MS_NODIRATIME},
+    GenericOption{"relatime", kAtimeFlags, MS_RELATIME},
+    GenericOption{"norelatime", MS_RELATIME, 0},
+    GenericOption{"strictatime", kAtimeFlags, MS_STRICTATIME},
+    GenericOption{"nostrictatime", MS_STRICTATIME, 0}, GenericOption{"lazytime", 0, MS_LAZYTIME},
+    GenericOption{"nolazytime", MS_LAZYTIME, 0}, GenericOption{"silent", 0, MS_SILENT},
+    GenericOption{"loud", MS_SILENT, 0},
+    // A mount that ordinary users may ask for is not trusted, unless a later option says so.
+    GenericOption{"user", 0, kUntrusted | MS_NOEXEC},
+    GenericOption{"users", 0, kUntrusted | MS_NOEXEC}, GenericOption{"owner", 0, kUntrusted},
+    GenericOption{"group", 0, kUntrusted},
+    // For mount(8) itself, for the boot scripts, or without meaning for FUSE.
+    GenericOption{"nouser"}, GenericOption{"noowner"}, GenericOption{"nogroup"},
+    GenericOption{"defaults"}, GenericOption{"auto"}, GenericOption{"noauto"},
+    GenericOption{"_netdev"}, GenericOption{"nofail"}, GenericOption{"iversion"},
+    GenericOption{"noiversion"}, GenericOption{"mand"}, GenericOption{"nomand"},
+    GenericOption{"default_permissions"},  // always on
+};
+
+constexpr std::array<std::string_view, 4> kIgnoredPrefixes = {"x-", "X-", "comment=", "user="};
+
+bool is_ignored(std::string_view text) {
+  return std::any_of(kIgnoredPrefixes.begin(), kIgnoredPrefixes.end(),
+                     [text](std::string_view prefix) { return text.starts_with(prefix); });
+}
+
+struct Assignment {
+  std::string name;
+  std::string value;
+  bool has_value = false;
+};
+
+// Cuts at the commas and takes escapes and quotes off. nullopt: a quote is not closed.
+std::optional<std::vector<Assignment>> split(std::string_view text) {
+  std::vector<Assignment> result;
+  Assignment current;
+  bool quoted = false;
+  const auto target = [&current]() -> std::string& {
+    return current.has_value ? current.value : current.name;
+  };
+  const auto flush = [&] {
+    if (!current.name.empty() || current.has_value) result.push_back(std::move(current));
+    current = {};
+  };
+  for (std::size_t index = 0; index < text.size(); ++index) {
+    const char letter = text[index];
+    const char next = index + 1 < text.size() ? text[index + 1] : '\0';
+    if (letter == '\\' && (next == ',' || next == '\\')) {
+      target() += next;
+      ++index;
+    } else if (letter == '"' && current.has_value && (quoted || current.value.empty())) {
+      quoted = !quoted;
+    } else if (letter == ',' && !quoted) {
+      flush();
+    } else if (letter == '=' && !current.has_value) {
+      current.has_value = true;
+    } else {
+      target() += letter;
+    }
+  }
+  flush();
+  if (quoted) return std::nullopt;
+  return result;
+}
+
+std::size_t edit_distance(std::string_view left, std::string_view right) {
+  std::vector<std::size_t> row(right.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 1; i <= left.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= right.size(); ++j) {
+      const std::size_t replaced = diagonal + (left[i - 1] == right[j - 1] ? 0 : 1);
+      diagonal = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+    }
+  }
+  return row[right.size()];
+}
+
+// The known option that `name` may have been meant to be; empty if none is near.
+std::string_view nearest_option(std::string_view name) {
+  std::string_view best;
+  // In short names even two letters are another word.
+  std::size_t best_distance = std::max<std::size_t>(1, name.size() / 4) + 1;
+  const auto consider = [&](std::string_view candidate) {
+    const std::size_t distance = edit_distance(name, candidate);
+    if (distance < best_distance) {
+      best = candidate;
+      best_distance = distance;
+    }
+  };
+  for (const OwnOption& option : kOwnOptions) consider(option.help.name);
+  for (const GenericOption& option : kGenericOptions) consider(option.name);
+  return best;
+}
+
+std::string unknown_option_message(std::string_view name) {
+  const std::string_view nearest = nearest_option(name);
+  if (nearest.empty()) return fmt::format("unknown option '{}'", name);
+  return fmt::format("unknown option '{}' (did you mean '{}'?)", name, nearest);
+}
+
+std::optional<std::string> apply_own(Draft& draft, const OwnOption& option,
+                                     const Assignment& assignment) {
+  const bool is_flag = option.help.value.empty();
+  if (is_flag && assignment.has_value) {
+    return fmt::format("option {}={}: takes no value", assignment.name, assignment.value);
+  }
+  // Like all boolean mount options, direct_io alone means yes.
+  const bool is_bare_bool = !assignment.has_value && option.help.value == "BOOL";
+  const std::string_view value = is_bare_bool ? "true" : std::string_view(assignment.value);
+  if (!is_flag && !is_bare_bool && !assignment.has_value) {
+    return fmt::format("option {} needs a value: {}", assignment.name, option.allowed);
+  }
+  if (!option.set(draft, value)) {
+    return fmt::format("option {}={}: must be {}", assignment.name, value, option.allowed);
+  }
+  return std::nullopt;
+}
+
+// One option; the error, if any.
+std::optional<std::string> apply(Draft& draft, const Assignment& assignment,
+                                 UnknownOptions unknown) {
+  for (const OwnOption& option : kOwnOptions) {
+    if (option.help.name == assignment.name) return apply_own(draft, option, assignment);
+  }
+  if (is_ignored(assignment.has_value ? assignment.name + "=" : assignment.name)) {
+    return std::nullopt;
+  }
+  if (assignment.name == "remount") {
+    return "option remount is not supported: unmount and mount again with the new options";
+  }
+  for (const GenericOption& option : kGenericOptions) {
+    if (option.name != assignment.name) continue;
+    if (assignment.has_value) {
+      return fmt::format("option {}={}: takes no value", assignment.name, assignment.value);
+    }
+    unsigned long& flags = draft.options.mount_flags;
+    flags = (flags & ~option.clear) | option.set;
+    return std::nullopt;
+  }
+  if (unknown == UnknownOptions::ignore) return std::nullopt;
+  return unknown_option_message(assignment.name);
+}
+
+// What only shows once all options are known; the error, if any.
+std::optional<std::string> check_together(const Draft& draft) {
+  const MountOptions& options = draft.options;
+  if (options.nfs_backend.empty()) {
+    return "option nfs_backend is required: the directory to cache, e.g. nfs_backend=/mnt/nfs";
+  }
+  if (options.cache_dir.empty()) {
+    return "option cache_dir is required: a local directory, e.g. cache_dir=/mnt/nvme/cache";
+  }
+  if (draft.has_cache_size && draft.has_cache_size_gb) {
+    return "options cache_size and cache_size_gb mean the same: give only one of them";
+  }
+  if (options.cache_size_bytes == 0) {
+    return "option cache_size_gb is required: the limit of the cache, e.g. cache_size_gb=50 or "
+           "cache_size=500M";
+  }
+  // Fewer blocks than the copies and readers in flight would make every copy evict another.
+  const std::uint64_t block_mib = options.block_size_bytes / kMiB;
+  if (options.cache_size_bytes < 16 * options.block_size_bytes) {
+    return fmt::format(
+        "the cache size of {} MiB is too small: must be at least 16 blocks, {} MiB "
+        "with block_size_mb={}",
+        options.cache_size_bytes / kMiB, 16 * block_mib, block_mib);
+  }
+  // Eight blocks: four for readers, as many for the copier.
+  if (options.buffer_bytes < 8 * options.block_size_bytes) {
+    return fmt::format(
+        "option buffer_mb={}: must be at least 8 blocks, {} MiB with "
+        "block_size_mb={}",
+        options.buffer_bytes / kMiB, 8 * block_mib, block_mib);
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+std::variant<MountOptions, OptionError> parse_mount_options(std::string_view text,
+                                                            UnknownOptions unknown) {
+  const auto assignments = split(text);
+  if (!assignments) return OptionError{fmt::format("options end within a quoted value: {}", text)};
+  Draft draft;
+  for (const Assignment& assignment : *assignments) {
+    if (auto error = apply(draft, assignment, unknown)) return OptionError{std::move(*error)};
+  }
+  if (auto error = check_together(draft)) return OptionError{std::move(*error)};
+  return std::move(draft.options);
+}
+
+Config engine_config(const MountOptions& options, std::uint64_t run_id) {
+  Config config;
+  config.cache_size_bytes = options.cache_size_bytes;
+  config.block_size_bytes = options.block_size_bytes;
+  config.min_file_size_bytes = options.min_file_size_bytes;
+  config.copies_max = options.max_concurrent;
+  config.buffers = static_cast<std::uint32_t>(options.buffer_bytes / options.block_size_bytes);
+  // A quarter, as in the defaults; at least the four that check_together() counts on.
+  config.buffers_reserved = std::max<std::uint32_t>(4, config.buffers / 4);
+  config.readahead_bytes = options.readahead_bytes;
+  config.source_deadline = options.backend_timeout_seconds * kSecond;
+  config.run_id = run_id;
+  return config;
+}
+
+MountSettings mount_settings(const MountOptions& options, const std::string& mountpoint,
+                             const std::string& source_name, int source_root) {
+  MountSettings settings;
+  settings.mountpoint = mountpoint;
+  settings.source_name = source_name;
+  settings.source_root = source_root;
+  settings.allow_other = options.allow_other;
+  settings.mount_flags = options.mount_flags;
+  settings.passthrough = options.passthrough;
+  settings.readahead_bytes = options.readahead_bytes;
+  settings.direct_io = options.direct_io;
+  settings.block_size_bytes = options.block_size_bytes;
+  settings.source_deadline = options.backend_timeout_seconds * kSecond;
+  return settings;
+}
+
+std::vector<OptionHelp> mount_option_help() {
+  std::vector<OptionHelp> result;
+  for (const OwnOption& option : kOwnOptions) result.push_back(option.help);
+  return result;
+}
+
+}  // namespace ncfs

@@ -1,0 +1,70 @@
+// The text after -o, turned into values. No look at the file system here: see mount_checks.h.
+//
+// Syntax as for mount(8): options separated by commas, the last of duplicates wins. A comma or a
+// backslash within a value is written `\,` or `\\`, or the value is put in double quotes. Every
+// error is one line that names the option, the value and what is allowed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "engine/config.h"
+#include "fuse_adapter/cachefs.h"
+#include "io/types.h"
+
+namespace ncfs {
+
+enum class LogLevel : std::uint8_t { trace, debug, info, warn, error };
+
+struct MountOptions {
+  std::string nfs_backend;             // required
+  std::string cache_dir;               // required
+  std::uint64_t cache_size_bytes = 0;  // required; cache_size_gb counts in GiB
+  std::uint64_t block_size_bytes = 1 * kMiB;
+  std::uint32_t max_concurrent = 4;
+  bool direct_io = true;
+  std::uint64_t readahead_bytes = 4 * kMiB;
+  std::uint64_t min_file_size_bytes = 1;  // an empty file has nothing to cache
+  PassthroughPolicy passthrough = PassthroughPolicy::automatic;
+  LogLevel log_level = LogLevel::info;
+  bool allow_other = false;
+  std::uint64_t buffer_bytes = 64 * kMiB;
+  std::uint32_t backend_timeout_seconds = 180;
+  // MS_* of mount(2). Set-user-id programs and device files of a tree that anybody may serve are
+  // not honoured unless asked for.
+  unsigned long mount_flags = MS_NOSUID | MS_NODEV;
+};
+
+struct OptionError {
+  std::string message;
+};
+
+enum class UnknownOptions : std::uint8_t {
+  refuse,
+  ignore,  // mount -s
+};
+
+[[nodiscard]] std::variant<MountOptions, OptionError> parse_mount_options(
+    std::string_view text, UnknownOptions unknown = UnknownOptions::refuse);
+
+// `run_id` as in Config.
+[[nodiscard]] Config engine_config(const MountOptions& options, std::uint64_t run_id);
+
+// `source_root` stays the caller's.
+[[nodiscard]] MountSettings mount_settings(const MountOptions& options,
+                                           const std::string& mountpoint,
+                                           const std::string& source_name, int source_root);
+
+// One option as --help shows it.
+struct OptionHelp {
+  std::string_view name;
+  std::string_view value;    // empty for a flag
+  std::string_view initial;  // value without the option; empty if there is none
+  std::string_view help;
+};
+[[nodiscard]] std::vector<OptionHelp> mount_option_help();
+
+}  // namespace ncfs

@@ -1,0 +1,263 @@
+// Method: every test gives one option string and looks at the values, flags or the error line.
+#include "fuse_adapter/mount_options.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace ncfs {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const std::string kMinimal = "nfs_backend=/mnt/nfs,cache_dir=/mnt/nvme/cache,cache_size_gb=50";
+
+MountOptions parsed(const std::string& text) {
+  auto result = parse_mount_options(text);
+  if (const auto* error = std::get_if<OptionError>(&result)) {
+    ADD_FAILURE() << text << ": " << error->message;
+    return {};
+  }
+  return std::get<MountOptions>(result);
+}
+
+MountOptions with(const std::string& more) {
+  return parsed(kMinimal + "," + more);
+}
+
+std::string error_of(const std::string& text) {
+  auto result = parse_mount_options(text);
+  const auto* error = std::get_if<OptionError>(&result);
+  return error ? error->message : "(no error)";
+}
+
+std::string error_with(const std::string& more) {
+  return error_of(kMinimal + "," + more);
+}
+
+TEST(MountOptions, TheLineOfTheManualGivesTheDocumentedDefaults) {
+  const MountOptions options = parsed(
+      "nfs_backend=/mnt/nfs,cache_dir=/mnt/nvme/cache,cache_size_gb=50,direct_io=true,"
+      "allow_other,_netdev");
+  EXPECT_EQ(options.nfs_backend, "/mnt/nfs");
+  EXPECT_EQ(options.cache_dir, "/mnt/nvme/cache");
+  EXPECT_EQ(options.cache_size_bytes, 50 * kGiB);
+  EXPECT_EQ(options.block_size_bytes, 1 * kMiB);
+  EXPECT_EQ(options.max_concurrent, 4U);
+  EXPECT_TRUE(options.direct_io);
+  EXPECT_EQ(options.readahead_bytes, 4 * kMiB);
+  EXPECT_EQ(options.min_file_size_bytes, 1U);
+  EXPECT_EQ(options.passthrough, PassthroughPolicy::automatic);
+  EXPECT_EQ(options.log_level, LogLevel::info);
+  EXPECT_TRUE(options.allow_other);
+  EXPECT_EQ(options.buffer_bytes, 64 * kMiB);
+  EXPECT_EQ(options.backend_timeout_seconds, 180U);
+  EXPECT_EQ(options.mount_flags, static_cast<unsigned long>(MS_NOSUID | MS_NODEV));
+}
+
+TEST(MountOptions, EveryValueArrives) {
+  const MountOptions options = with(
+      "block_size_mb=4,max_concurrent=64,eviction=lru,direct_io=no,readahead_mb=0,"
+      "min_file_size=64K,passthrough=yes,log_level=trace,buffer_mb=128,backend_timeout_s=7");
+  EXPECT_EQ(options.block_size_bytes, 4 * kMiB);
+  EXPECT_EQ(options.max_concurrent, 64U);
+  EXPECT_FALSE(options.direct_io);
+  EXPECT_EQ(options.readahead_bytes, 0U);
+  EXPECT_EQ(options.min_file_size_bytes, 64 * kKiB);
+  EXPECT_EQ(options.passthrough, PassthroughPolicy::required);
+  EXPECT_EQ(options.log_level, LogLevel::trace);
+  EXPECT_EQ(options.buffer_bytes, 128 * kMiB);
+  EXPECT_EQ(options.backend_timeout_seconds, 7U);
+  EXPECT_FALSE(options.allow_other);
+}
+
+TEST(MountOptions, SizesTakeUnitsThatArePowersOf1024) {
+  const auto size = [](const std::string& text) {
+    return parsed("nfs_backend=/b,cache_dir=/c,cache_size=" + text).cache_size_bytes;
+  };
+  EXPECT_EQ(size("67108864"), 64 * kMiB);
+  EXPECT_EQ(size("67108864B"), 64 * kMiB);
+  EXPECT_EQ(size("65536K"), 64 * kMiB);
+  EXPECT_EQ(size("500M"), 500 * kMiB);
+  EXPECT_EQ(size("500m"), 500 * kMiB);
+  EXPECT_EQ(size("500MB"), 500 * kMiB);
+  EXPECT_EQ(size("500MiB"), 500 * kMiB);
+  EXPECT_EQ(size("3G"), 3 * kGiB);
+  EXPECT_EQ(size("2TiB"), 2048 * kGiB);
+}
+
+TEST(MountOptions, MalformedSizesAreErrorsThatNameOptionValueAndRange) {
+  for (const std::string bad : {"", "0", "G", "-5G", "5.5G", "5 G", "5X", "5GiBs", "2000T",
+                                "99999999999999999999", "9223372036854775807T"}) {
+    EXPECT_THAT(error_of("nfs_backend=/b,cache_dir=/c,cache_size=" + bad),
+                HasSubstr("option cache_size=" + bad + ": must be a size such as 500M"));
+  }
+}
+
+TEST(MountOptions, NumbersOutOfRangeAreErrorsThatNameOptionValueAndRange) {
+  EXPECT_EQ(error_with("block_size_mb=17"),
+            "option block_size_mb=17: must be a whole number from 1 to 16 (MiB)");
+  EXPECT_EQ(error_with("block_size_mb=0"),
+            "option block_size_mb=0: must be a whole number from 1 to 16 (MiB)");
+  EXPECT_EQ(error_with("max_concurrent=65"),
+            "option max_concurrent=65: must be a whole number from 1 to 64");
+  EXPECT_EQ(error_with("readahead_mb=65"),
+            "option readahead_mb=65: must be a whole number from 0 to 64 (MiB)");
+  EXPECT_EQ(error_with("backend_timeout_s=0"),
+            "option backend_timeout_s=0: must be a whole number from 1 to 86400 (seconds)");
+  EXPECT_EQ(error_with("cache_size_gb=abc"),
+            "option cache_size_gb=abc: must be a whole number from 1 to 1048576 (GiB)");
+  EXPECT_EQ(error_with("max_concurrent=4x"),
+            "option max_concurrent=4x: must be a whole number from 1 to 64");
+  EXPECT_EQ(error_with("max_concurrent"),
+            "option max_concurrent needs a value: a whole number from 1 to 64");
+}
+
+TEST(MountOptions, ChoicesOutOfListAreErrors) {
+  for (const std::string policy : {"lfu", "arc", "fifo", ""}) {
+    EXPECT_EQ(error_with("eviction=" + policy),
+              "option eviction=" + policy + ": must be lru, the only policy available");
+  }
+  EXPECT_EQ(error_with("passthrough=maybe"), "option passthrough=maybe: must be auto, yes or no");
+  EXPECT_EQ(error_with("direct_io=2"), "option direct_io=2: must be true or false");
+  EXPECT_EQ(error_with("log_level=loud"),
+            "option log_level=loud: must be trace, debug, info, warn or error");
+  EXPECT_EQ(error_with("allow_other=1"), "option allow_other=1: takes no value");
+  EXPECT_EQ(error_with("noexec=1"), "option noexec=1: takes no value");
+  EXPECT_EQ(error_with("cache_dir=relative/path"),
+            "option cache_dir=relative/path: must be an absolute path");
+}
+
+TEST(MountOptions, RequiredOptionsAreAskedForByName) {
+  EXPECT_THAT(error_of(""), HasSubstr("nfs_backend is required"));
+  EXPECT_THAT(error_of("cache_dir=/c,cache_size_gb=1"), HasSubstr("nfs_backend is required"));
+  EXPECT_THAT(error_of("nfs_backend=/b,cache_size_gb=1"), HasSubstr("cache_dir is required"));
+  EXPECT_THAT(error_of("nfs_backend=/b,cache_dir=/c"), HasSubstr("cache_size_gb is required"));
+}
+
+TEST(MountOptions, TheTwoSpellingsOfTheCacheSizeExcludeEachOther) {
+  EXPECT_THAT(error_with("cache_size=50G"),
+              AllOf(HasSubstr("cache_size"), HasSubstr("cache_size_gb"), HasSubstr("only one")));
+}
+
+TEST(MountOptions, TheLastOfDuplicatesWins) {
+  EXPECT_EQ(with("max_concurrent=2,max_concurrent=3").max_concurrent, 3U);
+  EXPECT_EQ(with("cache_size_gb=7").cache_size_bytes, 7 * kGiB);
+  EXPECT_EQ(with("nfs_backend=/elsewhere").nfs_backend, "/elsewhere");
+}
+
+TEST(MountOptions, ACacheOfFewBlocksOrBuffersIsRefused) {
+  EXPECT_THAT(error_of("nfs_backend=/b,cache_dir=/c,cache_size=15M"),
+              AllOf(HasSubstr("15 MiB"), HasSubstr("at least 16 blocks, 16 MiB")));
+  EXPECT_EQ(parsed("nfs_backend=/b,cache_dir=/c,cache_size=16M").cache_size_bytes, 16 * kMiB);
+  EXPECT_THAT(error_with("block_size_mb=16,buffer_mb=127"),
+              AllOf(HasSubstr("buffer_mb=127"), HasSubstr("128 MiB")));
+  EXPECT_EQ(with("block_size_mb=16,buffer_mb=128").buffer_bytes, 128 * kMiB);
+}
+
+TEST(MountOptions, CommasInValuesAreEscapedOrQuoted) {
+  EXPECT_EQ(with("nfs_backend=/data/a\\,b").nfs_backend, "/data/a,b");
+  EXPECT_EQ(with("nfs_backend=/data/a\\\\b").nfs_backend, "/data/a\\b");
+  EXPECT_EQ(with("nfs_backend=\"/data/a,b\",max_concurrent=2").nfs_backend, "/data/a,b");
+  EXPECT_EQ(with("nfs_backend=/data/with=equals").nfs_backend, "/data/with=equals");
+  EXPECT_EQ(with("nfs_backend=/data/inch\"").nfs_backend, "/data/inch\"");
+  EXPECT_THAT(error_with("nfs_backend=\"/data/a,b"), HasSubstr("quoted"));
+}
+
+TEST(MountOptions, EmptyOptionsBetweenCommasAreIgnored) {
+  EXPECT_EQ(parsed("," + kMinimal + ",,").cache_size_bytes, 50 * kGiB);
+}
+
+TEST(MountOptions, WhatBelongsToMountAndToTheBootScriptsIsAccepted) {
+  const MountOptions options = with(
+      "defaults,_netdev,nofail,noauto,auto,nouser,x-systemd.requires=/mnt/nfs,x-systemd.automount,"
+      "X-mount.mkdir,comment=a remark,iversion,user=alice,default_permissions");
+  EXPECT_EQ(options.mount_flags, MountOptions{}.mount_flags);
+}
+
+TEST(MountOptions, GenericOptionsSetTheirMountFlags) {
+  const unsigned long base = MS_NOSUID | MS_NODEV;
+  EXPECT_EQ(with("ro").mount_flags, base | MS_RDONLY);
+  EXPECT_EQ(with("ro,rw").mount_flags, base);
+  EXPECT_EQ(with("noexec").mount_flags, base | MS_NOEXEC);
+  EXPECT_EQ(with("noatime,nodiratime").mount_flags, base | MS_NOATIME | MS_NODIRATIME);
+  EXPECT_EQ(with("noatime,relatime").mount_flags, base | MS_RELATIME);
+  EXPECT_EQ(with("relatime,strictatime").mount_flags, base | MS_STRICTATIME);
+  EXPECT_EQ(with("sync,dirsync").mount_flags, base | MS_SYNCHRONOUS | MS_DIRSYNC);
+  EXPECT_EQ(with("suid").mount_flags, static_cast<unsigned long>(MS_NODEV));
+  EXPECT_EQ(with("suid,dev").mount_flags, 0UL);
+}
+
+TEST(MountOptions, UserMountsAreNotTrustedUnlessALaterOptionSaysSo) {
+  const unsigned long base = MS_NOSUID | MS_NODEV;
+  EXPECT_EQ(with("user").mount_flags, base | MS_NOEXEC);
+  EXPECT_EQ(with("users,exec").mount_flags, base);
+  EXPECT_EQ(with("suid,owner").mount_flags, base);
+}
+
+TEST(MountOptions, AnUnknownOptionIsNamedAndANearOneProposed) {
+  EXPECT_EQ(error_with("cache_sise=5G"),
+            "unknown option 'cache_sise' (did you mean 'cache_size'?)");
+  EXPECT_EQ(error_with("max_concurent=2"),
+            "unknown option 'max_concurent' (did you mean 'max_concurrent'?)");
+  EXPECT_EQ(error_with("zzzzzzzzzzzz"), "unknown option 'zzzzzzzzzzzz'");
+  EXPECT_EQ(error_with("foo=2"), "unknown option 'foo'");
+  EXPECT_THAT(error_with("remount"), HasSubstr("remount is not supported"));
+}
+
+TEST(MountOptions, SloppyMountsIgnoreUnknownOptionsButNotBadValues) {
+  const auto sloppy = [](const std::string& more) {
+    return parse_mount_options(kMinimal + "," + more, UnknownOptions::ignore);
+  };
+  EXPECT_TRUE(std::holds_alternative<MountOptions>(sloppy("vers=4.2,hard")));
+  EXPECT_TRUE(std::holds_alternative<OptionError>(sloppy("max_concurrent=none")));
+}
+
+TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
+  const Config config = engine_config(
+      with("block_size_mb=2,buffer_mb=64,max_concurrent=3,readahead_mb=8,min_file_size=4K,"
+           "backend_timeout_s=9"),
+      77);
+  EXPECT_EQ(config.cache_size_bytes, 50 * kGiB);
+  EXPECT_EQ(config.block_size_bytes, 2 * kMiB);
+  EXPECT_EQ(config.buffers, 32U);
+  EXPECT_EQ(config.buffers_reserved, 8U);
+  EXPECT_EQ(config.copies_max, 3U);
+  EXPECT_EQ(config.readahead_bytes, 8 * kMiB);
+  EXPECT_EQ(config.min_file_size_bytes, 4 * kKiB);
+  EXPECT_EQ(config.source_deadline, 9 * kSecond);
+  EXPECT_EQ(config.run_id, 77U);
+}
+
+TEST(MountOptions, BecomeTheSettingsOfTheMount) {
+  const MountSettings settings =
+      mount_settings(with("ro,allow_other,passthrough=no,readahead_mb=8,direct_io=false,"
+                          "backend_timeout_s=9"),
+                     "/mnt/cached", "models", 5);
+  EXPECT_EQ(settings.mountpoint, "/mnt/cached");
+  EXPECT_EQ(settings.source_name, "models");
+  EXPECT_EQ(settings.source_root, 5);
+  EXPECT_TRUE(settings.allow_other);
+  EXPECT_EQ(settings.mount_flags, static_cast<unsigned long>(MS_NOSUID | MS_NODEV | MS_RDONLY));
+  EXPECT_EQ(settings.passthrough, PassthroughPolicy::disabled);
+  EXPECT_EQ(settings.readahead_bytes, 8 * kMiB);
+  EXPECT_FALSE(settings.direct_io);
+  EXPECT_EQ(settings.source_deadline, 9 * kSecond);
+}
+
+TEST(MountOptions, TheHelpNamesEveryOptionOnceWithADefaultThatParses) {
+  std::vector<std::string> names;
+  for (const OptionHelp& option : mount_option_help()) {
+    EXPECT_THAT(names, Not(::testing::Contains(std::string(option.name))));
+    names.emplace_back(option.name);
+    EXPECT_FALSE(option.help.empty());
+    if (!option.initial.empty()) {
+      (void)with(std::string(option.name) + "=" + std::string(option.initial));
+    }
+  }
+  EXPECT_EQ(names.size(), 15U);
+}
+
+}  // namespace
+}  // namespace ncfs

@@ -1,0 +1,34 @@
+// What is mounted where, as /proc/self/mountinfo tells it (see proc_pid_mountinfo(5)).
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ncfs {
+
+// Type of our mounts in the mount table.
+inline constexpr std::string_view kMountType = "fuse.cachefs";
+
+struct MountEntry {
+  std::string device;  // "major:minor"; equal for bind mounts of one file system
+  std::string root;    // directory of that file system which is mounted; "/" but for binds
+  std::string mountpoint;
+  std::string type;
+};
+
+// Lines that are not as documented are left out.
+[[nodiscard]] std::vector<MountEntry> parse_mount_table(std::string_view mountinfo);
+
+// That of this process; empty if /proc is not mounted.
+[[nodiscard]] std::vector<MountEntry> read_mount_table();
+
+// The mount that `path`, absolute and free of symbolic links, lies in: the last one with the
+// longest mount point, as it hides the others. Null if there is none.
+[[nodiscard]] const MountEntry* find_mount(const std::vector<MountEntry>& mounts,
+                                           std::string_view path);
+
+// Whether `path` is `directory` or lies beneath it. Both absolute and normal.
+[[nodiscard]] bool is_within(std::string_view path, std::string_view directory);
+
+}  // namespace ncfs

@@ -1,0 +1,103 @@
+#include "fuse_adapter/open_files.h"
+
+#include <algorithm>
+
+namespace ncfs {
+
+bool RuntimeGate::open(HandleId handle, int source, const SourceState& state, std::string path,
+                       std::function<void(const OpenResult&)> done) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ == nullptr) return false;
+  runtime_->open(handle, FileHandle{source}, state, std::move(path), std::move(done));
+  return true;
+}
+
+void RuntimeGate::close(HandleId handle) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ != nullptr) runtime_->close(handle);
+}
+
+void RuntimeGate::read(HandleId handle, ByteRange range, bool skip_cache,
+                       std::function<void(const ReadOutcome&)> done) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ != nullptr) runtime_->read(handle, range, skip_cache, std::move(done));
+}
+
+void RuntimeGate::cache_fault(HandleId handle) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ != nullptr) runtime_->cache_fault(handle);
+}
+
+void RuntimeGate::shut() {
+  const std::unique_lock lock(mutex_);
+  runtime_ = nullptr;
+}
+
+void OpenFile::adopt(const std::shared_ptr<Residency>& residency) {
+  if (!residency) return;
+  const std::lock_guard lock(adopt_mutex_);
+  if (owned_) return;
+  owned_ = residency;
+  residency_.store(owned_.get(), std::memory_order_release);
+}
+
+void OpenFiles::add(std::shared_ptr<OpenFile> file) {
+  const std::lock_guard lock(mutex_);
+  files_[file->node].push_back(std::move(file));
+}
+
+std::shared_ptr<OpenFile> OpenFiles::remove(const OpenFile& file) {
+  const std::lock_guard lock(mutex_);
+  const auto of_node = files_.find(file.node);
+  if (of_node == files_.end()) return nullptr;
+  auto& files = of_node->second;
+  const auto found =
+      std::ranges::find(files, &file, [](const auto& candidate) { return candidate.get(); });
+  if (found == files.end()) return nullptr;
+  auto removed = std::move(*found);
+  files.erase(found);
+  if (files.empty()) files_.erase(of_node);
+  return removed;
+}
+
+std::shared_ptr<OpenFile> OpenFiles::any_of(NodeId node) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = files_.find(node);
+  return found == files_.end() ? nullptr : found->second.front();
+}
+
+void OpenFiles::note_source_size(NodeId node, std::uint64_t size) {
+  const std::lock_guard lock(mutex_);
+  const auto found = files_.find(node);
+  if (found == files_.end()) return;
+  for (const auto& file : found->second) file->note_source_size(size);
+}
+
+void OpenFiles::clear() {
+  Files dropped;
+  const std::lock_guard lock(mutex_);
+  dropped.swap(files_);
+}
+
+void OpenDirectories::add(std::shared_ptr<OpenDirectory> directory) {
+  const std::lock_guard lock(mutex_);
+  const OpenDirectory* key = directory.get();
+  directories_.emplace(key, std::move(directory));
+}
+
+std::shared_ptr<OpenDirectory> OpenDirectories::remove(const OpenDirectory& directory) {
+  const std::lock_guard lock(mutex_);
+  const auto found = directories_.find(&directory);
+  if (found == directories_.end()) return nullptr;
+  auto removed = std::move(found->second);
+  directories_.erase(found);
+  return removed;
+}
+
+void OpenDirectories::clear() {
+  decltype(directories_) dropped;
+  const std::lock_guard lock(mutex_);
+  dropped.swap(directories_);
+}
+
+}  // namespace ncfs

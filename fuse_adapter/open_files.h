@@ -1,0 +1,144 @@
+// What applications have open. Any thread.
+#pragma once
+
+#include <dirent.h>
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <shared_mutex>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "fuse_adapter/inode_table.h"
+#include "fuse_adapter/runtime.h"
+
+namespace ncfs {
+
+// The Runtime, for as long as it may be called. Threads that were stuck in the source may come back
+// after the end of the mount; their calls then do nothing and their callbacks are never called.
+class RuntimeGate {
+ public:
+  explicit RuntimeGate(Runtime& runtime) : runtime_(&runtime) {}
+
+  // The arguments as of Runtime. False, and `source` is still the caller's, if the gate is shut.
+  [[nodiscard]] bool open(HandleId handle, int source, const SourceState& state, std::string path,
+                          std::function<void(const OpenResult&)> done);
+  void close(HandleId handle);
+  void read(HandleId handle, ByteRange range, bool skip_cache,
+            std::function<void(const ReadOutcome&)> done);
+  void cache_fault(HandleId handle);
+
+  // Returns when no call is in progress.
+  void shut();
+
+ private:
+  std::shared_mutex mutex_;
+  Runtime* runtime_;
+};
+
+// One open of a regular file. Closes its handle in the engine when the last read of it has ended.
+class OpenFile : public std::enable_shared_from_this<OpenFile> {
+ public:
+  // Takes over a handle that RuntimeGate::open() was, or is about to be, given.
+  struct Opened {
+    HandleId handle{};
+    NodeId node = 0;
+    int source = -1;
+    std::uint64_t size_bytes = 0;
+  };
+  OpenFile(std::shared_ptr<RuntimeGate> runtime, const Opened& opened)
+      : handle(opened.handle),
+        node(opened.node),
+        source(opened.source),
+        size_bytes(opened.size_bytes),
+        runtime_(std::move(runtime)),
+        source_size_bytes_(opened.size_bytes) {}
+  ~OpenFile() { runtime_->close(handle); }
+  OpenFile(const OpenFile&) = delete;
+  OpenFile& operator=(const OpenFile&) = delete;
+
+  const HandleId handle;
+  const NodeId node;
+  const int source;                      // the engine's, good until the handle is closed
+  const std::uint64_t size_bytes;        // of the version that was opened
+  OpenMode mode = OpenMode::page_cache;  // constant once the open is answered
+
+  // Null until some of the file is or may become resident. Stays what it was first set to.
+  [[nodiscard]] Residency* residency() const { return residency_.load(std::memory_order_acquire); }
+  void adopt(const std::shared_ptr<Residency>& residency);
+
+  // Size of the source as last told to the kernel: what lies past size_bytes belongs to a newer
+  // version and is not the engine's business.
+  [[nodiscard]] std::uint64_t source_size_bytes() const {
+    return source_size_bytes_.load(std::memory_order_acquire);
+  }
+  void note_source_size(std::uint64_t size) {
+    source_size_bytes_.store(size, std::memory_order_release);
+  }
+
+ private:
+  const std::shared_ptr<RuntimeGate> runtime_;
+  std::mutex adopt_mutex_;
+  std::shared_ptr<Residency> owned_;  // guarded by adopt_mutex_; partner of residency_
+  std::atomic<Residency*> residency_{nullptr};
+  std::atomic<std::uint64_t> source_size_bytes_;
+};
+
+// One open of a directory. Members are guarded by `mutex`.
+class OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
+ public:
+  explicit OpenDirectory(DIR* opened) : stream(opened) {}
+  ~OpenDirectory() { ::closedir(stream); }
+  OpenDirectory(const OpenDirectory&) = delete;
+  OpenDirectory& operator=(const OpenDirectory&) = delete;
+
+  std::mutex mutex;
+  DIR* const stream;
+  off_t position = 0;                   // of the next entry to be told
+  const struct dirent* next = nullptr;  // read from the stream, but not told yet
+};
+
+// The kernel knows a handle by its address, and uses it only between the answer to the open and the
+// release.
+template <typename Handle>
+[[nodiscard]] Handle& handle_of(std::uint64_t number) {
+  return *reinterpret_cast<Handle*>(number);
+}
+template <typename Handle>
+[[nodiscard]] std::uint64_t number_of(const Handle& handle) {
+  return reinterpret_cast<std::uint64_t>(&handle);
+}
+
+class OpenFiles {
+ public:
+  void add(std::shared_ptr<OpenFile> file);
+  // What was added; its destruction may be the handle's end.
+  std::shared_ptr<OpenFile> remove(const OpenFile& file);
+  // Any file open on the node, or null.
+  [[nodiscard]] std::shared_ptr<OpenFile> any_of(NodeId node) const;
+  void note_source_size(NodeId node, std::uint64_t size);
+  void clear();
+
+ private:
+  using Files = std::unordered_map<NodeId, std::vector<std::shared_ptr<OpenFile>>>;
+  mutable std::mutex mutex_;
+  Files files_;
+};
+
+class OpenDirectories {
+ public:
+  void add(std::shared_ptr<OpenDirectory> directory);
+  std::shared_ptr<OpenDirectory> remove(const OpenDirectory& directory);
+  void clear();
+
+ private:
+  std::mutex mutex_;
+  std::unordered_map<const OpenDirectory*, std::shared_ptr<OpenDirectory>> directories_;
+};
+
+}  // namespace ncfs

@@ -1,0 +1,232 @@
+// Opening and closing files: the source is asked as the caller, the engine says what is cached, and
+// the inode table decides how the kernel may read.
+//
+// A node stands for one version. If the source has another one now, or the file should be read in
+// another way than it is open already, the answer is ESTALE, which makes the kernel look the name
+// up again, find a new node and open that, unseen by the application. The kernel does so once, so a
+// thread that was just told is served on the node it insists on.
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+
+#include <cerrno>
+#include <string>
+#include <utility>
+
+#include "fuse_adapter/fuse_ops.h"
+#include "io/monotonic_clock.h"
+#include "io/source_identity.h"
+
+namespace ncfs {
+namespace {
+
+// Below this, opening again and reading from the page cache is faster than registering a file with
+// the kernel and reading it there (155 against 58 to 87 thousand opens and reads a second).
+constexpr std::uint64_t kPassthroughMin = kMiB;
+
+// Whether the file is not to be found where it was, as far as the source can tell.
+bool is_gone(int error) {
+  return error == ESTALE || error == ENOENT;
+}
+
+// Answers that are the source's business, not trouble of ours.
+bool is_trouble(int error) {
+  return error != EACCES && error != EPERM && !is_gone(error);
+}
+
+class Opening {
+ public:
+  Opening(FuseCore& core, KernelRequestPointer request, NodeId node, const fuse_file_info& info)
+      : core_(core), request_(std::move(request)), node_(node), info_(info) {}
+
+  // On a metadata thread.
+  void run() {
+    const auto location = core_.nodes.locate(node_);
+    if (!location) {
+      if (!try_look_up_again()) fail(ENOENT);
+      return;
+    }
+    FoundFile found = core_.tree.find(*location, request_->caller());
+    int error = found.error;
+    Descriptor source;
+    if (error == 0) source = reopen(found.file.get(), error);
+    if (is_gone(error)) {
+      core_.nodes.retire(node_);
+      if (try_look_up_again()) return;
+      source = open_substitute(location->path, found.attributes, error);
+    }
+    const SourceLook look = error == 0 ? look_at_source(source.get(), Freshness::as_opened)
+                                       : SourceLook{.error = error, .state = {}};
+    if (look.error != 0) {
+      fail(look.error);
+      return;
+    }
+    FileFacts facts = FileFacts::of(found.attributes);
+    facts.version = look.state.version;
+    const auto standing = core_.nodes.observe(node_, facts);
+    if (standing != InodeTable::Standing::current && try_look_up_again()) return;
+    ask_engine(std::move(source), look.state, standing, location->path);
+  }
+
+ private:
+  Descriptor reopen(int descriptor, int& error) {
+    return core_.tree.reopen(descriptor, O_RDONLY | O_NOCTTY, request_->caller(), error);
+  }
+
+  // The node's file is gone from its place, but the kernel will not look up again.
+  Descriptor open_substitute(const std::string& path, struct stat& attributes, int& error) {
+    // Opened by descriptor (/proc/self/fd), perhaps: whoever holds one holds the file.
+    if (const auto holder = core_.files.any_of(node_)) {
+      error = ::fstat(holder->source, &attributes) == 0 ? 0 : errno;
+      return error == 0 ? reopen(holder->source, error) : Descriptor();
+    }
+    error = ENOENT;
+    if (core_.stale.insists(request_->caller().thread, node_)) return {};
+    // It was looked up again and replaced again since: what has the name now is what was asked for.
+    FoundFile found = core_.tree.find_whatever_is_at(path, request_->caller());
+    if (found.error != 0 || !S_ISREG(found.attributes.st_mode)) return {};
+    attributes = found.attributes;
+    return reopen(found.file.get(), error);
+  }
+
+  bool try_look_up_again() {
+    if (!core_.stale.try_answer(request_->caller().thread, node_, monotonic_now())) return false;
+    core_.stats->stale_answers.add();
+    request_->error(ESTALE);
+    return true;
+  }
+
+  void fail(int error) {
+    core_.stale.clear(request_->caller().thread);
+    if (is_trouble(error)) core_.stats->errors.add();
+    // The kernel would pass a second ESTALE on to the application.
+    request_->error(error == ESTALE ? ENOENT : error);
+  }
+
+  void ask_engine(Descriptor source, const SourceState& state, InodeTable::Standing standing,
+                  const std::string& path);
+
+  FuseCore& core_;
+  const KernelRequestPointer request_;
+  const NodeId node_;
+  const fuse_file_info info_;
+};
+
+// What is left to do once the engine has spoken. On the control thread: must not block.
+struct OpenAnswering {
+  std::shared_ptr<FuseCore> core;
+  KernelRequestPointer request;
+  std::shared_ptr<OpenFile> file;
+  SourceState state;
+  InodeTable::Standing standing{};
+  std::string path;
+  fuse_file_info info{};
+
+  void operator()(const OpenResult& result) {
+    file->adopt(result.residency);
+    const InodeTable::OpenAnswer answer = decide(result);
+    if (answer.was_refused) note_refusal();
+    const pid_t thread = request->caller().thread;
+    if (answer.retry) {
+      core->stats->stale_answers.add();
+      request->error(ESTALE);
+      return;
+    }
+    file->mode = answer.mode;
+    info.fh = number_of(*file);
+    info.noflush = 1;  // nothing is written
+    info.direct_io = answer.mode == OpenMode::direct ? 1 : 0;
+    info.keep_cache = answer.mode == OpenMode::page_cache && answer.keep_cache ? 1 : 0;
+    core->stale.clear(thread);
+    core->files.add(file);
+    count(result, answer.mode);
+    const bool taken = answer.mode == OpenMode::passthrough
+                           ? request->opened_passthrough(info, answer.backing_id)
+                           : request->opened(info);
+    if (!taken) {
+      core->files.remove(*file);
+      core->nodes.release(file->node, answer.mode);
+    }
+  }
+
+ private:
+  InodeTable::OpenAnswer decide(const OpenResult& result) const {
+    const auto may_retry = [this] {
+      return core->stale.try_answer(request->caller().thread, file->node, monotonic_now());
+    };
+    const bool wants_passthrough = result.is_complete && result.residency &&
+                                   state.version.size >= kPassthroughMin &&
+                                   core->channel->passthrough_active();
+    const int cache_file =
+        wants_passthrough ? static_cast<int>(result.residency->cache_file()) : -1;
+    const bool is_settled = state.age_ns >= static_cast<std::int64_t>(core->settings.racy_window);
+    return core->nodes.open(file->node, {.standing = standing,
+                                         .wants_passthrough = wants_passthrough,
+                                         .cache_file = cache_file,
+                                         .is_settled = is_settled,
+                                         .may_retry = may_retry});
+  }
+
+  void count(const OpenResult& result, OpenMode mode) const {
+    AdapterStats& stats = *core->stats;
+    stats.opens.add();
+    (result.is_complete ? stats.opens_hit : stats.opens_miss).add();
+    if (mode == OpenMode::passthrough) {
+      stats.opens_passthrough.add();
+      stats.passthrough_bytes.add(state.version.size);
+    }
+    spdlog::debug("{} {} {}", result.is_complete ? "CACHE_HIT" : "CACHE_MISS", path,
+                  to_string(result.reason));
+  }
+
+  void note_refusal() const {
+    core->stats->passthrough_refused.add();
+    if (core->has_logged_refusal.exchange(true)) return;
+    spdlog::warn(
+        "the kernel does not pass files of this cache directory through; they are read through "
+        "the daemon");
+  }
+};
+
+void Opening::ask_engine(Descriptor source, const SourceState& state, InodeTable::Standing standing,
+                         const std::string& path) {
+  const HandleId handle = core_.next_handle();
+  auto file = std::make_shared<OpenFile>(
+      core_.engine, OpenFile::Opened{handle, node_, source.get(), state.version.size});
+  OpenAnswering answering{core_.shared_from_this(), request_, file, state, standing, path, info_};
+  if (core_.engine->open(handle, source.get(), state, path, std::move(answering))) {
+    static_cast<void>(source.release());  // the engine's now
+  }
+}
+
+void open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
+  if ((info->flags & O_ACCMODE) != O_RDONLY || (info->flags & O_TRUNC) != 0) {
+    fuse_reply_err(raw, EROFS);
+    return;
+  }
+  FuseCore::of(raw).post(raw,
+                         [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
+                           Opening(core, request, node, info).run();
+                         });
+}
+
+void release(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
+  FuseCore& core = FuseCore::of(raw);
+  const auto file = core.files.remove(handle_of<OpenFile>(info->fh));
+  if (file) core.nodes.release(file->node, file->mode);
+  fuse_reply_err(raw, 0);
+}
+
+// Kernels before 5.16 ask at every close.
+void flush(fuse_req_t raw, fuse_ino_t, fuse_file_info*) {
+  fuse_reply_err(raw, 0);
+}
+
+}  // namespace
+
+void add_open_operations(fuse_lowlevel_ops& table) {
+  table.open = open;
+  table.release = release;
+  table.flush = flush;
+}
+
+}  // namespace ncfs

@@ -1,0 +1,280 @@
+#include "fuse_adapter/runtime.h"
+
+#include <spdlog/spdlog.h>
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <future>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include "io/assert.h"
+#include "io/posix_io.h"
+
+namespace ncfs {
+namespace {
+
+// Messages waiting for the control thread. It handles a million a second, so this is a burst of a
+// few milliseconds; whoever finds it full waits for that long.
+constexpr std::size_t kMailboxMax = 4096;
+
+// Threads that copy fetched bytes to the kernel. One copies some 6 GB/s; two keep up with the
+// fastest links without crowding a small machine.
+constexpr std::size_t kReplyThreads = 2;
+
+using OpenDone = std::function<void(const OpenResult&)>;
+using ReadDone = std::function<void(const ReadOutcome&)>;
+using WarmDone = std::function<void(const WarmResult&)>;
+
+// The names that operators search the log for.
+spdlog::level::level_enum level_of(Notice::Kind kind) {
+  switch (kind) {
+    case Notice::Kind::cache_error:
+      return spdlog::level::err;
+    case Notice::Kind::copy_failed:
+    case Notice::Kind::name_ignored:
+      return spdlog::level::warn;
+    default:
+      return spdlog::level::info;
+  }
+}
+
+}  // namespace
+
+class Runtime::Impl final : private Host {
+ public:
+  explicit Impl(const Options& options)
+      : options_(options),
+        io_(std::make_unique<PosixIo>(control_, io_options(options),
+                                      [this](Completion completion) {
+                                        engine_.complete(PosixIo::now(), std::move(completion));
+                                      })),
+        engine_(options.engine, *io_, *this),
+        ticker_(control_) {
+    // Posted first, so that nothing reaches the engine before it has started.
+    boost::asio::post(control_, [this] {
+      engine_.start(PosixIo::now());
+      tick();
+    });
+    thread_ = std::thread([this] { run(); });
+  }
+
+  ~Impl() { stop(std::chrono::seconds(0)); }
+
+  void open(OpenEvent event, OpenDone done) {
+    send([this, event = std::move(event), done = std::move(done)]() mutable {
+      opens_.emplace(event.handle, std::move(done));
+      handle(std::move(event));
+    });
+  }
+
+  void close(HandleId handle_id) {
+    send([this, handle_id] {
+      opens_.erase(handle_id);
+      handle(CloseEvent{handle_id});
+    });
+  }
+
+  void read(ReadEvent event, ReadDone done) {
+    send([this, event, done = std::move(done)]() mutable {
+      event.token = ReadToken{++last_token_};
+      reads_.emplace(event.token, std::move(done));
+      handle(event);
+    });
+  }
+
+  void cache_fault(HandleId handle_id) {
+    send([this, handle_id] { handle(CacheFaultEvent{handle_id}); });
+  }
+
+  void warm(WarmEvent event, WarmDone done) {
+    send([this, event = std::move(event), done = std::move(done)]() mutable {
+      event.token = WarmToken{++last_token_};
+      warms_.emplace(event.token, std::move(done));
+      handle(std::move(event));
+    });
+  }
+
+  EngineStatus status() {
+    std::promise<EngineStatus> promise;
+    send([this, &promise] { promise.set_value(engine_.status()); });
+    return promise.get_future().get();
+  }
+
+  void stop(std::chrono::nanoseconds patience) {
+    if (!thread_.joinable()) return;
+    send([this] { handle(StopEvent{}); });
+    {
+      std::unique_lock lock(mutex_);
+      stopped_.wait_for(lock, patience, [this] { return is_stopped_; });
+    }
+    control_.stop();
+    thread_.join();
+    replies_.join();
+    io_.reset();
+  }
+
+ private:
+  using Message = std::function<void()>;  // run on the control thread
+
+  static PosixIo::Options io_options(const Options& options) {
+    PosixIo::Options result;
+    result.source_root = options.source_root;
+    result.cache_root = options.cache_root;
+    result.source_threads = options.engine.source_reads_max;
+    result.cache_threads = options.engine.cache_writes_max;
+    result.buffers = options.engine.buffers;
+    result.block_size_bytes = options.engine.block_size_bytes;
+    result.direct_io = options.direct_io;
+    return result;
+  }
+
+  void run() {
+    control_id_ = std::this_thread::get_id();
+    const auto guard = boost::asio::make_work_guard(control_);
+    control_.run();
+  }
+
+  void tick() {
+    ticker_.expires_after(std::chrono::seconds(1));
+    ticker_.async_wait([this](const boost::system::error_code& error) {
+      if (error) return;
+      handle(TickEvent{});
+      tick();
+    });
+  }
+
+  void send(Message message) {
+    bool must_wake = false;
+    {
+      std::unique_lock lock(mutex_);
+      // The control thread empties the mailbox and must not wait for itself.
+      if (std::this_thread::get_id() != control_id_.load()) {
+        has_room_.wait(lock, [this] { return mailbox_.size() < kMailboxMax; });
+      }
+      must_wake = mailbox_.empty();
+      mailbox_.push_back(std::move(message));
+    }
+    if (must_wake) boost::asio::post(control_, [this] { drain(); });
+  }
+
+  void drain() {
+    std::deque<Message> messages;
+    {
+      const std::lock_guard lock(mutex_);
+      messages.swap(mailbox_);
+    }
+    has_room_.notify_all();
+    for (const Message& message : messages) message();
+  }
+
+  void handle(Event event) { engine_.handle(PosixIo::now(), std::move(event)); }
+
+  template <typename Map, typename Key>
+  static auto take(Map& map, Key key) {
+    auto node = map.extract(key);
+    NCFS_ASSERT(!node.empty());
+    return std::move(node.mapped());
+  }
+
+  void on_open(HandleId handle, const OpenResult& result) override { take(opens_, handle)(result); }
+
+  void on_read(ReadToken token, const ReadResult& result) override {
+    ReadOutcome outcome;
+    outcome.error = result.error;
+    std::shared_ptr<const std::byte> memory;
+    if (result.kind == ReadResult::Kind::bytes) {
+      memory = io_->hold_buffer(result.buffer);
+      outcome.bytes = {memory.get() + result.buffer_offset, result.length};
+    }
+    outcome.residency = result.residency;
+    outcome.is_resident = result.kind == ReadResult::Kind::resident;
+    boost::asio::post(replies_, [this, token, outcome = std::move(outcome),
+                                 done = take(reads_, token), memory = std::move(memory)] {
+      done(outcome);
+      if (memory) send([this, token] { handle(ReadDoneEvent{token}); });
+    });
+  }
+
+  void on_warm(WarmToken token, const WarmResult& result) override { take(warms_, token)(result); }
+
+  void on_notice(const Notice& notice) override {
+    spdlog::log(
+        level_of(notice.kind), "{}: {}{}{}{}{}", to_string(notice.kind), notice.path,
+        notice.detail.empty() ? "" : ": ", notice.detail,
+        notice.bytes > 0 ? fmt::format(", {} bytes", notice.bytes) : std::string(),
+        notice.error != 0 ? fmt::format(": {}", std::strerror(notice.error)) : std::string());
+  }
+
+  void on_stopped() override {
+    const std::lock_guard lock(mutex_);
+    is_stopped_ = true;
+    stopped_.notify_all();
+  }
+
+  const Options options_;
+  boost::asio::io_context control_{1};
+  std::unique_ptr<PosixIo> io_;
+  Engine engine_;  // control thread only
+  boost::asio::steady_timer ticker_;
+  boost::asio::thread_pool replies_{kReplyThreads};
+
+  std::mutex mutex_;
+  std::condition_variable has_room_;
+  std::condition_variable stopped_;
+  std::deque<Message> mailbox_;
+  bool is_stopped_ = false;
+  std::atomic<std::thread::id> control_id_;
+
+  // Control thread only.
+  std::uint64_t last_token_ = 0;
+  std::unordered_map<HandleId, OpenDone> opens_;
+  std::unordered_map<ReadToken, ReadDone> reads_;
+  std::unordered_map<WarmToken, WarmDone> warms_;
+
+  std::thread thread_;  // last: uses everything above
+};
+
+Runtime::Runtime(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
+Runtime::~Runtime() = default;
+
+void Runtime::open(HandleId handle, FileHandle source, const SourceState& state, std::string path,
+                   std::function<void(const OpenResult&)> done) {
+  impl_->open({handle, source, state, std::move(path)}, std::move(done));
+}
+
+void Runtime::close(HandleId handle) {
+  impl_->close(handle);
+}
+
+void Runtime::read(HandleId handle, ByteRange range, bool skip_cache,
+                   std::function<void(const ReadOutcome&)> done) {
+  impl_->read({ReadToken{}, handle, range, skip_cache}, std::move(done));
+}
+
+void Runtime::cache_fault(HandleId handle) {
+  impl_->cache_fault(handle);
+}
+
+void Runtime::warm(FileHandle source, const SourceState& state, std::string path,
+                   std::function<void(const WarmResult&)> done) {
+  impl_->warm({WarmToken{}, source, state, std::move(path)}, std::move(done));
+}
+
+EngineStatus Runtime::status() {
+  return impl_->status();
+}
+
+void Runtime::stop(std::chrono::nanoseconds patience) {
+  impl_->stop(patience);
+}
+
+}  // namespace ncfs

@@ -1,0 +1,71 @@
+// The engine at work: one control thread that owns the Engine and its Asio io_context, the real
+// driver with its pools, and a small pool that hands read bytes to the kernel.
+//
+// Every public function may be called from any thread and never waits for a device. The mailbox to
+// the control thread is bounded; a full one makes the caller wait for the control thread, which
+// itself never waits for anything.
+//
+// Callbacks are called exactly once. open and warm callbacks run on the control thread and must not
+// block; read callbacks run on a reply thread.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "engine/config.h"
+#include "engine/engine.h"
+#include "engine/event.h"
+
+namespace ncfs {
+
+// What came of a read of missing bytes.
+struct ReadOutcome {
+  int error = 0;                     // errno of the source, 0 if none
+  bool is_resident = false;          // no bytes: the range became resident, read the cache file
+  std::span<const std::byte> bytes;  // valid until the callback returns; short only at the end
+  // Of the handle's file, if it has one by now, also beside bytes: later plans are made with it.
+  std::shared_ptr<Residency> residency;
+};
+
+class Runtime {
+ public:
+  struct Options {
+    Config engine;
+    int source_root = -1;   // O_PATH or O_DIRECTORY descriptor of the backend's root; not owned
+    int cache_root = -1;    // descriptor of the prepared cache directory; not owned
+    bool direct_io = true;  // keep the copier's bytes out of the page cache
+  };
+
+  explicit Runtime(const Options& options);  // throws std::system_error
+  ~Runtime();                                // stops; see stop()
+
+  // The engine takes over `source`, the caller keeps the right to use it until close().
+  void open(HandleId handle, FileHandle source, const SourceState& state, std::string path,
+            std::function<void(const OpenResult&)> done);
+  void close(HandleId handle);
+
+  // `range` as in ReadEvent.
+  void read(HandleId handle, ByteRange range, bool skip_cache,
+            std::function<void(const ReadOutcome&)> done);
+  void cache_fault(HandleId handle);
+
+  // As WarmEvent. Takes over `source`.
+  void warm(FileHandle source, const SourceState& state, std::string path,
+            std::function<void(const WarmResult&)> done);
+
+  [[nodiscard]] EngineStatus status();
+
+  // Waits, at most `patience`, until what is copied so far is durable, then ends all threads.
+  // Idempotent. No other function may be called after it.
+  void stop(std::chrono::nanoseconds patience);
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace ncfs

@@ -1,0 +1,74 @@
+#include "fuse_adapter/source_tree.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <linux/openat2.h>
+#include <sys/syscall.h>
+
+#include <cerrno>
+#include <climits>
+#include <string_view>
+
+namespace ncfs {
+namespace {
+
+// One system call for a run of components; the kernel allows none to leave the start.
+int open_beneath(int start, const std::string& path, int flags) {
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(O_PATH | O_NOFOLLOW | O_CLOEXEC | flags);
+  how.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
+  return static_cast<int>(::syscall(SYS_openat2, start, path.c_str(), &how, sizeof(how)));
+}
+
+// A path may be longer than the kernel takes at once.
+Descriptor walk(int root, std::string_view path, int& error) {
+  Descriptor directory;
+  int start = root;
+  while (path.size() >= PATH_MAX) {
+    const std::size_t end = path.rfind('/', PATH_MAX - 1);
+    directory = Descriptor(open_beneath(start, std::string(path.substr(0, end)), O_DIRECTORY));
+    if (!directory.is_open()) {
+      error = errno;
+      return directory;
+    }
+    start = directory.get();
+    path.remove_prefix(end + 1);
+  }
+  Descriptor file(open_beneath(start, path.empty() ? "." : std::string(path), 0));
+  error = file.is_open() ? 0 : errno;
+  return file;
+}
+
+}  // namespace
+
+FoundFile SourceTree::find_whatever_is_at(const std::string& path, const Caller& caller) const {
+  FoundFile found;
+  found.file = walk(root_, path, found.error);
+  if (found.error == EACCES && caller.user != 0) {
+    const CallerCredentials credentials(caller, groups_);
+    if (credentials.error() == 0) found.file = walk(root_, path, found.error);
+  }
+  const bool has_moved = found.error == ENOENT || found.error == ENOTDIR || found.error == ELOOP;
+  if (has_moved) found.error = ESTALE;
+  if (found.error == 0 && ::fstat(found.file.get(), &found.attributes) != 0) found.error = errno;
+  return found;
+}
+
+FoundFile SourceTree::find(const InodeTable::Location& location, const Caller& caller) const {
+  FoundFile found = find_whatever_is_at(location.path, caller);
+  if (found.error != 0) return found;
+  const FileFacts facts = FileFacts::of(found.attributes);
+  if (facts.file != location.file || facts.type != location.type) found.error = ESTALE;
+  return found;
+}
+
+Descriptor SourceTree::reopen(int descriptor, int flags, const Caller& caller, int& error) const {
+  const CallerCredentials credentials(caller, groups_);
+  error = credentials.error();
+  if (error != 0) return Descriptor();
+  Descriptor file(::open(fmt::format("/proc/self/fd/{}", descriptor).c_str(), flags | O_CLOEXEC));
+  error = file.is_open() ? 0 : errno;
+  return file;
+}
+
+}  // namespace ncfs

@@ -1,0 +1,46 @@
+// Finding files of the source. No descriptor is kept for a file that nobody has open: a tree has
+// more files than a process may have descriptors.
+#pragma once
+
+#include <sys/stat.h>
+
+#include <string>
+
+#include "fuse_adapter/caller_credentials.h"
+#include "fuse_adapter/inode_table.h"
+#include "io/descriptor.h"
+
+namespace ncfs {
+
+// A file found in the source, as an O_PATH descriptor.
+struct FoundFile {
+  int error = 0;
+  Descriptor file;
+  struct stat attributes = {};
+};
+
+class SourceTree {
+ public:
+  // `root` stays the caller's.
+  SourceTree(int root, CallerGroups& groups) : root_(root), groups_(groups) {}
+
+  // Walks as the daemon, and where that is refused as the caller. Never leaves the root and never
+  // follows a symbolic link. ESTALE if there is nothing: the names have led to a file before, and
+  // ESTALE makes the kernel look them up again.
+  [[nodiscard]] FoundFile find_whatever_is_at(const std::string& path, const Caller& caller) const;
+  // ESTALE also if it is another file than the location tells.
+  [[nodiscard]] FoundFile find(const InodeTable::Location& location, const Caller& caller) const;
+
+  // Opens the file behind a descriptor of any kind, as the caller. `error` is 0 or an errno.
+  [[nodiscard]] Descriptor reopen(int descriptor, int flags, const Caller& caller,
+                                  int& error) const;
+
+  [[nodiscard]] int root() const { return root_; }
+  [[nodiscard]] CallerGroups& groups() const { return groups_; }
+
+ private:
+  const int root_;
+  CallerGroups& groups_;
+};
+
+}  // namespace ncfs

@@ -1,0 +1,274 @@
+// Locks: `gate` is held while the target is called, `mutex` guards the books. The engine's
+// answers take only `mutex`: the control thread must never wait for a thread that waits for it.
+#include "fuse_adapter/warm_jobs.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+#include "fuse_adapter/source_walk.h"
+#include "io/source_identity.h"
+
+namespace ncfs {
+
+using Clock = std::chrono::steady_clock;
+
+const char* to_string(WarmProgress::State state) {
+  switch (state) {
+    case WarmProgress::State::walking:
+      return "walking";
+    case WarmProgress::State::copying:
+      return "copying";
+    case WarmProgress::State::done:
+      return "done";
+    case WarmProgress::State::cancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
+
+struct WarmJobs::Job {
+  WarmProgress progress;
+  Clock::time_point started = Clock::now();
+};
+
+struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
+  // A descriptor of its own: a thread left behind may outlive the caller's.
+  explicit Shared(WarmTarget warm_target)
+      : target(std::move(warm_target)), root(fcntl(target.source_root, F_DUPFD_CLOEXEC, 0)) {}
+  ~Shared() {
+    if (root >= 0) close(root);
+  }
+  Shared(const Shared&) = delete;
+  Shared& operator=(const Shared&) = delete;
+
+  void run(const std::shared_ptr<Job>& job, const std::function<void(const std::string&)>& checked);
+  void walk(const std::shared_ptr<Job>& job);
+  void submit(const std::shared_ptr<Job>& job, FoundFile found);
+  void finish(Job& job, const std::string& path, std::uint64_t bytes, const WarmResult& result);
+  void note(Job& job, const FoundFile& found);
+  void forget(const Job* job);
+  [[nodiscard]] WarmProgress snapshot(const Job& job) const;
+
+  static void fail(WarmProgress& progress, const std::string& path, int error);
+  static void skip(WarmProgress& progress, const std::string& reason);
+
+  const WarmTarget target;
+  const int root;
+
+  std::mutex gate;
+  bool closed_gate = false;  // guarded by gate
+
+  mutable std::mutex mutex;
+  std::condition_variable changed;
+  bool closed = false;
+  std::uint32_t outstanding = 0;
+  std::uint64_t next_id = 1;
+  std::deque<std::shared_ptr<Job>> jobs;
+  std::uint32_t threads = 0;
+};
+
+void WarmJobs::Shared::fail(WarmProgress& progress, const std::string& path, int error) {
+  ++progress.failed.files;
+  if (progress.failures.size() < kFailuresKept) {
+    progress.failures.push_back({path, std::strerror(error)});
+  }
+}
+
+void WarmJobs::Shared::skip(WarmProgress& progress, const std::string& reason) {
+  ++progress.skipped.files;
+  ++progress.skip_reasons[reason];
+}
+
+// The engine's answer for one file. Control thread.
+void WarmJobs::Shared::finish(Job& job, const std::string& path, std::uint64_t bytes,
+                              const WarmResult& result) {
+  const std::lock_guard lock(mutex);
+  WarmProgress& progress = job.progress;
+  const auto add = [bytes](WarmCount& count) {
+    ++count.files;
+    count.bytes += bytes;
+  };
+  switch (result.kind) {
+    case WarmResult::Kind::copied:
+      add(progress.copied);
+      break;
+    case WarmResult::Kind::already_cached:
+      add(progress.already_cached);
+      break;
+    case WarmResult::Kind::skipped:
+      skip(progress, to_string(result.reason));
+      progress.skipped.bytes += bytes;
+      break;
+    case WarmResult::Kind::failed:
+      fail(progress, path, result.error);
+      progress.failed.bytes += bytes;
+      break;
+  }
+  auto& in_work = progress.in_work;
+  const auto place = std::find(in_work.begin(), in_work.end(), path);
+  if (place != in_work.end()) in_work.erase(place);
+  --outstanding;
+  changed.notify_all();
+}
+
+// What the walk found that no engine has to look at.
+void WarmJobs::Shared::note(Job& job, const FoundFile& found) {
+  const std::lock_guard lock(mutex);
+  ++job.progress.found.files;
+  if (found.kind == FoundFile::Kind::failed) {
+    fail(job.progress, found.path, found.error);
+  } else {
+    skip(job.progress, found.detail);
+  }
+}
+
+void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, FoundFile found) {
+  const SourceLook look = look_at_source(found.descriptor, Freshness::as_opened);
+  if (look.error != 0) {
+    close(found.descriptor);
+    found.kind = FoundFile::Kind::failed;
+    found.error = look.error;
+    note(*job, found);
+    return;
+  }
+  const SourceState& state = look.state;
+  {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return closed || outstanding < kOutstandingMax; });
+    if (closed) {
+      close(found.descriptor);
+      return;
+    }
+    ++outstanding;
+    ++job->progress.found.files;
+    job->progress.found.bytes += state.version.size;
+    job->progress.in_work.push_back(found.path);
+  }
+  const std::lock_guard lock(gate);
+  if (closed_gate) {
+    close(found.descriptor);
+    return;
+  }
+  target.warm(static_cast<FileHandle>(found.descriptor), state, found.path,
+              [self = shared_from_this(), job, path = found.path, bytes = state.version.size](
+                  const WarmResult& result) { self->finish(*job, path, bytes, result); });
+}
+
+void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job) {
+  SourceWalk source_walk(root, job->progress.paths);
+  while (auto found = source_walk.next()) {
+    if (found->kind == FoundFile::Kind::file) {
+      submit(job, std::move(*found));
+    } else {
+      note(*job, *found);
+    }
+    const std::lock_guard lock(mutex);
+    if (closed) return;
+  }
+}
+
+// The thread of one job.
+void WarmJobs::Shared::run(const std::shared_ptr<Job>& job,
+                           const std::function<void(const std::string&)>& checked) {
+  for (const std::string& path : job->progress.paths) {
+    if (const int error = SourceWalk::check(root, path)) {
+      forget(job.get());
+      checked(fmt::format("{}: {}", path.empty() ? "." : path, std::strerror(error)));
+      return;
+    }
+  }
+  checked("");
+  walk(job);
+  std::unique_lock lock(mutex);
+  job->progress.state = WarmProgress::State::copying;
+  changed.wait(lock, [&] { return closed || job->progress.in_work.empty(); });
+  job->progress.state = closed ? WarmProgress::State::cancelled : WarmProgress::State::done;
+  job->progress.seconds = std::chrono::duration<double>(Clock::now() - job->started).count();
+}
+
+void WarmJobs::Shared::forget(const Job* job) {
+  const std::lock_guard lock(mutex);
+  std::erase_if(jobs, [job](const auto& other) { return other.get() == job; });
+}
+
+WarmProgress WarmJobs::Shared::snapshot(const Job& job) const {
+  WarmProgress progress = job.progress;
+  if (!progress.is_finished()) {
+    progress.seconds = std::chrono::duration<double>(Clock::now() - job.started).count();
+  }
+  return progress;
+}
+
+WarmJobs::WarmJobs(WarmTarget target) : shared_(std::make_shared<Shared>(std::move(target))) {}
+
+WarmJobs::~WarmJobs() {
+  stop(std::chrono::nanoseconds(0));
+}
+
+std::optional<std::uint64_t> WarmJobs::start(
+    std::vector<std::string> paths, std::function<void(const std::string& error)> checked) {
+  auto job = std::make_shared<Job>();
+  job->progress.paths = std::move(paths);
+  {
+    const std::lock_guard lock(shared_->mutex);
+    auto& jobs = shared_->jobs;
+    if (shared_->closed || shared_->threads == kJobsMax) return std::nullopt;
+    if (jobs.size() == kJobsMax) {
+      const auto oldest = std::find_if(jobs.begin(), jobs.end(), [](const auto& other) {
+        return other->progress.is_finished();
+      });
+      if (oldest == jobs.end()) return std::nullopt;
+      jobs.erase(oldest);
+    }
+    job->progress.id = shared_->next_id++;
+    jobs.push_back(job);
+    ++shared_->threads;
+  }
+  // Detached, as a hung source may keep it for ever; stop() waits for `threads` to become 0.
+  std::thread([shared = shared_, job, checked = std::move(checked)]() mutable {
+    shared->run(job, checked);
+    checked = nullptr;
+    job = nullptr;
+    const std::lock_guard lock(shared->mutex);
+    --shared->threads;
+    shared->changed.notify_all();
+  }).detach();
+  return job->progress.id;
+}
+
+std::optional<WarmProgress> WarmJobs::progress(std::uint64_t id) const {
+  const std::lock_guard lock(shared_->mutex);
+  for (const auto& job : shared_->jobs) {
+    if (job->progress.id == id) return shared_->snapshot(*job);
+  }
+  return std::nullopt;
+}
+
+std::vector<WarmProgress> WarmJobs::all() const {
+  const std::lock_guard lock(shared_->mutex);
+  std::vector<WarmProgress> result;
+  for (const auto& job : shared_->jobs) result.push_back(shared_->snapshot(*job));
+  return result;
+}
+
+void WarmJobs::stop(std::chrono::nanoseconds patience) {
+  {
+    const std::lock_guard lock(shared_->gate);
+    shared_->closed_gate = true;
+  }
+  std::unique_lock lock(shared_->mutex);
+  shared_->closed = true;
+  shared_->changed.notify_all();
+  shared_->changed.wait_for(lock, patience, [this] { return shared_->threads == 0; });
+}
+
+}  // namespace ncfs

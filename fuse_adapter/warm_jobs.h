@@ -1,0 +1,100 @@
+// Brings files and whole trees into the cache on request.
+//
+// Each job has a thread of its own that walks the source; copies are made by the engine. Bounds:
+// kJobsMax jobs remembered (finished ones make room), kOutstandingMax files handed to the engine
+// at a time over all jobs, kFailuresKept errors kept per job. All functions may be called from any
+// thread.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/event.h"
+#include "io/io.h"
+#include "io/types.h"
+
+namespace ncfs {
+
+// What the jobs work on.
+struct WarmTarget {
+  int source_root = -1;  // directory descriptor; not owned
+  // As Runtime::warm().
+  std::function<void(FileHandle source, const SourceState& state, std::string path,
+                     std::function<void(const WarmResult&)> done)>
+      warm;
+};
+
+struct WarmCount {
+  std::uint64_t files = 0;
+  std::uint64_t bytes = 0;
+};
+
+struct WarmProgress {
+  enum class State : std::uint8_t {
+    walking,  // there may be more files than `found`
+    copying,  // all are found, some are not in the cache yet
+    done,
+    cancelled,  // the daemon stops
+  };
+  struct Failure {
+    std::string path;
+    std::string error;
+  };
+
+  std::uint64_t id = 0;
+  State state = State::walking;
+  std::vector<std::string> paths;  // relative to the source's root
+  // found = copied + already_cached + skipped + failed + those in work.
+  WarmCount found;
+  WarmCount copied;
+  WarmCount already_cached;
+  WarmCount skipped;
+  WarmCount failed;
+  std::map<std::string, std::uint64_t> skip_reasons;  // number of files for each
+  std::vector<Failure> failures;                      // the first of them
+  std::vector<std::string> in_work;                   // handed to the engine
+  double seconds = 0;
+
+  [[nodiscard]] bool is_finished() const {
+    return state == State::done || state == State::cancelled;
+  }
+};
+[[nodiscard]] const char* to_string(WarmProgress::State state);
+
+class WarmJobs {
+ public:
+  static constexpr std::size_t kJobsMax = 16;
+  // Enough to keep every copier busy with small files; each holds a descriptor.
+  static constexpr std::uint32_t kOutstandingMax = 64;
+  static constexpr std::size_t kFailuresKept = 10;
+
+  explicit WarmJobs(WarmTarget target);
+  ~WarmJobs();  // stops without patience
+
+  // Starts a job and returns its number, or nullopt if kJobsMax jobs are running. `checked` is
+  // called once on the job's thread with an empty text or, if a path cannot be read, with what is
+  // wrong; in the latter case the job is forgotten.
+  std::optional<std::uint64_t> start(std::vector<std::string> paths,
+                                     std::function<void(const std::string& error)> checked);
+
+  [[nodiscard]] std::optional<WarmProgress> progress(std::uint64_t id) const;
+  [[nodiscard]] std::vector<WarmProgress> all() const;  // oldest first
+
+  // WarmTarget::warm is not called any more once this has returned. A thread that the source keeps
+  // waiting longer than `patience` is left behind. Idempotent.
+  void stop(std::chrono::nanoseconds patience);
+
+ private:
+  struct Job;
+  struct Shared;
+
+  std::shared_ptr<Shared> shared_;
+};
+
+}  // namespace ncfs

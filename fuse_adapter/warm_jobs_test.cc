@@ -1,0 +1,147 @@
+// Method: real small trees, an engine that answers only when the test says so.
+#include "fuse_adapter/warm_jobs.h"
+
+#include <gtest/gtest.h>
+
+#include <cerrno>
+#include <future>
+#include <thread>
+
+#include "fuse_adapter/fake_warm_target.h"
+
+namespace ncfs {
+namespace {
+
+const WarmResult kCopied{WarmResult::Kind::copied, {}, 0};
+
+class WarmJobsTest : public ::testing::Test {
+ protected:
+  // Starts a job and returns what its check said; the number of the job goes to `id_`.
+  std::string start(std::vector<std::string> paths) {
+    auto told = std::make_shared<std::promise<std::string>>();
+    auto error = told->get_future();
+    const auto id =
+        jobs_.start(std::move(paths), [told](const std::string& text) { told->set_value(text); });
+    if (!id) return "refused";
+    id_ = *id;
+    if (error.wait_for(FakeWarmTarget::kPatience) != std::future_status::ready) return "silence";
+    return error.get();
+  }
+
+  // Polls, as the books have no other way to tell; ends with the state asked for or in failure.
+  WarmProgress wait_until(WarmProgress::State state) {
+    const auto deadline = std::chrono::steady_clock::now() + FakeWarmTarget::kPatience;
+    while (std::chrono::steady_clock::now() < deadline) {
+      const auto progress = jobs_.progress(id_);
+      if (progress && progress->state == state) return *progress;
+      std::this_thread::yield();
+    }
+    ADD_FAILURE() << "the job never was " << to_string(state);
+    return {};
+  }
+
+  FakeWarmTarget fake_{::testing::TempDir()};
+  WarmJobs jobs_{fake_.target()};
+  std::uint64_t id_ = 0;
+};
+
+TEST_F(WarmJobsTest, CountsEveryFileExactlyOnce) {
+  fake_.write("a/copied", 10);
+  fake_.write("a/cached", 20);
+  fake_.write("a/small", 1);
+  fake_.write("a/broken", 40);
+  std::filesystem::create_symlink("copied", fake_.tree() / "a/link");
+  ASSERT_EQ(start({"a"}), "");
+  ASSERT_TRUE(fake_.wait_for(4));
+  fake_.answer("a/copied", kCopied);
+  fake_.answer("a/cached", {WarmResult::Kind::already_cached, {}, 0});
+  fake_.answer("a/small", {WarmResult::Kind::skipped, OpenReason::too_small, 0});
+  fake_.answer("a/broken", {WarmResult::Kind::failed, {}, EIO});
+  const WarmProgress progress = wait_until(WarmProgress::State::done);
+  EXPECT_EQ(progress.found.files, 5U);
+  EXPECT_EQ(progress.found.bytes, 71U);
+  EXPECT_EQ(progress.copied.files, 1U);
+  EXPECT_EQ(progress.copied.bytes, 10U);
+  EXPECT_EQ(progress.already_cached.bytes, 20U);
+  EXPECT_EQ(progress.skipped.files, 2U);
+  EXPECT_EQ(progress.skipped.bytes, 1U);
+  EXPECT_EQ(progress.skip_reasons.at("symbolic link"), 1U);
+  EXPECT_EQ(progress.skip_reasons.at(to_string(OpenReason::too_small)), 1U);
+  EXPECT_EQ(progress.failed.files, 1U);
+  EXPECT_EQ(progress.failed.bytes, 40U);
+  ASSERT_EQ(progress.failures.size(), 1U);
+  EXPECT_EQ(progress.failures[0].path, "a/broken");
+  EXPECT_EQ(progress.failures[0].error, "Input/output error");
+  EXPECT_TRUE(progress.in_work.empty());
+}
+
+TEST_F(WarmJobsTest, APathThatDoesNotExistIsToldAtOnceAndStartsNothing) {
+  fake_.write("a", 1);
+  EXPECT_EQ(start({"a", "nothing"}), "nothing: No such file or directory");
+  EXPECT_EQ(fake_.unanswered(), 0U);
+  EXPECT_TRUE(jobs_.all().empty());
+}
+
+TEST_F(WarmJobsTest, HandsOverABoundedNumberOfFilesAtATime) {
+  const std::size_t files = WarmJobs::kOutstandingMax + 10;
+  for (std::size_t index = 0; index < files; ++index) fake_.write(std::to_string(index), 1);
+  ASSERT_EQ(start({""}), "");
+  ASSERT_TRUE(fake_.wait_for(WarmJobs::kOutstandingMax));
+  EXPECT_EQ(fake_.unanswered(), WarmJobs::kOutstandingMax);
+  EXPECT_EQ(jobs_.progress(id_)->in_work.size(), WarmJobs::kOutstandingMax);
+  fake_.answer_all(kCopied);
+  ASSERT_TRUE(fake_.wait_for(files));
+  fake_.answer_all(kCopied);
+  EXPECT_EQ(wait_until(WarmProgress::State::done).copied.files, files);
+}
+
+TEST_F(WarmJobsTest, KeepsTheFirstErrorsAndCountsAll) {
+  const std::size_t files = WarmJobs::kFailuresKept + 5;
+  for (std::size_t index = 0; index < files; ++index) fake_.write(std::to_string(index), 1);
+  ASSERT_EQ(start({""}), "");
+  ASSERT_TRUE(fake_.wait_for(files));
+  fake_.answer_all({WarmResult::Kind::failed, {}, ESTALE});
+  const WarmProgress progress = wait_until(WarmProgress::State::done);
+  EXPECT_EQ(progress.failed.files, files);
+  EXPECT_EQ(progress.failures.size(), WarmJobs::kFailuresKept);
+}
+
+TEST_F(WarmJobsTest, ABoundedNumberOfJobsRunsAndFinishedOnesMakeRoom) {
+  fake_.write("a", 1);
+  for (std::size_t job = 0; job < WarmJobs::kJobsMax; ++job) ASSERT_EQ(start({"a"}), "");
+  EXPECT_EQ(start({"a"}), "refused");
+  ASSERT_TRUE(fake_.wait_for(1));
+}
+
+TEST_F(WarmJobsTest, FinishedJobsAreRememberedUntilNewerOnesNeedThePlace) {
+  fake_.write("a", 1);
+  for (std::size_t job = 0; job < WarmJobs::kJobsMax + 3; ++job) {
+    ASSERT_EQ(start({"a"}), "");
+    ASSERT_TRUE(fake_.wait_for(job + 1));
+    fake_.answer_all(kCopied);
+    wait_until(WarmProgress::State::done);
+  }
+  const auto all = jobs_.all();
+  EXPECT_EQ(all.size(), WarmJobs::kJobsMax);
+  EXPECT_EQ(all.front().id, 4U);
+  EXPECT_EQ(all.back().id, WarmJobs::kJobsMax + 3);
+}
+
+TEST_F(WarmJobsTest, StopEndsJobsInEveryState) {
+  for (std::size_t index = 0; index <= WarmJobs::kOutstandingMax; ++index) {
+    fake_.write("many/" + std::to_string(index), 1);
+  }
+  fake_.write("one", 1);
+  ASSERT_EQ(start({"many"}), "");  // waits for a place
+  ASSERT_TRUE(fake_.wait_for(WarmJobs::kOutstandingMax));
+  const std::uint64_t walking = id_;
+  ASSERT_EQ(start({"one"}), "");
+  jobs_.stop(FakeWarmTarget::kPatience);
+  EXPECT_EQ(jobs_.progress(walking)->state, WarmProgress::State::cancelled);
+  EXPECT_EQ(jobs_.progress(id_)->state, WarmProgress::State::cancelled);
+  EXPECT_EQ(start({"one"}), "refused");
+  fake_.answer_all(kCopied);  // late answers are harmless
+}
+
+}  // namespace
+}  // namespace ncfs
