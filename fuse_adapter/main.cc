@@ -7,6 +7,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -103,7 +104,8 @@ int run(const Arguments& arguments, std::string_view program) {
     return fail(program, kMountUsage, error->message);
   }
   if (geteuid() != 0) return fail(program, kMountUsage, "only root can mount a cachefs");
-  const MountOrder order{arguments.source_name, arguments.mountpoint,
+  // The daemon works in the root directory; a relative name is meant from where it was given.
+  const MountOrder order{arguments.source_name, std::filesystem::absolute(arguments.mountpoint),
                          std::get<MountOptions>(std::move(parsed))};
   set_up_log(order.options.log_level);
   MountReport report;

@@ -196,6 +196,11 @@ class MountCommandTest(unittest.TestCase):
             self.assertEqual(os.listdir(self.mnt), ["file"])
             run("umount", self.mnt)
 
+    def test_a_relative_mount_point_is_meant_from_where_the_command_is_given(self):
+        run(BINARIES / "nfs-cachefs", "-o", self.options, "cachefs", "mnt", cwd=self.directory)
+        self.note_daemon()
+        self.assertEqual((self.mnt / "small").read_bytes(), b"hello\n")
+
     def test_wrong_options_are_one_clear_line_and_leave_nothing(self):
         (self.directory / "file").write_text("x")
         cases = [
