@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <chrono>
 #include <system_error>
+#include <utility>
 
 #include "fuse_adapter/fuse_ops.h"
 
@@ -20,8 +21,10 @@ constexpr std::chrono::seconds kReadyPatience{30};
 
 class CacheFs::Impl {
  public:
-  Impl(const MountSettings& settings, Runtime& runtime)
-      : settings_(settings), runtime_(runtime), stats_(std::make_shared<AdapterStats>()) {}
+  Impl(MountSettings settings, Runtime& runtime)
+      : settings_(std::move(settings)),
+        runtime_(runtime),
+        stats_(std::make_shared<AdapterStats>()) {}
 
   ~Impl() {
     channel_.store(nullptr);

@@ -47,8 +47,8 @@ std::vector<gid_t> read_groups(pid_t thread) {
 }  // namespace
 
 CallerGroups::Groups CallerGroups::of(const Caller& caller) {
-  static const Groups kNone = std::make_shared<const std::vector<gid_t>>();
-  if (caller.thread <= 0) return kNone;
+  static const Groups none = std::make_shared<const std::vector<gid_t>>();
+  if (caller.thread <= 0) return none;
   const auto now = std::chrono::steady_clock::now();
   {
     const std::lock_guard lock(mutex_);

@@ -44,7 +44,7 @@ struct ControlSubject {
 class ControlServer {
  public:
   static constexpr std::size_t kClientsMax = 32;
-  static constexpr std::size_t kRequestMax = 1024 * 1024;  // some thousand paths
+  static constexpr std::size_t kRequestMax = std::size_t{1024} * 1024;  // some thousand paths
 
   struct Options {
     std::string socket_path;

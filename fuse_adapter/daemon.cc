@@ -222,8 +222,8 @@ class Served {
     WarmTarget target;
     target.source_root = backend_.get();
     target.warm = [runtime = runtime_.get()](FileHandle source, const SourceState& state,
-                                             std::string path, auto done) {
-      runtime->warm(source, state, std::move(path), std::move(done));
+                                             const std::string& path, auto done) {
+      runtime->warm(source, state, path, std::move(done));
     };
     control_ =
         std::make_unique<ControlServer>(std::move(options), std::move(subject), std::move(target));

@@ -21,9 +21,9 @@
 #include <cstddef>
 #include <cstring>
 #include <fstream>
+#include <system_error>
 
 #include "fuse_adapter/mount_table.h"
-#include "io/assert.h"
 
 namespace ncfs {
 namespace {
@@ -97,7 +97,7 @@ FuseChannel::FuseChannel(const fuse_lowlevel_ops& operations, void* context,
       context_(context),
       policy_(passthrough),
       wake_(::eventfd(0, EFD_CLOEXEC)) {
-  NCFS_ASSERT(wake_.is_open());
+  if (!wake_.is_open()) throw std::system_error(errno, std::generic_category(), "eventfd");
 }
 
 FuseChannel::~FuseChannel() {
@@ -122,7 +122,10 @@ bool FuseChannel::create_session(int device) {
   fuse_custom_io io{};
   io.writev = write_hook;
   io.read = read_hook;
-  NCFS_ASSERT(fuse_session_custom_io(session_, &io, device) == 0);
+  if (fuse_session_custom_io(session_, &io, device) != 0) {
+    ::close(device);
+    return false;
+  }
   device_ = device;
   return true;
 }

@@ -24,7 +24,7 @@ namespace ncfs {
 
 class FuseChannel {
  public:
-  // `context` is what from() leads to; see context().
+  // `context` is what from() leads to; see context(). Throws std::system_error.
   FuseChannel(const fuse_lowlevel_ops& operations, void* context, PassthroughPolicy passthrough);
   // Everything must have been answered; see KernelRequest.
   ~FuseChannel();
@@ -52,7 +52,6 @@ class FuseChannel {
   // Sets the kernel's readahead window on this mount. Files opened before keep what they had.
   [[nodiscard]] bool set_readahead(std::uint64_t bytes);
 
-  [[nodiscard]] bool kernel_offers_passthrough() const;
   [[nodiscard]] bool passthrough_active() const;
 
   // Makes the kernel know a file to be passed through. An id, or -errno.
@@ -68,7 +67,8 @@ class FuseChannel {
   void note_init_request(const void* buffer, std::size_t size);
   ssize_t write_init_reply(int device, const iovec* parts);
 
-  [[nodiscard]] bool create_session(int device);
+  [[nodiscard]] bool kernel_offers_passthrough() const;
+  [[nodiscard]] bool create_session(int device);  // takes over the device
   void serve();
   void end_threads();
   void unmount_if_ours();

@@ -1,6 +1,7 @@
 #include "fuse_adapter/inode_table.h"
 
 #include <algorithm>
+#include <ranges>
 #include <utility>
 #include <vector>
 
@@ -116,9 +117,9 @@ std::optional<InodeTable::Location> InodeTable::locate(NodeId node) const {
     found = nodes_.find(found->second.parent);
     if (found == nodes_.end()) return std::nullopt;
   }
-  for (auto name = names.rbegin(); name != names.rend(); ++name) {
+  for (const std::string* name : std::views::reverse(names)) {
     if (!location.path.empty()) location.path += '/';
-    location.path += **name;
+    location.path += *name;
   }
   return location;
 }

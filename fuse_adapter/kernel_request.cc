@@ -22,53 +22,53 @@ fuse_req_t KernelRequest::claim() {
 }
 
 bool KernelRequest::error(int error) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr && fuse_reply_err(request, error) == 0;
 }
 
 bool KernelRequest::entry(const fuse_entry_param& entry) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr && fuse_reply_entry(request, &entry) == 0;
 }
 
 bool KernelRequest::attributes(const struct stat& attributes, double timeout_seconds) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr && fuse_reply_attr(request, &attributes, timeout_seconds) == 0;
 }
 
 bool KernelRequest::link(const std::string& target) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr && fuse_reply_readlink(request, target.c_str()) == 0;
 }
 
 bool KernelRequest::bytes(std::span<const std::byte> bytes) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr &&
          fuse_reply_buf(request, reinterpret_cast<const char*>(bytes.data()), bytes.size()) == 0;
 }
 
 bool KernelRequest::opened(const fuse_file_info& info) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr && fuse_reply_open(request, &info) == 0;
 }
 
 bool KernelRequest::opened_passthrough(const fuse_file_info& info, int backing_id) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr && channel_->reply_open_passthrough(request, info, backing_id) == 0;
 }
 
 bool KernelRequest::file_system(const struct statvfs& status) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr && fuse_reply_statfs(request, &status) == 0;
 }
 
 bool KernelRequest::attribute_size(std::size_t size) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr && fuse_reply_xattr(request, size) == 0;
 }
 
 bool KernelRequest::offset(off_t offset) {
-  const fuse_req_t request = claim();
+  auto* const request = claim();
   return request != nullptr && fuse_reply_lseek(request, offset) == 0;
 }
 

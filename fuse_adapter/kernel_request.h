@@ -49,7 +49,7 @@ class KernelRequest {
   [[nodiscard]] fuse_req_t claim();
 
   const std::shared_ptr<FuseChannel> channel_;
-  const fuse_req_t request_;
+  fuse_req* const request_;
   const Caller caller_;
   std::atomic<bool> is_answered_{false};
 };

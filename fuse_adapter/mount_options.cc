@@ -114,7 +114,7 @@ bool set_log_level(Draft& draft, std::string_view value) {
 // Limits: a block is a buffer, an unpublished unit and one wire request, so 16 MiB is where it
 // stops to help; 64 copies saturate any disk; 1 PiB of cache is beyond any node and keeps sums of
 // sizes far from overflow.
-constexpr std::uint64_t kCacheSizeMaxGib = 1024 * 1024;
+constexpr std::uint64_t kCacheSizeMaxGib = std::uint64_t{1024} * 1024;
 
 const std::array kOwnOptions = {
     OwnOption{{"nfs_backend", "DIR", "", "the mounted NFS (or any other) directory to cache"},
@@ -446,6 +446,7 @@ MountSettings mount_settings(const MountOptions& options, const std::string& mou
 
 std::vector<OptionHelp> mount_option_help() {
   std::vector<OptionHelp> result;
+  result.reserve(kOwnOptions.size());
   for (const OwnOption& option : kOwnOptions) result.push_back(option.help);
   return result;
 }

@@ -107,7 +107,7 @@ class OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
 // release.
 template <typename Handle>
 [[nodiscard]] Handle& handle_of(std::uint64_t number) {
-  return *reinterpret_cast<Handle*>(number);
+  return *reinterpret_cast<Handle*>(number);  // NOLINT(performance-no-int-to-ptr)
 }
 template <typename Handle>
 [[nodiscard]] std::uint64_t number_of(const Handle& handle) {

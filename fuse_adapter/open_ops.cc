@@ -77,7 +77,8 @@ class Opening {
     // Opened by descriptor (/proc/self/fd), perhaps: whoever holds one holds the file.
     if (const auto holder = core_.files.any_of(node_)) {
       error = ::fstat(holder->source, &attributes) == 0 ? 0 : errno;
-      return error == 0 ? reopen(holder->source, error) : Descriptor();
+      if (error != 0) return {};
+      return reopen(holder->source, error);
     }
     error = ENOENT;
     if (core_.stale.insists(request_->caller().thread, node_)) return {};
@@ -149,7 +150,7 @@ struct OpenAnswering {
   }
 
  private:
-  InodeTable::OpenAnswer decide(const OpenResult& result) const {
+  [[nodiscard]] InodeTable::OpenAnswer decide(const OpenResult& result) const {
     const auto may_retry = [this] {
       return core->stale.try_answer(request->caller().thread, file->node, monotonic_now());
     };

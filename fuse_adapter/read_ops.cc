@@ -140,7 +140,7 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
     auto is_taken = std::make_shared<std::atomic<bool>>(false);
     const bool accepted = core_->cache_reads.submit(
         {.run =
-             [self = shared_from_this(), part, cache_file, owner, is_taken] {
+             [self = shared_from_this(), part, cache_file, owner = std::move(owner), is_taken] {
                const auto bytes = thread_buffer(part.length);
                const ssize_t count = read_all(static_cast<int>(cache_file), bytes, part.offset,
                                               self->core_->settings.direct_io);
@@ -265,7 +265,7 @@ bool answer_from_memory(FuseCore& core, fuse_req_t raw, const OpenFile& file, By
 
 void read(fuse_req_t raw, fuse_ino_t, std::size_t size, off_t offset, fuse_file_info* info) {
   FuseCore& core = FuseCore::of(raw);
-  OpenFile& file = handle_of<OpenFile>(info->fh);
+  auto& file = handle_of<OpenFile>(info->fh);
   core.stats->reads.add();
   ByteRange range{static_cast<std::uint64_t>(offset), size};
   if (range.end() > file.size_bytes) {

@@ -65,7 +65,7 @@ FoundFile SourceTree::find(const InodeTable::Location& location, const Caller& c
 Descriptor SourceTree::reopen(int descriptor, int flags, const Caller& caller, int& error) const {
   const CallerCredentials credentials(caller, groups_);
   error = credentials.error();
-  if (error != 0) return Descriptor();
+  if (error != 0) return {};
   Descriptor file(::open(fmt::format("/proc/self/fd/{}", descriptor).c_str(), flags | O_CLOEXEC));
   error = file.is_open() ? 0 : errno;
   return file;
