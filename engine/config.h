@@ -53,7 +53,8 @@ struct Config {
   // before the handle is given the source alone.
   Nanos open_patience = 1 * kSecond;
 
-  // Distinct for every run over one cache directory; names made in this run contain it.
+  // A random 64-bit number, drawn for every run over one cache directory: the serials in the names
+  // of this run's objects count up from it, and a serial must never be used twice.
   std::uint64_t run_id = 1;
 };
 

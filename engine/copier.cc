@@ -59,7 +59,7 @@ void Core::evict_to_limit() {
 
 void Core::want_copy(Object& o) {
   const bool is_done = o.state == ObjectState::cached || o.state == ObjectState::committing;
-  if (is_done || o.is_stale || is_stopping_ || o.copy != CopyPhase::none) return;
+  if (is_done || o.is_stale || is_stopping_ || o.copy != CopyPhase::none || refusal(o)) return;
   if (copy_queue_.size() + delayed_copies_.size() >= kCopyQueueMax) return;
   if (now_ < o.trusted_at) return delay_copy(o, o.trusted_at);
   queue_copy(o);
@@ -133,7 +133,9 @@ void Core::on_copy_failed(Object& o, int error) {
   notice(Notice::Kind::copy_failed, o, 0, error);
   leave_copy(o);
   const std::uint32_t doublings = std::min(o.failures++, 16U);
-  delay_copy(o, now_ + std::min(config_.retry_max, config_.retry_min << doublings));
+  if (!refusal(o)) {
+    delay_copy(o, now_ + std::min(config_.retry_max, config_.retry_min << doublings));
+  }
   answer_warms(o, {WarmResult::Kind::failed, {}, error});
   settle(o);
   schedule_copies();

@@ -190,6 +190,12 @@ class Core {
   bool start_prefetch();
   bool start_copy_block();
   void issue(Fetch& fetch);
+  void begin_source_read(const Fetch& fetch);
+  void end_source_read(const Fetch& fetch);
+  // Reads and writes that no reader waits for, and that may never end, leave the reserved buffers.
+  [[nodiscard]] bool may_hold_one_more_buffer() const {
+    return background_reads_ + cache_writes_ < config_.buffers - config_.buffers_reserved;
+  }
   std::optional<BufferId> take_buffer_for_demand();
   void on_fetch_read(FetchId id, std::int64_t result);
   void on_fetch_checked(FetchId id, const Completion& completion);
@@ -294,6 +300,7 @@ class Core {
   std::set<HandleId> prefetching_;
   std::vector<BufferId> free_buffers_;
   std::uint32_t source_reads_ = 0;
+  std::uint32_t background_reads_ = 0;  // of these, for prefetch and copies
   std::uint32_t cache_writes_ = 0;
 
   std::map<std::uint64_t, ObjectId> copy_queue_;

@@ -191,9 +191,10 @@ Object& Core::object_for(const FileId& file, const SourceVersion& version) {
 // without getting new timestamps.
 void Core::look_at(Object& object, const SourceState& state) {
   object.is_stale = false;
-  if (object.trusted_at != 0 || object.is_on_disk()) return;
-  const bool is_young = state.age_ns < static_cast<std::int64_t>(config_.racy_window);
-  object.trusted_at = is_young ? now_ + config_.racy_window : now_;
+  const bool is_young = !object.is_on_disk() &&
+                        state.age_ns < static_cast<std::int64_t>(config_.racy_window);
+  const Nanos trusted_at = is_young ? now_ + config_.racy_window : now_;
+  if (object.trusted_at == 0 || trusted_at < object.trusted_at) object.trusted_at = trusted_at;
 }
 
 // The newest look at a file decides which of its versions is current.
@@ -236,7 +237,7 @@ void Core::on(OpenEvent&& event) {
 
 void Core::continue_open(Handle& h) {
   Object& o = object(h.object);
-  if (!refusal(o)) want_copy(o);
+  want_copy(o);
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
   if (has_file && !o.is_open()) {
     o.waiting_opens.push_back(h.id);
@@ -428,7 +429,7 @@ void Core::settle(Object& o) {
   if (o.state == ObjectState::partial && o.is_open() && !o.is_persisting) {
     const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes || now_ >= o.checkpoint_at ||
                         is_stopping_ || can_rest(o);
-    if (can_commit(o) || (o.dirty_bytes > 0 && is_due)) start_persist(o);
+    if (can_commit(o) || o.needs_sidecar || (o.dirty_bytes > 0 && is_due)) start_persist(o);
   }
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
   if (has_file && can_rest(o)) {

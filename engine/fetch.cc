@@ -4,8 +4,9 @@
 //   OneFetch   at most one whole-block fetch per block and version is alive, and everybody who
 //              wants bytes of that block joins it;
 //   NeverWait  a reader's fetch waits only for a source read and a buffer, and background fetches
-//              never hold the last `source_reads_reserved` reads nor the last `buffers_reserved`
-//              buffers; blocks waiting to be written give up their buffers to a reader;
+//              never hold the last `source_reads_reserved` reads, nor they and writes of the cache
+//              the last `buffers_reserved` buffers; blocks waiting to be written give up their
+//              buffers to a reader;
 //   a buffer is free, or belongs to exactly one fetch.
 
 #include <algorithm>
@@ -77,13 +78,17 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
   const std::uint64_t block = waiter.range.offset / config_.block_size_bytes;
   if (const auto entry = o.block_fetches.find(block); entry != o.block_fetches.end()) {
     Fetch& fetch = fetches_.at(entry->second);
-    if (!may_join(h, fetch)) return fetch_alone(waiter);
-    if (fetch.phase == FetchPhase::loaded || fetch.phase == FetchPhase::writing) {
-      answer_bytes(fetch, waiter);
-    } else {
-      fetch.waiters.push_back(waiter);
+    if (may_join(h, fetch)) {
+      if (fetch.phase == FetchPhase::loaded || fetch.phase == FetchPhase::writing) {
+        answer_bytes(fetch, waiter);
+      } else {
+        fetch.waiters.push_back(waiter);
+      }
+      return;
     }
-    return;
+    // It serves those who have it and makes way for one that can be shared.
+    o.block_fetches.erase(entry);
+    if (idle_fetches_.contains(fetch.id)) retire(fetch.id);
   }
   const bool is_whole = h.is_sequential || waiter.range == block_range(o, block);
   Fetch& fetch = is_whole ? add_fetch(o, h.source, block_range(o, block), block, FetchKind::demand)
@@ -96,12 +101,12 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
 // be older than what that open promises.
 bool Core::may_join(const Handle& h, const Fetch& fetch) const {
   const Object& o = objects_.at(fetch.object);
-  const bool is_trusted = fetch.phase != FetchPhase::queued && fetch.issued_at >= o.trusted_at;
-  return is_trusted || static_cast<std::uint64_t>(fetch.id) > h.opened_as;
+  return fetch.phase == FetchPhase::queued || fetch.issued_at >= o.trusted_at ||
+         static_cast<std::uint64_t>(fetch.id) > h.opened_as;
 }
 
-// Exactly the bytes that were asked for, with the reader's own descriptor: when a fetch that
-// somebody else started failed with that one's credentials, or is not to be shared.
+// A fetch that somebody else started has failed with that one's credentials or connection; a reader
+// that only joined it gets its own try.
 void Core::fetch_alone(const Waiter& waiter) {
   const Handle& h = handles_.at(waiter.handle);
   Fetch& fetch =
@@ -134,7 +139,7 @@ bool Core::start_demand() {
 bool Core::start_background() {
   if (is_stopping_) return false;
   if (source_reads_ + config_.source_reads_reserved >= config_.source_reads_max) return false;
-  if (free_buffers_.size() <= config_.buffers_reserved) return false;
+  if (free_buffers_.size() <= config_.buffers_reserved || !may_hold_one_more_buffer()) return false;
   return start_prefetch() || start_copy_block();
 }
 
@@ -214,10 +219,20 @@ std::optional<BufferId> Core::take_buffer_for_demand() {
   return buffer;
 }
 
+void Core::begin_source_read(const Fetch& fetch) {
+  ++source_reads_;
+  if (fetch.kind != FetchKind::demand) ++background_reads_;
+}
+
+void Core::end_source_read(const Fetch& fetch) {
+  --source_reads_;
+  if (fetch.kind != FetchKind::demand) --background_reads_;
+}
+
 void Core::issue(Fetch& fetch) {
   fetch.phase = FetchPhase::reading;
   fetch.issued_at = now_;
-  ++source_reads_;
+  begin_source_read(fetch);
   Request request = make_request(Op::source_read, config_.source_deadline);
   request.file = fetch.source;
   request.range = fetch.range;
@@ -229,7 +244,7 @@ void Core::issue(Fetch& fetch) {
 
 void Core::on_fetch_read(FetchId id, std::int64_t result) {
   Fetch& fetch = fetches_.at(id);
-  --source_reads_;
+  end_source_read(fetch);
   if (result < 0) return on_fetch_failed(fetch, static_cast<int>(-result));
   fetch.length = static_cast<std::uint64_t>(result);
   NCFS_ASSERT(fetch.length <= fetch.range.length);
@@ -239,7 +254,7 @@ void Core::on_fetch_read(FetchId id, std::int64_t result) {
   // Only a shrunk file ends early. Short bytes must not be handed on before that is known: a kernel
   // takes a short answer for the end of the file.
   fetch.phase = FetchPhase::checking;
-  ++source_reads_;
+  begin_source_read(fetch);
   Request request = make_request(Op::source_stat, config_.source_deadline);
   request.file = fetch.source;
   submit({.step = Step::fetch_check, .object = fetch.object, .fetch = id}, std::move(request));
@@ -247,7 +262,7 @@ void Core::on_fetch_read(FetchId id, std::int64_t result) {
 
 void Core::on_fetch_checked(FetchId id, const Completion& completion) {
   Fetch& fetch = fetches_.at(id);
-  --source_reads_;
+  end_source_read(fetch);
   if (completion.result < 0) return on_fetch_failed(fetch, static_cast<int>(-completion.result));
   const SourceVersion& version = completion.source.version;
   Object& o = object(fetch.object);

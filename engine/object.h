@@ -77,6 +77,9 @@ struct Object {
   // they have come back.
   std::uint32_t io_in_flight = 0;
   bool is_opening = false;
+  // The sidecar on disk speaks of blocks of another size: one in ours comes before the first write,
+  // which may overwrite what the old one vouches for.
+  bool needs_sidecar = false;
   bool is_persisting = false;  // a checkpoint or the commit is on its way
   BlockSet persisting;         // what it will vouch for
   std::uint64_t persisting_bytes = 0;

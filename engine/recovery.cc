@@ -134,6 +134,7 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
     o.durable = with_block_size(sidecar->durable, o.version.size, sidecar->block_size_bytes,
                                 config_.block_size_bytes);
     o.written = o.durable;
+    o.needs_sidecar = sidecar->block_size_bytes != config_.block_size_bytes;
     o.blocks_missing = o.written.block_count() - o.written.count();
     set_state(o, ObjectState::partial);
   }

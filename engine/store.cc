@@ -172,21 +172,18 @@ void Core::close_cache(Object& o) {
 // --- Writing blocks --------------------------------------------------------------------------
 
 void Core::pump_writes() {
-  for (std::size_t i = 0; i < write_queue_.size() && cache_writes_ < config_.cache_writes_max;) {
+  for (std::size_t i = 0; i < write_queue_.size() && cache_writes_ < config_.cache_writes_max &&
+                          may_hold_one_more_buffer();) {
     Fetch& fetch = fetches_.at(write_queue_[i]);
     Object& o = object(fetch.object);
-    if (o.state == ObjectState::creating && may_keep(o)) {
-      ++i;  // its file comes in a moment
-      continue;
-    }
-    if (o.state == ObjectState::partial && !o.is_open() && may_keep(o)) {
-      open_cache(o);
-      ++i;
-      continue;
-    }
     if (!may_keep(o)) {
       unwant(fetch);
       keep_or_drop(fetch);
+      continue;
+    }
+    if (o.state == ObjectState::partial && !o.is_open()) open_cache(o);
+    if (!o.is_open() || o.needs_sidecar) {
+      ++i;  // its file or its sidecar comes in a moment
       continue;
     }
     write_queue_.erase(write_queue_.begin() + static_cast<std::ptrdiff_t>(i));
@@ -311,6 +308,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       break;
     case Step::persist_sync_directory:
       o.durable = o.persisting;
+      o.needs_sidecar = false;
       o.dirty_bytes -= o.persisting_bytes;
       if (!is_commit) return finish_persist(o);
       next = Step::publish_rename;
@@ -475,6 +473,7 @@ void Core::finish_removal(Object& o) {
   o.written = o.durable = o.persisting = BlockSet();
   o.dirty_bytes = 0;
   o.blocks_missing = 0;
+  o.needs_sidecar = false;
   o.evict_after = 0;
   o.removal = RemovalReason::none;
   set_state(o, ObjectState::absent);

@@ -25,8 +25,8 @@ bool is_cached(World& world, std::uint64_t file) {
 // Of the files 0, 1 and 2 the cache holds any two, but not all three. The last two that were used
 // are in it, the third is not.
 RC_GTEST_PROP(Eviction, TakesTheLeastRecentlyUsed, ()) {
-  const auto files = *rc::gen::container<std::vector<std::uint64_t>>(
-      rc::gen::inRange<std::uint64_t>(0, 3));
+  const auto files =
+      *rc::gen::container<std::vector<std::uint64_t>>(rc::gen::inRange<std::uint64_t>(0, 3));
   std::vector<std::uint64_t> by_age = {0, 1, 2};
   World world;
   world.apply({StepOp::knob, 1, 1});

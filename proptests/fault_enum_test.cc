@@ -46,9 +46,8 @@ bool run_with_fault(const Scenario& scenario, const Fault& fault) {
     if (world.life()->io().pending().empty()) break;
     Answer answer;
     if (completions >= fault.first && completions < fault.first + fault.count) {
-      answer = {.kind = Answer::Kind::error,
-                .error = fault.error,
-                .is_half_done = fault.is_half_done};
+      answer = {
+          .kind = Answer::Kind::error, .error = fault.error, .is_half_done = fault.is_half_done};
     }
     ++completions;
     world.complete(0, answer);

@@ -13,7 +13,7 @@ RC_GTEST_PROP(Liveness, HealedWorldCachesWhatFitsAndHoldsNothing, ()) {
 }
 
 TEST(Liveness, SwarmSettles) {
-  for (std::uint64_t seed = 1000; seed < 1060; ++seed) {
+  for (std::uint64_t seed = 1000; seed < 1120; ++seed) {
     Rng rng(seed);
     const Plan plan = make_swarm_plan(rng, 300);
     EXPECT_EQ(describe(run_guarded(plan, &check_liveness)), "") << "seed " << seed << '\n'

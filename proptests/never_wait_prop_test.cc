@@ -1,6 +1,7 @@
 // S7 NeverWait: with the cache disk hanging and every other fetch hanging, a read gets its answer
 // from its own bytes. Proven in virtual time, after any plan.
 #include "proptests/plan_runner.h"
+#include "sim/swarm.h"
 
 namespace ncfs {
 namespace {
@@ -17,6 +18,20 @@ RC_GTEST_PROP(NeverWait, ReadDependsOnItsOwnBytesOnly, ()) {
   if (!violation) violation = check_never_wait(world, probe);
   if (violation) RC_LOG() << describe(violation);
   RC_ASSERT(!violation);
+}
+
+TEST(NeverWait, SwarmReadsDependOnTheirOwnBytesOnly) {
+  for (std::uint64_t seed = 2000; seed < 2150; ++seed) {
+    Rng rng(seed);
+    const Plan plan = make_swarm_plan(rng, 200);
+    const NeverWaitProbe probe = {rng.below(5), rng.below(48 * kKiB), rng.below(48 * kKiB)};
+    World world;
+    for (const Step& step : plan) world.apply(step);
+    std::optional<Violation> violation = world.violation();
+    if (!violation) violation = check_never_wait(world, probe);
+    ASSERT_FALSE(violation) << "seed " << seed << ": " << describe(violation) << '\n'
+                            << to_string(plan);
+  }
 }
 
 // The plainest case, so that the property cannot pass by never reading anything.

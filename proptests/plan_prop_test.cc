@@ -30,7 +30,7 @@ RC_GTEST_PROP(Plans, KeepEveryInvariantAcrossManyCrashes, ()) {
 }
 
 TEST(Plans, SwarmKeepsEveryInvariant) {
-  for (std::uint64_t seed = 0; seed < 150; ++seed) {
+  for (std::uint64_t seed = 0; seed < 400; ++seed) {
     Rng rng(seed);
     const Plan plan = make_swarm_plan(rng, 400);
     const std::optional<Violation> violation = run_guarded(plan);

@@ -45,7 +45,9 @@ std::string describe(const std::optional<Violation>& violation) {
   return violation ? violation->name + ": " + violation->message : "";
 }
 
-void showValue(const Step& step, std::ostream& out) { out << to_string(step); }
+void showValue(const Step& step, std::ostream& out) {
+  out << to_string(step);
+}
 
 }  // namespace ncfs
 
@@ -59,17 +61,38 @@ using ncfs::StepOp;
 // often as what it heals.
 Gen<StepOp> weighted_op() {
   return gen::weightedElement<StepOp>({
-      {60, StepOp::open},          {30, StepOp::close},        {80, StepOp::read},
-      {80, StepOp::advance},       {10, StepOp::warm},         {40, StepOp::tick},
-      {200, StepOp::complete},     {8, StepOp::short_count},   {8, StepOp::fail},
-      {8, StepOp::hang},           {8, StepOp::release},       {40, StepOp::run},
-      {6, StepOp::kill},           {6, StepOp::power},         {2, StepOp::stop},
-      {4, StepOp::remount},        {3, StepOp::release_holds}, {6, StepOp::source_write},
-      {3, StepOp::source_restore}, {2, StepOp::source_mode},   {3, StepOp::source_truncate},
-      {3, StepOp::source_replace}, {2, StepOp::source_delete}, {2, StepOp::disk_full},
-      {2, StepOp::disk_error},     {2, StepOp::disk_hang},     {6, StepOp::disk_heal},
-      {2, StepOp::nfs_error},      {2, StepOp::nfs_hang},      {4, StepOp::nfs_heal},
-      {2, StepOp::rot},            {4, StepOp::knob},
+      {60, StepOp::open},
+      {30, StepOp::close},
+      {80, StepOp::read},
+      {80, StepOp::advance},
+      {10, StepOp::warm},
+      {40, StepOp::tick},
+      {200, StepOp::complete},
+      {8, StepOp::short_count},
+      {8, StepOp::fail},
+      {8, StepOp::hang},
+      {8, StepOp::release},
+      {40, StepOp::run},
+      {6, StepOp::kill},
+      {6, StepOp::power},
+      {2, StepOp::stop},
+      {4, StepOp::remount},
+      {3, StepOp::release_holds},
+      {6, StepOp::source_write},
+      {3, StepOp::source_restore},
+      {2, StepOp::source_mode},
+      {3, StepOp::source_truncate},
+      {3, StepOp::source_replace},
+      {2, StepOp::source_delete},
+      {2, StepOp::disk_full},
+      {2, StepOp::disk_error},
+      {2, StepOp::disk_hang},
+      {6, StepOp::disk_heal},
+      {2, StepOp::nfs_error},
+      {2, StepOp::nfs_hang},
+      {4, StepOp::nfs_heal},
+      {2, StepOp::rot},
+      {4, StepOp::knob},
   });
 }
 

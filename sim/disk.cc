@@ -65,8 +65,7 @@ std::int64_t SimDisk::read(FileHandle handle, std::uint64_t offset,
   return static_cast<std::int64_t>(length);
 }
 
-std::int64_t SimDisk::write(InodeId inode, std::uint64_t offset,
-                            std::span<const std::byte> bytes) {
+std::int64_t SimDisk::write(InodeId inode, std::uint64_t offset, std::span<const std::byte> bytes) {
   Inode& file = get(inode);
   if (offset + bytes.size() > file.cached.size() &&
       !has_room(offset + bytes.size() - file.cached.size())) {
@@ -167,14 +166,14 @@ void SimDisk::sync_file(InodeId inode, SyncPoint point) {
     apply(file.durable, *operation);
   }
   file.pending.erase(file.pending.begin(), first_later);
-  ++file.revision;
+  touch_content(file);
 }
 
 void SimDisk::fail_file_sync(InodeId inode) {
   const auto found = inodes_.find(inode);
   if (found == inodes_.end()) return;
   found->second.pending.clear();
-  ++found->second.revision;
+  touch_content(found->second);
 }
 
 std::int64_t SimDisk::sync_directory(const std::string& directory, SyncPoint point) {
@@ -187,6 +186,7 @@ std::int64_t SimDisk::sync_directory(const std::string& directory, SyncPoint poi
     apply(found.durable, *operation);
   }
   found.pending.erase(found.pending.begin(), first_later);
+  ++changes_;
   forget_unreachable();
   return 0;
 }
@@ -198,6 +198,7 @@ void SimDisk::kill() {
 }
 
 void SimDisk::lose_names(Survivors& survivors) {
+  ++changes_;
   for (auto& [name, directory] : directories_) {
     bool is_lost = false;
     for (const DirectoryOperation& operation : directory.pending) {
@@ -225,7 +226,7 @@ void SimDisk::lose_power(Survivors& survivors) {
     }
     inode.pending.clear();
     inode.cached = inode.durable;
-    ++inode.revision;
+    touch_content(inode);
   }
 }
 
@@ -236,10 +237,12 @@ void SimDisk::flip_bit(InodeId inode, std::uint64_t bit) {
       (*content)[bit / 8 % content->size()] ^= std::byte{1} << static_cast<int>(bit % 8);
     }
   }
-  ++file.revision;
+  touch_content(file);
 }
 
-void SimDisk::hold(InodeId inode) { ++get(inode).holds; }
+void SimDisk::hold(InodeId inode) {
+  ++get(inode).holds;
+}
 
 void SimDisk::release_hold(InodeId inode) {
   // A power loss ends all processes and with them what they held.
@@ -286,7 +289,9 @@ std::size_t SimDisk::names_count() const {
   return total;
 }
 
-bool SimDisk::exists(InodeId inode) const { return inodes_.contains(inode); }
+bool SimDisk::exists(InodeId inode) const {
+  return inodes_.contains(inode);
+}
 
 SimDisk::FileView SimDisk::view(InodeId inode) const {
   const Inode& file = get(inode);
@@ -368,10 +373,11 @@ void SimDisk::add_data_operation(Inode& inode, DataOperation operation) {
   operation.sequence = next_sequence_++;
   apply(inode.cached, operation);
   inode.pending.push_back(std::move(operation));
-  ++inode.revision;
+  touch_content(inode);
 }
 
 void SimDisk::change_directory(Directory& directory, DirectoryOperation operation) {
+  ++changes_;
   operation.sequence = next_sequence_++;
   for (const std::string& gone : {operation.removed, operation.added}) {
     const auto found = directory.cached.find(gone);
@@ -407,6 +413,11 @@ void SimDisk::forget_unreachable() {
   std::erase_if(inodes_, [&](const auto& entry) {
     return !is_live(entry.second) && !is_reachable.contains(entry.first);
   });
+}
+
+void SimDisk::touch_content(Inode& inode) {
+  ++inode.revision;
+  ++changes_;
 }
 
 SimDisk::Inode& SimDisk::get(InodeId inode) {

@@ -6,8 +6,8 @@
 //
 // sync_file() and sync_directory() move pending operations to durable, each only its own kind: a
 // file whose data was synced but whose name was not is lost with the name. kill() is the end of the
-// process (everything cached survives); lose_power() keeps, drops or tears each pending operation as
-// its Survivors choose. A file without a name lives on while it is open.
+// process (everything cached survives); lose_power() keeps, drops or tears each pending operation
+// as its Survivors choose. A file without a name lives on while it is open.
 //
 // All functions return a value >= 0 or -errno and take effect at once; when they are called is the
 // business of SimIo. Handles are never used twice, so that a use after close is always seen.
@@ -95,7 +95,9 @@ class SimDisk {
   [[nodiscard]] std::size_t handles_open() const { return handles_.size(); }
   [[nodiscard]] std::size_t names_count() const;
 
-  // For the oracle. `revision` changes whenever the content, cached or durable, does.
+  // For the oracle. changes() grows whenever a name or a content does change, cached or durable;
+  // `revision` whenever the content of the one file does.
+  [[nodiscard]] std::uint64_t changes() const { return changes_; }
   struct FileView {
     std::span<const std::byte> cached;
     std::span<const std::byte> durable;
@@ -149,6 +151,7 @@ class SimDisk {
   InodeId new_inode(std::int64_t wall_ns);
   FileHandle new_handle(InodeId inode);
   void forget_unreachable();
+  void touch_content(Inode& inode);
   Inode& get(InodeId inode);
   [[nodiscard]] const Inode& get(InodeId inode) const;
 
@@ -160,6 +163,7 @@ class SimDisk {
   std::uint64_t next_inode_ = 1;
   std::int32_t next_handle_ = 1;
   SyncPoint next_sequence_ = 1;
+  std::uint64_t changes_ = 0;
   std::uint64_t capacity_ = std::numeric_limits<std::uint64_t>::max();
 };
 

@@ -5,9 +5,13 @@
 
 namespace ncfs {
 
-void Life::start() { engine_.start(engine_now()); }
+void Life::start() {
+  engine_.start(engine_now());
+}
 
-void Life::handle(Event event) { engine_.handle(engine_now(), std::move(event)); }
+void Life::handle(Event event) {
+  engine_.handle(engine_now(), std::move(event));
+}
 
 void Life::complete(std::size_t index, const Answer& answer) {
   engine_.complete(engine_now(), io_.complete(index, answer));

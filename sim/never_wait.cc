@@ -19,8 +19,8 @@ bool is_waited_for(const World& world, const SimIo::Pending& pending) {
   return std::any_of(reads.begin(), reads.end(), [&](const ActiveRead& read) {
     if (read.phase != ActiveRead::Phase::waiting) return false;
     if (world.readers().files().at(read.handle).inode != inode) return false;
-    return request.op == Op::source_stat || (request.range.offset < read.segment.end() &&
-                                             read.segment.offset < request.range.end());
+    return request.op == Op::source_stat ||
+           (request.range.offset < read.segment.end() && read.segment.offset < request.range.end());
   });
 }
 
@@ -48,8 +48,8 @@ std::optional<Violation> finish_reads(World& world) {
     });
     if (has_answer) continue;
     if (!complete_one_waited_for(world)) {
-      return Violation{"S7 NeverWait", "a read waits for something else than its bytes: " +
-                                           world.describe()};
+      return Violation{"S7 NeverWait",
+                       "a read waits for something else than its bytes: " + world.describe()};
     }
   }
   return Violation{"S7 NeverWait", "a read does not end: " + world.describe()};

@@ -72,8 +72,7 @@ bool SimNfs::truncate(const std::string& path, std::uint64_t size_bytes, Nanos n
   return true;
 }
 
-bool SimNfs::replace(const std::string& path, std::uint64_t size_bytes, bool keeps_old,
-                     Nanos now) {
+bool SimNfs::replace(const std::string& path, std::uint64_t size_bytes, bool keeps_old, Nanos now) {
   if (!remove(path, keeps_old)) return false;
   create(path, size_bytes, now);
   return true;
@@ -118,9 +117,13 @@ std::int64_t SimNfs::read(FileHandle handle, std::size_t revision, ByteRange ran
   return static_cast<std::int64_t>(length);
 }
 
-std::int64_t SimNfs::close(FileHandle handle) { return handles_.erase(handle) == 1 ? 0 : -EBADF; }
+std::int64_t SimNfs::close(FileHandle handle) {
+  return handles_.erase(handle) == 1 ? 0 : -EBADF;
+}
 
-bool SimNfs::is_stale(FileHandle handle) const { return files_.at(inode_of(handle)).is_stale; }
+bool SimNfs::is_stale(FileHandle handle) const {
+  return files_.at(inode_of(handle)).is_stale;
+}
 
 SourceInode SimNfs::inode_of(FileHandle handle) const {
   const auto found = handles_.find(handle);
@@ -157,8 +160,8 @@ void SimNfs::content(SourceInode inode, std::size_t revision, std::uint64_t offs
   NCFS_ASSERT(end <= revisions[revision].version.size);
   // What lies beneath the newest edit that covers everything cannot be seen.
   std::size_t first = revision;
-  while (first > 0 && (revisions[first].edited.offset > offset ||
-                       revisions[first].edited.end() < end)) {
+  while (first > 0 &&
+         (revisions[first].edited.offset > offset || revisions[first].edited.end() < end)) {
     --first;
   }
   for (std::size_t edit = first; edit <= revision; ++edit) {
@@ -181,6 +184,7 @@ SimNfs::File* SimNfs::find(const std::string& path) {
 void SimNfs::append(File& file, SourceRevision revision, std::uint64_t size_bytes, Nanos now) {
   revision.version = {size_bytes, timestamp(now), timestamp(now)};
   file.history.push_back(revision);
+  ++changes_;
 }
 
 void SimNfs::create(const std::string& path, std::uint64_t size_bytes, Nanos now) {

@@ -1,9 +1,9 @@
 // A simulated NFS server and the files other clients change on it.
 //
 // A file's content is a pure function of (inode, revision, offset), so that the oracle can say what
-// any byte was at any time and nothing needs to be stored. A revision is one state of one inode; each
-// change appends one. Several revisions can have equal SourceVersions when they fall into one tick
-// of the server's clock: that is the trap which the racy window is for.
+// any byte was at any time and nothing needs to be stored. A revision is one state of one inode;
+// each change appends one. Several revisions can have equal SourceVersions when they fall into one
+// tick of the server's clock: that is the trap which the racy window is for.
 //
 // Times are virtual nanoseconds; the wall clock of this host is kWallEpoch later.
 #pragma once
@@ -30,8 +30,8 @@ enum class SourceInode : std::uint64_t {};
 
 struct SourceRevision {
   SourceVersion version;
-  ByteRange edited;       // the bytes that differ from the revision before
-  bool is_zeros = false;  // edited by growing the file
+  ByteRange edited;                // the bytes that differ from the revision before
+  bool is_zeros = false;           // edited by growing the file
   std::vector<std::byte> literal;  // the edited bytes, where a test wants to choose them
 };
 
@@ -68,7 +68,8 @@ class SimNfs {
   std::int64_t close(FileHandle handle);
   void close_all() { handles_.clear(); }  // this client died
 
-  // For the oracle.
+  // For the oracle. changes() grows with every revision of any file.
+  [[nodiscard]] std::uint64_t changes() const { return changes_; }
   [[nodiscard]] bool is_open(FileHandle handle) const { return handles_.contains(handle); }
   [[nodiscard]] bool is_stale(FileHandle handle) const;
   [[nodiscard]] std::size_t handles_open() const { return handles_.size(); }
@@ -102,6 +103,7 @@ class SimNfs {
   std::map<std::string, SourceInode> paths_;
   std::map<FileHandle, SourceInode> handles_;
   std::uint64_t next_inode_ = 1;
+  std::uint64_t changes_ = 0;
   // Far from SimDisk's, so that a handle used on the wrong side is never valid there.
   std::int32_t next_handle_ = 1'000'000'000;
 };

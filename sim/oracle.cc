@@ -33,15 +33,14 @@ std::optional<Sidecar> sidecar_of(const std::string& stem, std::span<const std::
 
 // The blocks that must hold source bytes, compared with revisions [first, last].
 std::optional<std::string> find_bad_block(const SimNfs& nfs, const Sidecar& sidecar,
-                                          RevisionSpan revisions,
-                                          std::span<const std::byte> data) {
+                                          RevisionSpan revisions, std::span<const std::byte> data) {
   for (std::uint64_t block = 0; block < sidecar.durable.block_count(); ++block) {
     if (!sidecar.durable.test(block)) continue;
     const std::uint64_t begin = block * sidecar.block_size_bytes;
     const std::uint64_t end = std::min(begin + sidecar.block_size_bytes, sidecar.version.size);
     if (data.size() < end) return "the file ends at " + std::to_string(data.size());
-    const auto lie = find_lie(nfs, SourceInode{sidecar.file.inode}, revisions.first,
-                              revisions.last, begin, data.subspan(begin, end - begin));
+    const auto lie = find_lie(nfs, SourceInode{sidecar.file.inode}, revisions.first, revisions.last,
+                              begin, data.subspan(begin, end - begin));
     if (lie) return "block " + std::to_string(block) + ": " + *lie;
   }
   return std::nullopt;
@@ -60,8 +59,12 @@ void Oracle::begin_life(const SimDisk& disk, const Config& config) {
 }
 
 std::optional<Violation> Oracle::check(World& world) {
-  if (auto violation = check_objects(world, false)) return violation;
-  if (auto violation = check_objects(world, true)) return violation;
+  const std::uint64_t changes = fold({world.disk().changes(), world.nfs().changes()});
+  if (changes != changes_seen_) {
+    if (auto violation = check_objects(world, false)) return violation;
+    if (auto violation = check_objects(world, true)) return violation;
+    changes_seen_ = changes;
+  }
   if (world.life() == nullptr) return std::nullopt;
   if (auto violation = check_residencies(world)) return violation;
   if (auto violation = check_space(world)) return violation;
@@ -88,8 +91,7 @@ Oracle::Objects Oracle::objects_of(const SimDisk::Names& names) {
 
 std::optional<Violation> Oracle::check_objects(const World& world, bool is_durable_view) {
   const SimDisk& disk = world.disk();
-  const Objects objects =
-      objects_of(is_durable_view ? disk.names_durable() : disk.names_cached());
+  const Objects objects = objects_of(is_durable_view ? disk.names_durable() : disk.names_cached());
   for (const auto& [stem, files] : objects) {
     if (!files.meta || (!files.part && !files.data)) continue;
     if (auto violation = check_object(world, stem, files, is_durable_view)) {
@@ -133,8 +135,7 @@ std::optional<Violation> Oracle::check_object(const World& world, const std::str
   } else {
     // A block may have been read after a change that is not noticed yet: such an object is never
     // completed, and nobody can open its version any more.
-    const RevisionSpan since = {revisions->first,
-                                history_length(world.nfs(), sidecar->file) - 1};
+    const RevisionSpan since = {revisions->first, history_length(world.nfs(), sidecar->file) - 1};
     if (const auto bad = find_bad_block(world.nfs(), *sidecar, since, data.durable)) {
       return Violation{"S3 Residency", "recorded as durable: " + *bad};
     }
@@ -205,9 +206,11 @@ std::optional<Violation> Oracle::check_pins(const World& world) const {
   if (world.life()->io().cache_failures() > 0 || world.readers().has_sent_fault()) {
     return std::nullopt;
   }
-  const SimDisk::Names names = world.disk().names_cached();
+  std::optional<SimDisk::Names> names_now;
   for (const auto& [handle, file] : world.readers().files()) {
     if (!file.residency) continue;
+    if (!names_now) names_now = world.disk().names_cached();
+    const SimDisk::Names& names = *names_now;
     const std::optional<InodeId> inode = world.disk().inode_of(file.residency->cache_file());
     const bool is_current = world.nfs().history(file.inode).back().version == file.version;
     const bool has_name = std::any_of(names.begin(), names.end(),
@@ -232,12 +235,13 @@ std::optional<Violation> Oracle::check_finished(World& world) const {
       was_found = true;
       const auto found = durable.find(stem);
       if (found == durable.end()) continue;
-      survives = survives || (found->second.data == files.data && found->second.meta == files.meta &&
-                              sidecar_of(stem, disk.view(*files.meta).durable) == sidecar);
+      survives =
+          survives || (found->second.data == files.data && found->second.meta == files.meta &&
+                       sidecar_of(stem, disk.view(*files.meta).durable) == sidecar);
     }
     if (was_found && !survives) {
-      return Violation{"S3 Residency", path + " was reported as copied, but a power loss would " +
-                                           "take it away"};
+      return Violation{"S3 Residency",
+                       path + " was reported as copied, but a power loss would " + "take it away"};
     }
   }
   return std::nullopt;
@@ -262,8 +266,13 @@ std::optional<Violation> Oracle::check_stopped(const World& world) const {
     const auto sidecar = object == objects.end()
                              ? std::nullopt
                              : sidecar_of(object->first, disk.view(*object->second.meta).durable);
-    for (std::uint64_t block = 0; block < file.residency->block_count(); ++block) {
-      if (!file.residency->is_resident(block) || (sidecar && sidecar->durable.test(block))) continue;
+    BlockSet recorded(file.residency->block_count());
+    if (sidecar) {
+      recorded = with_block_size(sidecar->durable, sidecar->version.size, sidecar->block_size_bytes,
+                                 file.residency->block_size_bytes());
+    }
+    for (std::uint64_t block = 0; block < recorded.block_count(); ++block) {
+      if (!file.residency->is_resident(block) || recorded.test(block)) continue;
       return Violation{"S3 Residency", "stopped, but block " + std::to_string(block) + " of " +
                                            file.path + " is not recorded as durable"};
     }
@@ -284,7 +293,8 @@ std::optional<Violation> Oracle::check_books(const World& world) const {
   for (const auto& [stem, files] : objects_of(world.disk().names_cached())) {
     if (files.data) ++complete;
     if (files.part) ++partial;
-    if (!files.data && !files.part) return Violation{"S11 Books", stem + ": a sidecar without data"};
+    if (!files.data && !files.part)
+      return Violation{"S11 Books", stem + ": a sidecar without data"};
   }
   if (complete != status.objects_cached || partial != status.objects_partial) {
     return Violation{"S11 Books", "the disk holds " + std::to_string(complete) + " complete and " +

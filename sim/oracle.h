@@ -6,7 +6,8 @@
 //   S2 CommitTruth  a complete object (.data and a .meta that says all blocks) is exactly the
 //                   recorded version of its source, now and after any crash
 //   S3 Residency    a set block bit means written; a block recorded as durable is durable; what was
-//                   reported as copied, and after a stop all that was resident, survives every crash
+//                   reported as copied, and after a stop all that was resident, survives every
+//                   crash
 //   S4 Space        what the disk holds never exceeds the limit nor what the engine accounts for
 //   S5 Pins         nothing is closed, unlinked, overwritten or reused while somebody uses it
 //                   (partly checked by SimIo and Readers)
@@ -66,6 +67,7 @@ class Oracle {
 
   // What was found good, by everything it depends on: most steps change nothing on the disk.
   std::map<std::string, std::uint64_t> good_;
+  std::uint64_t changes_seen_ = ~std::uint64_t{0};
   std::uint64_t charged_max_ = 0;  // used + reserved may shrink to the limit, but not grow past it
   bool was_recovering_ = false;
   // Files without a name that others held when this life began: no engine can know of them.

@@ -13,18 +13,43 @@ struct StepForm {
 };
 
 constexpr std::array<StepForm, kStepOpCount> kForms = {{
-    {"open", 1},           {"close", 1},           {"read", 3},           {"advance", 1},
-    {"warm", 1},           {"tick", 2},            {"complete", 2},       {"short", 2},
-    {"fail", 3},           {"hang", 1},            {"release", 1},        {"run", 1},
-    {"kill", 2},           {"power", 1},           {"stop", 0},           {"remount", 1},
-    {"release_holds", 0},  {"source_write", 3},    {"source_restore", 3}, {"source_mode", 1},
-    {"source_truncate", 2}, {"source_replace", 3}, {"source_delete", 2},  {"disk_full", 1},
-    {"disk_error", 1},     {"disk_hang", 0},       {"disk_heal", 0},      {"nfs_error", 1},
-    {"nfs_hang", 0},       {"nfs_heal", 0},        {"rot", 2},
+    {"open", 1},
+    {"close", 1},
+    {"read", 3},
+    {"advance", 1},
+    {"warm", 1},
+    {"tick", 2},
+    {"complete", 2},
+    {"short", 2},
+    {"fail", 3},
+    {"hang", 1},
+    {"release", 1},
+    {"run", 1},
+    {"kill", 2},
+    {"power", 1},
+    {"stop", 0},
+    {"remount", 1},
+    {"release_holds", 0},
+    {"source_write", 3},
+    {"source_restore", 3},
+    {"source_mode", 1},
+    {"source_truncate", 2},
+    {"source_replace", 3},
+    {"source_delete", 2},
+    {"disk_full", 1},
+    {"disk_error", 1},
+    {"disk_hang", 0},
+    {"disk_heal", 0},
+    {"nfs_error", 1},
+    {"nfs_hang", 0},
+    {"nfs_heal", 0},
+    {"rot", 2},
     {"knob", 2},
 }};
 
-const StepForm& form_of(StepOp op) { return kForms[static_cast<std::size_t>(op)]; }
+const StepForm& form_of(StepOp op) {
+  return kForms[static_cast<std::size_t>(op)];
+}
 
 constexpr std::string_view kSpaces = " \t\r";
 
@@ -70,9 +95,13 @@ std::string parse_line(std::string_view line, Plan& plan) {
 
 }  // namespace
 
-std::string_view to_string(StepOp op) { return form_of(op).name; }
+std::string_view to_string(StepOp op) {
+  return form_of(op).name;
+}
 
-std::uint32_t argument_count(StepOp op) { return form_of(op).argument_count; }
+std::uint32_t argument_count(StepOp op) {
+  return form_of(op).argument_count;
+}
 
 std::string to_string(const Step& step) {
   std::string text(to_string(step.op));

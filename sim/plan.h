@@ -5,8 +5,8 @@
 // subsequence of a plan is a plan, and plans can be shrunk by leaving steps out. 0 is always the
 // plainest value of an argument.
 //
-// Text form, one step per line: the name and its arguments in decimal; `#` begins a comment; missing
-// arguments are 0.
+// Text form, one step per line: the name and its arguments in decimal; `#` begins a comment;
+// missing arguments are 0.
 //
 //   open 1
 //   complete 0
@@ -38,10 +38,10 @@ enum class StepOp : std::uint8_t {
   release,      // request; also lands late writes
   run,          // rounds - 1: completes everything in order and advances all reads, so many times
   // Crashes and restarts.
-  kill,            // effects in flight (survivor mask), whether open cache files stay held
-  power,           // survivor mask
-  stop,            // asks the engine to stop
-  remount,         // 1: without waiting for the recovery
+  kill,     // effects in flight (survivor mask), whether open cache files stay held
+  power,    // survivor mask
+  stop,     // asks the engine to stop
+  remount,  // 1: without waiting for the recovery
   release_holds,
   // Other clients of the source.
   source_write,     // file, offset, length

@@ -215,8 +215,7 @@ void Readers::use_planned(ActiveRead& read) {
   if (weather.disk_hangs) return;
   if (weather.disk_error != 0) return fall_back_to_source(read);
   std::vector<std::byte> bytes(read.segment.length);
-  const std::int64_t result =
-      disk_.read(read.residency->cache_file(), read.segment.offset, bytes);
+  const std::int64_t result = disk_.read(read.residency->cache_file(), read.segment.offset, bytes);
   if (result == -EBADF) {
     report("S5 Pins", name_of(read.handle) + ": the cache file was closed under a reader");
     return finish(read);
@@ -277,10 +276,8 @@ void Readers::check_short(const ActiveRead& read) {
   const std::uint64_t end = read.segment.offset + read.answer.length;
   const std::vector<SourceRevision>& history = nfs_.history(file.inode);
   const bool is_true =
-      std::any_of(history.begin() + static_cast<std::ptrdiff_t>(file.first_revision),
-                  history.end(), [end](const SourceRevision& revision) {
-                    return revision.version.size <= end;
-                  });
+      std::any_of(history.begin() + static_cast<std::ptrdiff_t>(file.first_revision), history.end(),
+                  [end](const SourceRevision& revision) { return revision.version.size <= end; });
   if (!is_true) {
     report("S1 ReadTruth", name_of(read.handle) + ": told that the file ends at " +
                                std::to_string(end) + ", where it never did");
@@ -306,7 +303,9 @@ void Readers::check_error(const ActiveRead& read) {
   }
 }
 
-std::vector<std::string> Readers::take_finished() { return std::exchange(finished_, {}); }
+std::vector<std::string> Readers::take_finished() {
+  return std::exchange(finished_, {});
+}
 
 void Readers::on_open(HandleId handle, const OpenResult& result) {
   trace_.add(static_cast<std::uint64_t>(handle));

@@ -3,8 +3,8 @@
 // A reader opens a file as the adapter does: it opens and looks at the source itself, sends an
 // OpenEvent and waits for the answer. A read is a loop of plan_read(); between planning and using a
 // segment anything may happen, as begin_read() and advance() are separate steps. Resident segments
-// are read from the disk directly. Every byte is compared with the source's history (ReadTruth), and
-// every error must have a cause on the source (Degrade).
+// are read from the disk directly. Every byte is compared with the source's history (ReadTruth),
+// and every error must have a cause on the source (Degrade).
 #pragma once
 
 #include <cstddef>

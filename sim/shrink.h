@@ -1,7 +1,7 @@
 // Makes a failing plan small: ddmin over its steps, then smaller arguments.
 //
-// The plan is cut into ever more chunks, and each chunk is left out if the rest still fails the same
-// way; a few dozen runs turn thousands of steps into a story.
+// The plan is cut into ever more chunks, and each chunk is left out if the rest still fails the
+// same way; a few dozen runs turn thousands of steps into a story.
 #pragma once
 
 #include <algorithm>
@@ -39,7 +39,7 @@ template <typename Fails>
     if (!is_smaller || chunk > plan.size()) chunk = std::max<std::size_t>(chunk / 2, 1);
   }
   for (std::size_t index = 0; index < plan.size(); ++index) {
-    for (std::uint64_t Step::* argument : {&Step::a, &Step::b, &Step::c}) {
+    for (std::uint64_t Step::*argument : {&Step::a, &Step::b, &Step::c}) {
       // 0 at once, else halves as long as they do: a step more or less tells nothing.
       std::uint64_t smaller = 0;
       while (smaller < plan[index].*argument) {

@@ -10,30 +10,50 @@ namespace {
 // What a driver leaves behind the end of a short read; a careless caller then sees garbage.
 constexpr std::byte kJunk{0xee};
 
-bool is_close(Op op) { return op == Op::source_close || op == Op::cache_close; }
+bool is_close(Op op) {
+  return op == Op::source_close || op == Op::cache_close;
+}
 
 }  // namespace
 
-bool is_source_operation(Op op) { return op <= Op::source_close; }
+bool is_source_operation(Op op) {
+  return op <= Op::source_close;
+}
 
 const char* to_string(Op op) {
   switch (op) {
-    case Op::source_open: return "source_open";
-    case Op::source_stat: return "source_stat";
-    case Op::source_read: return "source_read";
-    case Op::source_close: return "source_close";
-    case Op::cache_list: return "cache_list";
-    case Op::cache_create: return "cache_create";
-    case Op::cache_open: return "cache_open";
-    case Op::cache_write: return "cache_write";
-    case Op::cache_sync: return "cache_sync";
-    case Op::cache_load: return "cache_load";
-    case Op::cache_store: return "cache_store";
-    case Op::cache_rename: return "cache_rename";
-    case Op::cache_sync_directory: return "cache_sync_directory";
-    case Op::cache_unlink: return "cache_unlink";
-    case Op::cache_touch: return "cache_touch";
-    case Op::cache_close: return "cache_close";
+    case Op::source_open:
+      return "source_open";
+    case Op::source_stat:
+      return "source_stat";
+    case Op::source_read:
+      return "source_read";
+    case Op::source_close:
+      return "source_close";
+    case Op::cache_list:
+      return "cache_list";
+    case Op::cache_create:
+      return "cache_create";
+    case Op::cache_open:
+      return "cache_open";
+    case Op::cache_write:
+      return "cache_write";
+    case Op::cache_sync:
+      return "cache_sync";
+    case Op::cache_load:
+      return "cache_load";
+    case Op::cache_store:
+      return "cache_store";
+    case Op::cache_rename:
+      return "cache_rename";
+    case Op::cache_sync_directory:
+      return "cache_sync_directory";
+    case Op::cache_unlink:
+      return "cache_unlink";
+    case Op::cache_touch:
+      return "cache_touch";
+    case Op::cache_close:
+      return "cache_close";
   }
   return "unknown";
 }
@@ -46,9 +66,13 @@ SimIo::SimIo(const Config& config, Nanos clock_origin, SimDisk& disk, SimNfs& nf
       trace_(trace),
       buffers_(config.buffers, std::vector<std::byte>(config.block_size_bytes, kJunk)) {}
 
-void SimIo::submit(Request request) { enqueue(std::move(request), true); }
+void SimIo::submit(Request request) {
+  enqueue(std::move(request), true);
+}
 
-void SimIo::submit_without_effect(Request request) { enqueue(std::move(request), false); }
+void SimIo::submit_without_effect(Request request) {
+  enqueue(std::move(request), false);
+}
 
 void SimIo::enqueue(Request request, bool has_effect) {
   check_common(request);
@@ -116,9 +140,9 @@ Completion SimIo::complete(std::size_t index, const Answer& answer) {
 }
 
 std::optional<Completion> SimIo::expire(std::uint32_t effects) {
-  const auto expired = std::find_if(
-      pending_.begin(), pending_.end(),
-      [this](const Pending& pending) { return deadline_of(pending.request) <= now_; });
+  const auto expired =
+      std::find_if(pending_.begin(), pending_.end(),
+                   [this](const Pending& pending) { return deadline_of(pending.request) <= now_; });
   if (expired == pending_.end()) return std::nullopt;
   const Pending pending = take(static_cast<std::size_t>(expired - pending_.begin()));
   const Request& request = pending.request;
@@ -162,8 +186,7 @@ void SimIo::perform_in_spite_of_error(const Pending& pending) {
       }
       return;
     case Op::cache_store:
-      disk_.replace_content(request.name,
-                            std::span(request.bytes).first(request.bytes.size() / 2),
+      disk_.replace_content(request.name, std::span(request.bytes).first(request.bytes.size() / 2),
                             wall_clock(now_));
       return;
     case Op::cache_rename:

@@ -1,8 +1,8 @@
 // The simulator's driver of Io: a list of pending requests over a SimDisk and a SimNfs.
 //
 // Nothing completes by itself: the caller decides which request is completed next, when and how. A
-// request takes effect at the moment of its completion; if the process dies before, Survivors decide
-// whether it took effect. A source read may be answered with what the file held when it was
+// request takes effect at the moment of its completion; if the process dies before, Survivors
+// decide whether it took effect. A source read may be answered with what the file held when it was
 // submitted, as the server may have executed it at any moment since.
 //
 // One SimIo is one life of the process. It also watches its caller: what breaks the laws of io.h is
@@ -33,10 +33,10 @@ namespace ncfs {
 struct Answer {
   enum class Kind : std::uint8_t { success, short_count, error };
   Kind kind = Kind::success;
-  int error = 0;             // error: an errno
-  std::uint64_t length = 0;  // short_count: taken modulo what is possible
-  bool is_early = false;     // source_read: executed when it was submitted
-  bool is_half_done = false; // error: something of it took effect
+  int error = 0;              // error: an errno
+  std::uint64_t length = 0;   // short_count: taken modulo what is possible
+  bool is_early = false;      // source_read: executed when it was submitted
+  bool is_half_done = false;  // error: something of it took effect
 };
 
 // What is wrong with the world as a whole.
@@ -61,9 +61,9 @@ class SimIo final : public Io {
     std::uint64_t sequence = 0;
     bool is_hung = false;
     bool has_effect = true;
-    std::size_t revision = 0;          // source_read: of the file when submitted
-    SimDisk::SyncPoint sync_point = 0; // what a sync is bound to make durable
-    std::optional<InodeId> inode;      // cache operations on a handle
+    std::size_t revision = 0;           // source_read: of the file when submitted
+    SimDisk::SyncPoint sync_point = 0;  // what a sync is bound to make durable
+    std::optional<InodeId> inode;       // cache operations on a handle
   };
 
   // The engine's clock shows `clock_origin` less than the world's.

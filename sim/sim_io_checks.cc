@@ -9,13 +9,13 @@ namespace ncfs {
 
 void SimIo::report(const char* name, const Request& request, const char* what) {
   if (violation_) return;
-  violation_ = {name, std::string(to_string(request.op)) + " #" +
-                          std::to_string(static_cast<std::uint64_t>(request.ticket)) + " of " +
-                          (request.name.empty()
-                               ? "handle " + std::to_string(static_cast<int>(request.file))
-                               : request.name) +
-                          " [" + std::to_string(request.range.offset) + ", +" +
-                          std::to_string(request.range.length) + "): " + what};
+  violation_ = {
+      name, std::string(to_string(request.op)) + " #" +
+                std::to_string(static_cast<std::uint64_t>(request.ticket)) + " of " +
+                (request.name.empty() ? "handle " + std::to_string(static_cast<int>(request.file))
+                                      : request.name) +
+                " [" + std::to_string(request.range.offset) + ", +" +
+                std::to_string(request.range.length) + "): " + what};
 }
 
 void SimIo::check_common(const Request& request) {
@@ -66,7 +66,8 @@ void SimIo::check_buffer(const Request& request) {
     report("IoLaws", request, "the range is larger than a buffer");
   }
   for (const Pending& other : pending_) {
-    const bool has_buffer = other.request.op == Op::source_read || other.request.op == Op::cache_write;
+    const bool has_buffer =
+        other.request.op == Op::source_read || other.request.op == Op::cache_write;
     if (has_buffer && other.request.buffer == request.buffer) {
       report("IoLaws", request, "the buffer is in use by another request");
     }
@@ -87,20 +88,23 @@ void SimIo::check_source_read(const Request& request) {
     report("S5 Pins", request, "a reader still looks at the buffer");
   }
   std::uint32_t reads = 1;
-  const bool is_whole_block = block_of(request.file, request.range) == request.range;
+  bool is_fetched = false;
+  // Within the racy window an equal version may be another content: nothing is shared then, nor by
+  // those who find such a fetch under way.
+  const auto racy_window = static_cast<std::int64_t>(config_.racy_window);
+  const SourceState& mine = source_handles_[request.file];
+  bool is_racy = mine.age_ns < racy_window;
+  const ByteRange block = block_of(request.file, request.range);
   for (const Pending& other : pending_) {
     if (other.request.op != Op::source_read) continue;
     ++reads;
-    if (!is_whole_block || other.request.range != request.range) continue;
-    const SourceState& mine = source_handles_[request.file];
     const SourceState& theirs = source_handles_[other.request.file];
-    // Within the racy window an equal version may be another content: nothing is shared there.
-    const auto racy_window = static_cast<std::int64_t>(config_.racy_window);
-    const bool is_shareable = mine.age_ns >= racy_window && theirs.age_ns >= racy_window;
-    if (is_shareable && mine.file == theirs.file && mine.version == theirs.version &&
-        !has_failed(request.file)) {
-      report("S6 OneFetch", request, "this block is being fetched already");
-    }
+    if (other.request.range != block || mine.file != theirs.file) continue;
+    is_fetched = is_fetched || mine.version == theirs.version;
+    is_racy = is_racy || theirs.age_ns < racy_window;
+  }
+  if (request.range == block && is_fetched && !is_racy && !has_failed(request.file)) {
+    report("S6 OneFetch", request, "this block is being fetched already");
   }
   if (reads > config_.source_reads_max) report("S6 OneFetch", request, "too many source reads");
 }

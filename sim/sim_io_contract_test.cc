@@ -1,6 +1,5 @@
 // The simulated driver keeps the laws of io.h, like the real one.
 #include "io/io_contract.h"
-
 #include "sim/sim_io.h"
 
 namespace ncfs {
@@ -16,9 +15,7 @@ Config contract_config() {
 class SimIoWorld final : public IoWorld {
  public:
   SimIoWorld()
-      : config_(contract_config()),
-        nfs_(SimNfs::Options{}),
-        io_(config_, 0, disk_, nfs_, trace_) {
+      : config_(contract_config()), nfs_(SimNfs::Options{}), io_(config_, 0, disk_, nfs_, trace_) {
     disk_.make_directory("3f");
     disk_.make_directory("40");
     io_.set_now(now_);
@@ -65,7 +62,9 @@ class SimIoWorld final : public IoWorld {
   SimIo io_;
 };
 
-std::unique_ptr<IoWorld> make_sim_world() { return std::make_unique<SimIoWorld>(); }
+std::unique_ptr<IoWorld> make_sim_world() {
+  return std::make_unique<SimIoWorld>();
+}
 
 INSTANTIATE_TEST_SUITE_P(Sim, IoContract, testing::Values(&make_sim_world),
                          [](const auto&) { return "Memory"; });

@@ -24,10 +24,9 @@ class Survivors {
   // A number in [0, outcomes).
   std::uint64_t choose(std::uint64_t outcomes) {
     NCFS_ASSERT(outcomes > 0);
-    const bool overflows =
-        combinations_ > std::numeric_limits<std::uint64_t>::max() / outcomes;
-    combinations_ = overflows ? std::numeric_limits<std::uint64_t>::max()
-                              : combinations_ * outcomes;
+    const bool overflows = combinations_ > std::numeric_limits<std::uint64_t>::max() / outcomes;
+    combinations_ =
+        overflows ? std::numeric_limits<std::uint64_t>::max() : combinations_ * outcomes;
     if (is_random_) return rng_.below(outcomes);
     const std::uint64_t digit = digits_ % outcomes;
     digits_ /= outcomes;

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "engine/format.h"
+#include "sim/rng.h"
 
 namespace ncfs {
 namespace {
@@ -19,43 +20,16 @@ constexpr Nanos kTickMax = 400 * kSecond;
 // Rounds of completing everything that recovery of the shards can take, with a wide margin.
 constexpr std::uint32_t kRecoveryRounds = 1000;
 
-// What failed, or was found in use, is tried again at a tick, at the latest ten seconds later; a world
-// at rest lets these pass without a request.
+// What failed, or was found in use, is tried again at a tick, at the latest ten seconds later; a
+// world at rest lets these pass without a request.
 constexpr std::uint32_t kQuietTicks = 12;
 
 constexpr std::array<int, 6> kErrors = {EIO, ENOSPC, ESTALE, EACCES, EROFS, EINTR};
 
-template <typename Value, std::size_t Count>
-Value pick(const std::array<Value, Count>& choices, std::uint64_t value) {
-  return choices[value % Count];
-}
-
-Config small_config() {
-  Config config;
-  config.cache_size_bytes = 256 * kKiB;
-  config.block_size_bytes = 4 * kKiB;
-  config.copies_max = 2;
-  config.copy_depth = 2;
-  config.source_reads_max = 8;
-  config.source_reads_reserved = 2;
-  config.cache_writes_max = 4;
-  config.buffers = 16;
-  config.buffers_reserved = 4;
-  config.readahead_bytes = 8 * kKiB;
-  config.checkpoint_bytes = 8 * kKiB;
-  config.retry_max = 8 * kSecond;
-  config.source_deadline = 30 * kSecond;
-  return config;
-}
-
 }  // namespace
 
 World::World(const Options& options)
-    : options_(options),
-      nfs_(SimNfs::Options{}),
-      readers_(disk_, nfs_, trace_),
-      config_(small_config()),
-      now_(0) {
+    : options_(options), nfs_(SimNfs::Options{}), readers_(disk_, nfs_, trace_), now_(0) {
   for (const std::uint64_t size : kFileSizes) {
     paths_.push_back("file" + std::to_string(paths_.size()));
     nfs_.add(paths_.back(), size, now_);
@@ -70,7 +44,9 @@ void World::fail(Violation violation) {
   if (!violation_) violation_ = std::move(violation);
 }
 
-const std::string& World::path(std::uint64_t index) const { return paths_[index % paths_.size()]; }
+const std::string& World::path(std::uint64_t index) const {
+  return paths_[index % paths_.size()];
+}
 
 void World::apply(const Step& step) {
   if (violation_) return;
@@ -190,7 +166,7 @@ void World::apply_request_step(const Step& step) {
       return complete_nth(step.a, {.kind = Answer::Kind::short_count, .length = step.b});
     case StepOp::fail:
       return complete_nth(step.a, {.kind = Answer::Kind::error,
-                                   .error = pick(kErrors, step.b),
+                                   .error = kErrors[step.b % kErrors.size()],
                                    .is_half_done = step.c % 2 == 1});
     case StepOp::hang:
       if (const auto index = nth_request(step.a, false)) life_->io().set_hung(*index, true);
@@ -217,9 +193,8 @@ void World::complete_all() {
   for (const Ticket ticket : tickets) {
     const std::vector<SimIo::Pending>& pending = life_->io().pending();
     const auto found =
-        std::find_if(pending.begin(), pending.end(), [ticket](const SimIo::Pending& one) {
-          return one.request.ticket == ticket;
-        });
+        std::find_if(pending.begin(), pending.end(),
+                     [ticket](const SimIo::Pending& one) { return one.request.ticket == ticket; });
     if (found == pending.end() || life_->io().is_stuck(*found)) continue;
     life_->complete(static_cast<std::size_t>(found - pending.begin()), {});
   }
@@ -234,12 +209,16 @@ void World::tick(Nanos duration, std::uint32_t effects) {
 }
 
 void World::start() {
-  if (lives_ == 0) nfs_.set_options(nfs_options_);
-  config_.run_id = ++lives_;
-  life_ = std::make_unique<Life>(config_, now_, disk_, nfs_, trace_, readers_, options_.tamper);
+  if (lives_ == 0) {
+    nfs_.set_options(knobs_.nfs);
+    disk_.set_options(knobs_.disk);
+  }
+  knobs_.engine.run_id = mix64(++lives_);  // as the daemon does: a random number
+  life_ =
+      std::make_unique<Life>(knobs_.engine, now_, disk_, nfs_, trace_, readers_, options_.tamper);
   life_->io().weather() = weather_;
   readers_.be_born(*life_);
-  oracle_.begin_life(disk_, config_);
+  oracle_.begin_life(disk_, knobs_.engine);
   life_->start();
 }
 
@@ -334,7 +313,7 @@ void World::apply_weather_step(const Step& step) {
       disk_.limit_capacity(disk_.allocated_bytes() + step.a % (64 * kKiB));
       break;
     case StepOp::disk_error:
-      weather_.disk_error = pick(kErrors, step.a);
+      weather_.disk_error = kErrors[step.a % kErrors.size()];
       break;
     case StepOp::disk_hang:
       weather_.disk_hangs = true;
@@ -345,7 +324,7 @@ void World::apply_weather_step(const Step& step) {
       weather_.disk_hangs = false;
       break;
     case StepOp::nfs_error:
-      weather_.nfs_error = pick(kErrors, step.a);
+      weather_.nfs_error = kErrors[step.a % kErrors.size()];
       break;
     case StepOp::nfs_hang:
       weather_.nfs_hangs = true;
@@ -359,7 +338,7 @@ void World::apply_weather_step(const Step& step) {
       if (!life_ && !readers_.has_holds()) flip_bit_in_sidecar(step.a, step.b);
       break;
     default:
-      set_knob(step.a, step.b);
+      knobs_.set(step.a, step.b);
       break;
   }
   if (life_) life_->io().weather() = weather_;
@@ -372,65 +351,6 @@ void World::flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit) {
     if (name.ends_with(suffix(NameKind::sidecar))) sidecars.push_back(inode);
   }
   if (!sidecars.empty()) disk_.flip_bit(sidecars[index % sidecars.size()], bit);
-}
-
-// Value 0 is the default of small_config().
-void World::set_knob(std::uint64_t which, std::uint64_t value) {
-  switch (which % 14) {
-    case 0:
-      config_.block_size_bytes =
-          pick(std::array<std::uint64_t, 3>{4 * kKiB, 8 * kKiB, 16 * kKiB}, value);
-      return;
-    case 1:
-      config_.cache_size_bytes = pick(
-          std::array<std::uint64_t, 5>{256 * kKiB, 64 * kKiB, 40 * kKiB, 100 * kKiB, 8 * kKiB},
-          value);
-      return;
-    case 2:
-      config_.copies_max = pick(std::array<std::uint32_t, 3>{2, 1, 4}, value);
-      return;
-    case 3:
-      config_.copy_depth = pick(std::array<std::uint32_t, 3>{2, 1, 4}, value);
-      return;
-    case 4:
-      config_.buffers = pick(std::array<std::uint32_t, 3>{16, 4, 8}, value);
-      config_.buffers_reserved = config_.buffers / 4;
-      return;
-    case 5:
-      config_.source_reads_max = pick(std::array<std::uint32_t, 3>{8, 2, 4}, value);
-      config_.source_reads_reserved = std::max(config_.source_reads_max / 4, 1U);
-      return;
-    case 6:
-      config_.cache_writes_max = pick(std::array<std::uint32_t, 2>{4, 1}, value);
-      return;
-    case 7:
-      config_.readahead_bytes =
-          pick(std::array<std::uint64_t, 3>{8 * kKiB, 0, 32 * kKiB}, value);
-      return;
-    case 8:
-      config_.checkpoint_bytes =
-          pick(std::array<std::uint64_t, 3>{8 * kKiB, 1, kGiB}, value);
-      return;
-    case 9:
-      config_.checkpoint_interval = pick(std::array<Nanos, 2>{5 * kSecond, kMillisecond}, value);
-      return;
-    case 10:
-      config_.min_file_size_bytes = pick(std::array<std::uint64_t, 2>{1, 5000}, value);
-      return;
-    case 11:
-      // The coarsest tick that the racy window is made for.
-      nfs_options_.tick_ns =
-          pick(std::array<std::int64_t, 3>{1, static_cast<std::int64_t>(2 * kSecond), 4'000'000},
-               value);
-      return;
-    case 12:
-      nfs_options_.lead_ns = pick(
-          std::array<std::int64_t, 2>{0, static_cast<std::int64_t>(3 * kSecond)}, value);
-      return;
-    default:
-      disk_.set_options({.are_directories_ordered = value % 2 == 1});
-      return;
-  }
 }
 
 void World::heal() {
@@ -446,8 +366,9 @@ void World::heal() {
 
 bool World::is_settled() const {
   const EngineStatus status = life_->engine().status();
-  const bool is_all_answered = std::all_of(readers_.files().begin(), readers_.files().end(),
-                                           [](const auto& file) { return file.second.is_answered; });
+  const bool is_all_answered =
+      std::all_of(readers_.files().begin(), readers_.files().end(),
+                  [](const auto& file) { return file.second.is_answered; });
   return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
          readers_.warms_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
          status.copies.empty();
@@ -470,11 +391,12 @@ std::string World::describe() const {
   if (!life_) return text + "(no process)";
   const EngineStatus status = life_->engine().status();
   text += "used=" + std::to_string(status.used_bytes) + '+' +
-          std::to_string(status.reserved_bytes) + " disk=" +
-          std::to_string(disk_.allocated_bytes()) + " objects=" +
-          std::to_string(status.objects_cached) + '+' + std::to_string(status.objects_partial) +
-          " handles=" + std::to_string(readers_.files().size()) + " reads=" +
-          std::to_string(readers_.reads().size()) + " pending:";
+          std::to_string(status.reserved_bytes) +
+          " disk=" + std::to_string(disk_.allocated_bytes()) +
+          " objects=" + std::to_string(status.objects_cached) + '+' +
+          std::to_string(status.objects_partial) +
+          " handles=" + std::to_string(readers_.files().size()) +
+          " reads=" + std::to_string(readers_.reads().size()) + " pending:";
   for (const SimIo::Pending& pending : life_->io().pending()) {
     text += std::string(" ") + to_string(pending.request.op);
     if (life_->io().is_stuck(pending)) text += '!';

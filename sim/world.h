@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "sim/disk.h"
+#include "sim/knobs.h"
 #include "sim/life.h"
 #include "sim/nfs.h"
 #include "sim/oracle.h"
@@ -72,7 +73,6 @@ class World {
   void apply_source_step(const Step& step);
   void apply_weather_step(const Step& step);
   void flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit);
-  void set_knob(std::uint64_t which, std::uint64_t value);
 
   void start();
   void finish_recovery();
@@ -91,8 +91,7 @@ class World {
   SimNfs nfs_;
   Readers readers_;
   Oracle oracle_;
-  Config config_;
-  SimNfs::Options nfs_options_;
+  Knobs knobs_;
   Weather weather_;
   std::vector<std::string> paths_;
   std::unique_ptr<Life> life_;
@@ -110,6 +109,8 @@ struct PlanResult {
   std::uint64_t trace_digest = 0;
 };
 [[nodiscard]] PlanResult run_plan(std::span<const Step> plan, const World::Options& options);
-[[nodiscard]] inline PlanResult run_plan(std::span<const Step> plan) { return run_plan(plan, {}); }
+[[nodiscard]] inline PlanResult run_plan(std::span<const Step> plan) {
+  return run_plan(plan, {});
+}
 
 }  // namespace ncfs

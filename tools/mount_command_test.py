@@ -15,9 +15,11 @@ import pathlib
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -25,6 +27,7 @@ PATIENCE_S = 60  # far longer than anything here takes; a failing test ends all 
 MIB = 1 << 20
 PROJECT = pathlib.Path(__file__).resolve().parent.parent
 BINARIES = pathlib.Path("/nonexistent")
+SYSTEM_LOG = []  # lines
 
 
 def enter_namespace():
@@ -43,15 +46,34 @@ def forget_other_mounts():
             run("umount", "--lazy", words[1].encode().decode("unicode_escape"))
 
 
-def put_helpers_into_sbin(directory):
-    """mount(8) looks for helpers in /sbin only: covers it by links to the old one and to ours."""
-    original = directory / "sbin"
+def cover(place, original):
+    """Puts an empty directory with links to all that was there over `place`."""
     original.mkdir()
-    sbin = pathlib.Path("/sbin").resolve()
-    run("mount", "--bind", sbin, original)
-    run("mount", "-t", "tmpfs", "tmpfs", sbin)
+    run("mount", "--rbind", place, original)
+    run("mount", "-t", "tmpfs", "tmpfs", place)
     for name in os.listdir(original):
-        (sbin / name).symlink_to(original / name)
+        (place / name).symlink_to(original / name)
+
+
+def catch_system_log(directory):
+    """Collects what daemons send to the system log."""
+    cover(pathlib.Path("/dev"), directory / "dev")
+    with contextlib.suppress(FileNotFoundError):
+        pathlib.Path("/dev/log").unlink()
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    receiver.bind("/dev/log")
+
+    def receive():
+        while True:
+            SYSTEM_LOG.append(receiver.recv(65536).decode(errors="replace").rstrip("\n\0"))
+
+    threading.Thread(target=receive, daemon=True).start()
+
+
+def put_helpers_into_sbin(directory):
+    """mount(8) looks for helpers in /sbin only."""
+    sbin = pathlib.Path("/sbin").resolve()
+    cover(sbin, directory / "sbin")
     for name in ("mount.cachefs", "mount.fuse.cachefs"):
         with contextlib.suppress(FileNotFoundError):
             (sbin / name).unlink()
@@ -70,6 +92,12 @@ def run(*arguments, check=True, **options):
 
 def control(*arguments, check=True):
     return run(BINARIES / "nfs-cachefs-ctl", *arguments, check=check)
+
+
+def durable_blocks(sidecar):
+    """How many blocks a sidecar vouches for; its layout is in engine/format.h."""
+    path_bytes = int.from_bytes(sidecar[12:16], "little")
+    return int.from_bytes(sidecar[72 + path_bytes:-8], "little").bit_count()
 
 
 def is_running(pid):
@@ -296,6 +324,27 @@ class MountCommandTest(unittest.TestCase):
             self.assertIn(f"unmounted {self.mnt}", log)
         self.assertIsNone(mount_line(self.mnt))
 
+    def test_the_system_log_tells_of_mounts_and_of_every_hit_and_miss(self):
+        seen = len(SYSTEM_LOG)
+        self.mount("log_level=debug")
+        (self.mnt / "models/big").read_bytes()
+        control("cache", "warm", "--wait", self.mnt)
+        (self.mnt / "models/big").read_bytes()
+        run("umount", self.mnt)
+        self.assert_ended(self.pids[0])
+        ident = rf"cachefs\[{self.pids[0]}\]: "
+        for expected in (f"mounted {self.backend} on {self.mnt}", "CACHE_MISS models/big",
+                         "CACHE_HIT models/big", f"unmounted {self.mnt}"):
+            wait_until(lambda text=expected: any(
+                re.search(ident + re.escape(text), line) for line in SYSTEM_LOG[seen:]),
+                       f"a line with {expected!r} in {SYSTEM_LOG[seen:]}")
+
+    def test_what_the_daemon_fails_for_is_in_the_system_log_too(self):
+        seen = len(SYSTEM_LOG)
+        self.mount("nfs_backend=/nonexistent", check=False)
+        wait_until(lambda: any("/nonexistent: No such file" in line for line in SYSTEM_LOG[seen:]),
+                   "the reason is logged")
+
     def test_a_killed_daemon_is_told_about_and_the_cache_goes_on(self):
         self.mount()
         control("cache", "warm", "--wait", self.mnt)
@@ -313,6 +362,36 @@ class MountCommandTest(unittest.TestCase):
         self.assertEqual((self.mnt / "models/big").read_bytes(),
                          (self.backend / "models/big").read_bytes())
         self.assertEqual(self.status()["backend_reads"]["bytes"], 0)
+
+    def test_a_copy_that_was_killed_goes_on_from_its_last_durable_block(self):
+        # Larger than what is copied between two checkpoints (256 MiB).
+        with open(self.backend / "models/huge", "wb") as file:
+            for number in range(640):
+                file.write(os.urandom(4096) + number.to_bytes(4, "little") * ((MIB - 4096) // 4))
+        os.sync()
+        time.sleep(2.1)  # what is younger than two seconds is not copied
+        durable = 640
+        for _ in range(20):  # the copy may be done before it is killed: then once more
+            self.mount()
+            pid = self.pids[-1]
+            control("cache", "warm", self.mnt / "models/huge")
+            wait_until(lambda: self.sidecars(), "some blocks are durable")
+            os.kill(pid, signal.SIGKILL)
+            self.assert_ended(pid)
+            durable = durable_blocks(self.sidecars()[0].read_bytes())
+            if durable < 640:
+                break
+            run("umount", "--lazy", self.mnt)
+            shutil.rmtree(self.directory / "cache")
+        self.assertGreater(durable, 0)
+        self.assertLess(durable, 640)
+        self.mount()
+        wait_until(lambda: self.status()["cache"]["objects_cached"] == 1, "the copy was resumed")
+        self.assertEqual(self.status()["backend_reads"]["bytes"], (640 - durable) * MIB)
+        run("cmp", self.backend / "models/huge", self.mnt / "models/huge")
+
+    def sidecars(self):
+        return list(self.directory.glob("cache/objects/*/*.meta"))
 
     def test_warming_tells_honest_totals(self):
         (self.backend / "link").symlink_to("small")
@@ -395,13 +474,22 @@ def main():
     BINARIES = pathlib.Path(sys.argv.pop(1)).resolve()
     run("mount", "--make-rprivate", "/")
     forget_other_mounts()
-    with tempfile.TemporaryDirectory(prefix="ncfs-mount-test-", dir="/var/tmp") as directory:
-        put_helpers_into_sbin(pathlib.Path(directory))
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="ncfs-mount-test-", dir="/var/tmp"))
+    try:
+        catch_system_log(directory)
+        put_helpers_into_sbin(directory)
         program = unittest.main(exit=False, verbosity=2)
-        # Out of the way before the directory is removed.
-        run("umount", "--lazy", pathlib.Path("/sbin").resolve())
-        run("umount", "--lazy", pathlib.Path(directory) / "sbin")
-    sys.exit(0 if program.result.wasSuccessful() else 1)
+    finally:
+        # The system's own directories are mounted in there: nothing is removed recursively.
+        for place in (pathlib.Path("/sbin").resolve(), "/dev", directory / "sbin",
+                      directory / "dev"):
+            run("umount", "--lazy", place, check=False)
+        for name in ("sbin", "dev", "."):
+            with contextlib.suppress(FileNotFoundError):
+                (directory / name).resolve().rmdir()
+    if not program.result.wasSuccessful():
+        print("\nThe daemons said:", *SYSTEM_LOG, sep="\n", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 #include <CLI/CLI.hpp>
 #include <array>
 #include <chrono>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -113,7 +114,7 @@ struct Options {
   std::uint64_t plan_count = 0;
   double minutes = 0;
   std::string replay;
-  std::string output = "failure.plan";
+  std::string output = std::filesystem::temp_directory_path() / "nfs-cachefs-failure.plan";
   bool is_verbose = false;
   bool is_shrinking = false;
 };

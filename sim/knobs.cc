@@ -1,0 +1,87 @@
+#include "sim/knobs.h"
+
+#include <algorithm>
+#include <array>
+
+namespace ncfs {
+namespace {
+
+template <typename Value, std::size_t Count>
+Value pick(const std::array<Value, Count>& choices, std::uint64_t value) {
+  return choices[value % Count];
+}
+
+}  // namespace
+
+Knobs::Knobs() {
+  engine.cache_size_bytes = 256 * kKiB;
+  engine.block_size_bytes = 4 * kKiB;
+  engine.copies_max = 2;
+  engine.copy_depth = 2;
+  engine.source_reads_max = 8;
+  engine.source_reads_reserved = 2;
+  engine.cache_writes_max = 4;
+  engine.buffers = 16;
+  engine.buffers_reserved = 4;
+  engine.readahead_bytes = 8 * kKiB;
+  engine.checkpoint_bytes = 8 * kKiB;
+  engine.retry_max = 8 * kSecond;
+  engine.source_deadline = 30 * kSecond;
+}
+
+void Knobs::set(std::uint64_t which, std::uint64_t value) {
+  switch (which % 14) {
+    case 0:
+      engine.block_size_bytes =
+          pick(std::array<std::uint64_t, 3>{4 * kKiB, 8 * kKiB, 16 * kKiB}, value);
+      return;
+    case 1:
+      engine.cache_size_bytes =
+          pick(std::array<std::uint64_t, 5>{256 * kKiB, 64 * kKiB, 40 * kKiB, 100 * kKiB, 8 * kKiB},
+               value);
+      return;
+    case 2:
+      engine.copies_max = pick(std::array<std::uint32_t, 3>{2, 1, 4}, value);
+      return;
+    case 3:
+      engine.copy_depth = pick(std::array<std::uint32_t, 3>{2, 1, 4}, value);
+      return;
+    case 4:
+      engine.buffers = pick(std::array<std::uint32_t, 3>{16, 4, 8}, value);
+      engine.buffers_reserved = engine.buffers / 4;
+      return;
+    case 5:
+      engine.source_reads_max = pick(std::array<std::uint32_t, 3>{8, 2, 4}, value);
+      engine.source_reads_reserved = std::max(engine.source_reads_max / 4, 1U);
+      return;
+    case 6:
+      engine.cache_writes_max = pick(std::array<std::uint32_t, 2>{4, 1}, value);
+      return;
+    case 7:
+      engine.readahead_bytes = pick(std::array<std::uint64_t, 3>{8 * kKiB, 0, 32 * kKiB}, value);
+      return;
+    case 8:
+      engine.checkpoint_bytes = pick(std::array<std::uint64_t, 3>{8 * kKiB, 1, kGiB}, value);
+      return;
+    case 9:
+      engine.checkpoint_interval = pick(std::array<Nanos, 2>{5 * kSecond, kMillisecond}, value);
+      return;
+    case 10:
+      engine.min_file_size_bytes = pick(std::array<std::uint64_t, 2>{1, 5000}, value);
+      return;
+    case 11:
+      // The coarsest tick that the racy window is made for.
+      nfs.tick_ns = pick(
+          std::array<std::int64_t, 3>{1, static_cast<std::int64_t>(2 * kSecond), 4'000'000}, value);
+      return;
+    case 12:
+      nfs.lead_ns =
+          pick(std::array<std::int64_t, 2>{0, static_cast<std::int64_t>(3 * kSecond)}, value);
+      return;
+    default:
+      disk.are_directories_ordered = value % 2 == 1;
+      return;
+  }
+}
+
+}  // namespace ncfs

@@ -1,0 +1,25 @@
+// What can be turned in a simulated world. Small numbers make the corners of the engine come soon:
+// a cache of two files, four buffers, one source read at a time.
+#pragma once
+
+#include <cstdint>
+
+#include "engine/config.h"
+#include "sim/disk.h"
+#include "sim/nfs.h"
+
+namespace ncfs {
+
+struct Knobs {
+  Knobs();
+
+  // Any numbers will do; value 0 is what the constructor sets.
+  void set(std::uint64_t which, std::uint64_t value);
+
+  Config engine;  // in force from the next start of a process on
+  // In force from the first start on: servers and disks keep their nature.
+  SimNfs::Options nfs;
+  SimDisk::Options disk;
+};
+
+}  // namespace ncfs
