@@ -191,10 +191,9 @@ Object& Core::object_for(const FileId& file, const SourceVersion& version) {
 // without getting new timestamps.
 void Core::look_at(Object& object, const SourceState& state) {
   object.is_stale = false;
-  const bool is_young = !object.is_on_disk() &&
-                        state.age_ns < static_cast<std::int64_t>(config_.racy_window);
-  const Nanos trusted_at = is_young ? now_ + config_.racy_window : now_;
-  if (object.trusted_at == 0 || trusted_at < object.trusted_at) object.trusted_at = trusted_at;
+  const bool is_young =
+      !object.is_on_disk() && state.age_ns < static_cast<std::int64_t>(config_.racy_window);
+  object.trusted_at = std::min(object.trusted_at, is_young ? now_ + config_.racy_window : now_);
 }
 
 // The newest look at a file decides which of its versions is current.

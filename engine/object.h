@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <set>
@@ -92,10 +93,12 @@ struct Object {
   CopyPhase copy = CopyPhase::none;
   std::uint64_t copy_order = 0;  // key in the copy queue
   Nanos copy_at = 0;             // delayed until then
-  Nanos trusted_at = 0;          // racy window: what was read before is not kept
-  std::uint32_t failures = 0;    // in a row
-  int last_error = 0;            // errno of the last failure
-  std::uint64_t cursor = 0;      // block the copier looks at next
+  // Racy window: what was read before is not kept. Decided by the first look at the source; what
+  // recovery finds was trusted when it was written.
+  Nanos trusted_at = std::numeric_limits<Nanos>::max();
+  std::uint32_t failures = 0;  // in a row
+  int last_error = 0;          // errno of the last failure
+  std::uint64_t cursor = 0;    // block the copier looks at next
   std::uint32_t copy_fetches = 0;
   Nanos copy_started_at = 0;
   std::uint64_t copy_bytes_at_start = 0;

@@ -126,6 +126,7 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
   if (o.path.empty()) o.path = sidecar->path;
   o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
   o.charge_is_used = is_complete;
+  o.trusted_at = 0;
   if (is_complete) {
     space_.found_used(o.charge_bytes);
     set_state(o, ObjectState::cached);
