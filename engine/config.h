@@ -23,11 +23,15 @@ struct Config {
   // `source_reads_reserved` of them to readers, so that a reader never queues behind a copy.
   std::uint32_t source_reads_max = 16;
   std::uint32_t source_reads_reserved = 4;
-  // Writes of the cache in flight at a time.
-  std::uint32_t cache_writes_max = 8;
-  // Block-sized buffers, and how many of them only a reader may take.
-  std::uint32_t buffers = 64;
-  std::uint32_t buffers_reserved = 16;
+  // Writes of the cache in flight at a time: as many as reads, so that readers do not crowd them
+  // out where source and cache share a device.
+  std::uint32_t cache_writes_max = 16;
+  // Block-sized buffers, and how many of them only a reader may take. What a reader fetched waits
+  // in them for the cache disk; when they are full it is dropped and the copier fetches it again.
+  // 256 MiB carry the fastest readers past the stalls of a disk (64 made them fetch up to 1.6 times
+  // the file).
+  std::uint32_t buffers = 256;
+  std::uint32_t buffers_reserved = 64;
   // Bytes fetched ahead of a sequential reader.
   std::uint64_t readahead_bytes = 4 * kMiB;
 

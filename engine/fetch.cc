@@ -137,7 +137,8 @@ bool Core::start_demand() {
 }
 
 bool Core::start_background() {
-  if (is_stopping_) return false;
+  // What the cache disk cannot take yet need not be fetched yet.
+  if (is_stopping_ || write_queue_.size() >= config_.cache_writes_max) return false;
   if (source_reads_ + config_.source_reads_reserved >= config_.source_reads_max) return false;
   if (free_buffers_.size() <= config_.buffers_reserved || !may_hold_one_more_buffer()) return false;
   return start_prefetch() || start_copy_block();

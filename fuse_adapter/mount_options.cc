@@ -178,7 +178,7 @@ const std::array kOwnOptions = {
               "auto, yes or no",
               set_passthrough},
     OwnOption{
-        {"buffer_mb", "N", "64", "memory for data in flight in MiB, 8-16384, 8 blocks or more"},
+        {"buffer_mb", "N", "256", "memory for data in flight in MiB, 8-16384, 8 blocks or more"},
         "a whole number from 8 to 16384 (MiB)",
         [](Draft& draft, std::string_view value) {
           return set_mebibytes(draft.options.buffer_bytes, value, 8, 16384);

@@ -31,7 +31,7 @@ struct MountOptions {
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   LogLevel log_level = LogLevel::info;
   bool allow_other = false;
-  std::uint64_t buffer_bytes = 64 * kMiB;
+  std::uint64_t buffer_bytes = 256 * kMiB;
   std::uint32_t backend_timeout_seconds = 180;
   // MS_* of mount(2). Set-user-id programs and device files of a tree that anybody may serve are
   // not honoured unless asked for.
