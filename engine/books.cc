@@ -64,7 +64,12 @@ void Core::check_invariants() const {
                 o.copy != CopyPhase::queued);
     if (o.copy_source != FileHandle::none) ++references[o.copy_source];
     if (o.commit_source != FileHandle::none) ++references[o.commit_source];
-    for (const HandleId handle : o.handles) NCFS_ASSERT(handles_.at(handle).object == id);
+    std::uint32_t source_readers = 0;
+    for (const HandleId handle : o.handles) {
+      NCFS_ASSERT(handles_.at(handle).object == id);
+      if (handles_.at(handle).reads_source) ++source_readers;
+    }
+    NCFS_ASSERT(o.source_readers == source_readers);
     for (const auto& [block, fetch] : o.block_fetches) {
       NCFS_ASSERT(fetches_.at(fetch).object == id && fetches_.at(fetch).block == block);
     }

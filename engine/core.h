@@ -116,6 +116,7 @@ struct Handle {
   FileHandle source = FileHandle::none;  // holds a reference
   std::uint64_t opened_as = 0;           // number from the sequence that also numbers fetches
   bool had_other_version = false;
+  bool reads_source = false;
   bool is_answered = false;
   Nanos answer_by = 0;
   // Sequential stream: the last block asked for, and the blocks to fetch ahead of it.

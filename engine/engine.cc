@@ -218,9 +218,11 @@ void Core::on(OpenEvent&& event) {
   h.object = o.id;
   h.source = event.source;
   h.opened_as = next_id_++;
+  h.reads_source = event.reads_source;
   h.answer_by = now_ + config_.open_patience;
   hold_source(h.source);
   o.handles.insert(h.id);
+  if (h.reads_source) ++o.source_readers;
   retire_other_versions(o, h.had_other_version);
   update_evictable(o);
 
@@ -285,6 +287,7 @@ void Core::on(CloseEvent&& event) {
   prefetching_.erase(h.id);
   Object& o = object(h.object);
   o.handles.erase(h.id);
+  if (h.reads_source) --o.source_readers;
   std::erase(o.waiting_opens, h.id);
   shards_[shard_of(o.file)].waiting_opens.erase(h.id);
   drop_source(h.source);

@@ -46,9 +46,9 @@ class EngineTest : public testing::Test, private Io, private Host {
     return {{1, inode}, {blocks * kBlock, mtime, mtime}, age};
   }
 
-  void open(std::uint64_t handle, const SourceState& source) {
+  void open(std::uint64_t handle, const SourceState& source, bool reads_source = false) {
     handle_event(OpenEvent{HandleId{handle}, FileHandle(100 + static_cast<int>(handle)), source,
-                           "file" + std::to_string(source.file.inode)});
+                           "file" + std::to_string(source.file.inode), reads_source});
   }
   void close(std::uint64_t handle) { handle_event(CloseEvent{HandleId{handle}}); }
   void read(std::uint64_t token, std::uint64_t handle, ByteRange range, bool skip_cache = false) {
@@ -200,6 +200,18 @@ TEST_F(EngineTest, CopiesLeaveSourceReadsToReaders) {
   open(2, state(2, 8));
   read(1, 2, {0, 10});
   EXPECT_EQ(count(Op::source_read), 3U) << "a reader does not queue behind the copy";
+}
+
+TEST_F(EngineTest, BesideAReaderOfTheSourceTheCopySharesThePageCacheAndHoldsBack) {
+  start();
+  open(1, state(1, 8), true);
+  answer(Op::cache_create, 10);
+  EXPECT_EQ(count(Op::source_read), 1U);
+  EXPECT_TRUE(pending(Op::source_read)->through_page_cache);
+  close(1);
+  answer(Op::source_read, static_cast<std::int64_t>(kBlock));
+  EXPECT_GT(count(Op::source_read), 1U);
+  EXPECT_FALSE(pending(Op::source_read)->through_page_cache);
 }
 
 TEST_F(EngineTest, CommitGoesThroughEveryStepInOrder) {

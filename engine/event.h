@@ -24,6 +24,9 @@ struct OpenEvent {
   FileHandle source = FileHandle::none;
   SourceState state;
   std::string path;  // relative to the source's root; for logs and for resuming after a restart
+  // The reader takes what the cache lacks from the source's page cache, past the engine. Reads of
+  // this handle may be asked of the engine all the same.
+  bool reads_source = false;
 };
 
 // The handle is closed and no read of it is in flight. Also closes a handle whose on_open has not

@@ -172,7 +172,9 @@ bool Core::start_copy_block() {
     copy_turn_ = (copy_turn_ + 1) % active_copies_.size();
     Object& o = object(active_copies_[copy_turn_]);
     if (o.state != ObjectState::partial || !o.is_open()) continue;
-    if (o.copy_source == FileHandle::none || o.copy_fetches >= config_.copy_depth) continue;
+    // Beside a reader of the source one block at a time: it is the reader's device, too.
+    const std::uint32_t depth = o.source_readers > 0 ? 1 : config_.copy_depth;
+    if (o.copy_source == FileHandle::none || o.copy_fetches >= depth) continue;
     const std::optional<std::uint64_t> block = next_copy_block(o);
     if (!block) continue;
     Fetch& fetch = add_fetch(o, o.copy_source, block_range(o, *block), block, FetchKind::copy);
@@ -238,6 +240,7 @@ void Core::issue(Fetch& fetch) {
   request.file = fetch.source;
   request.range = fetch.range;
   request.buffer = *fetch.buffer;
+  request.through_page_cache = object(fetch.object).source_readers > 0;
   submit({.step = Step::fetch_read, .object = fetch.object, .fetch = fetch.id}, std::move(request));
 }
 

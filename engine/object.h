@@ -59,6 +59,7 @@ struct Object {
   ObjectState state = ObjectState::absent;
   bool is_stale = false;  // the source has another version now: never copied, removed when idle
   std::set<HandleId> handles;
+  std::uint32_t source_readers = 0;     // of the handles: OpenEvent::reads_source
   std::vector<HandleId> waiting_opens;  // answered when the cache file is open
 
   // On disk: valid in every state but absent.

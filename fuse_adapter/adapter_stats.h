@@ -21,6 +21,7 @@ struct AdapterStats {
   Counter opens_hit;          // of these: the whole file was in the cache
   Counter opens_miss;         // of these: some of it was not
   Counter opens_passthrough;  // of the hits: handed to the kernel
+  Counter opens_from_source;  // of the misses: handed to the kernel, which reads the source itself
   Counter passthrough_bytes;  // sizes of the files handed to the kernel, once for every open
   Counter reads;              // read requests that reached the daemon
   Counter cache_bytes;        // answered by the daemon from the cache

@@ -24,6 +24,15 @@ enum class PassthroughPolicy : std::uint8_t {
   disabled,
 };
 
+// Whether files that are not complete in the cache are read by the kernel from the source itself,
+// while the daemon copies them. Needs passthrough.
+enum class ColdPassthroughPolicy : std::uint8_t {
+  automatic,  // unless the source is on the network: there a hung server is better met with a
+              // deadline, and fetching in parallel pays
+  enabled,
+  disabled,
+};
+
 struct MountSettings {
   std::string mountpoint;
   std::string source_name = "cachefs";  // first column of /proc/mounts
@@ -31,6 +40,7 @@ struct MountSettings {
   bool allow_other = false;
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;  // MS_* of mount(2)
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
+  ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;
   // The kernel's readahead window on this mount.
   std::uint64_t readahead_bytes = 4 * kMiB;
   bool direct_io = true;  // what the daemon reads from cache files leaves no second copy in memory

@@ -92,6 +92,7 @@ json opens_json(const AdapterStats& stats) {
           {"hit_ratio", ratio(hits, hits + misses)},
           {"passed_through", stats.opens_passthrough.value()},
           {"passed_through_bytes", stats.passthrough_bytes.value()},
+          {"passed_through_from_backend", stats.opens_from_source.value()},
           {"passthrough_refused", stats.passthrough_refused.value()},
           {"retried_as_stale", stats.stale_answers.value()}};
 }

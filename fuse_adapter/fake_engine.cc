@@ -20,14 +20,13 @@ class Runtime::Impl {
 Runtime::Runtime(const Options&) : impl_(std::make_unique<Impl>()) {}
 Runtime::~Runtime() = default;
 
-void Runtime::open(HandleId handle, FileHandle source, const SourceState&, std::string path,
-                   std::function<void(const OpenResult&)> done) {
+void Runtime::open(OpenEvent event, std::function<void(const OpenResult&)> done) {
   {
     const std::lock_guard lock(impl_->mutex_);
-    impl_->sources_[handle] = static_cast<int>(source);
+    impl_->sources_[event.handle] = static_cast<int>(event.source);
   }
   ++FakeEngine::current->handles_open;
-  done(FakeEngine::current->on_open(path));
+  done(FakeEngine::current->on_open(event.path));
 }
 
 void Runtime::close(HandleId handle) {

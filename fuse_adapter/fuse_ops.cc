@@ -9,6 +9,8 @@
 #include <system_error>
 #include <utility>
 
+#include "io/source_identity.h"
+
 namespace ncfs {
 namespace {
 
@@ -72,7 +74,10 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       cache_reads({.name = "ncfs-cache-read",
                    .threads = kCacheReadThreads,
                    .queue_max = kCacheReadQueueMax,
-                   .deadline = mount_settings.cache_deadline}) {}
+                   .deadline = mount_settings.cache_deadline}),
+      passes_source_through(mount_settings.cold_passthrough == ColdPassthroughPolicy::enabled ||
+                            (mount_settings.cold_passthrough == ColdPassthroughPolicy::automatic &&
+                             !is_on_network(mount_settings.source_root))) {}
 
 FuseCore::~FuseCore() = default;
 

@@ -67,6 +67,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   JobPool metadata;
   JobPool cache_reads;
   std::atomic<bool> has_logged_refusal{false};
+  // Whether the kernel may read files that are not complete in the cache from the source itself;
+  // ends when it will not.
+  std::atomic<bool> passes_source_through;
 
  private:
   std::atomic<std::uint64_t> last_handle_{0};

@@ -414,6 +414,22 @@ TEST_F(FuseOpsTest, AKernelThatCannotPassAFileThroughGetsItFromTheDaemon) {
   release(node, opened.fh);
 }
 
+TEST_F(FuseOpsTest, AKernelThatDoesNotPassTheSourceThroughIsAskedOnce) {
+  core_->passes_source_through = true;
+  write("file", text_of(2 * kMiB));
+  read_through();
+  const NodeId node = find("file");
+  for (int time = 0; time < 2; ++time) {
+    const Reply opened = open(node);  // a socket passes nothing through
+    ASSERT_EQ(opened.error, 0);
+    const auto handle = opened.as<fuse_open_out>().fh;
+    EXPECT_EQ(read(node, handle, kBlock, kBlock).bytes, text_of(2 * kMiB).substr(kBlock, kBlock));
+    release(node, handle);
+  }
+  EXPECT_EQ(stats_->passthrough_refused.value(), 1U);
+  EXPECT_EQ(stats_->opens_from_source.value(), 0U);
+}
+
 TEST_F(FuseOpsTest, ForgottenNodesAreDropped) {
   write("file", "12345");
   const NodeId node = find("file");

@@ -171,7 +171,7 @@ InodeTable::OpenAnswer InodeTable::open(NodeId id, const OpenRequest& request) {
   }
   Node& node = found->second;
   const auto share_backing = [&] {
-    answer.mode = OpenMode::passthrough;
+    answer.mode = node.backing_mode;
     answer.backing_id = node.backing_id;
     ++node.passthrough_opens;
     return answer;
@@ -184,18 +184,18 @@ InodeTable::OpenAnswer InodeTable::open(NodeId id, const OpenRequest& request) {
     ++node.direct_opens;
     return answer;
   }
-  if (request.wants_passthrough && node.passthrough_opens > 0) return share_backing();
-  const bool changes_class =
-      request.wants_passthrough ? node.page_cache_opens > 0 : node.passthrough_opens > 0;
-  if (changes_class) {
+  const bool wants_backing = request.wanted != OpenMode::page_cache;
+  if (node.passthrough_opens > 0 && node.backing_mode == request.wanted) return share_backing();
+  if (node.passthrough_opens > 0 || (wants_backing && node.page_cache_opens > 0)) {
     retire_locked(id, node);
     answer.retry = request.may_retry();
     if (answer.retry) return answer;
-    // What is passed through is the same version of the file, only an older copy of it.
+    // What is passed through is the same version of the file, only another copy of it.
     return node.passthrough_opens > 0 ? share_backing() : open_through_page_cache(node, request);
   }
-  if (request.wants_passthrough && !node.is_retired) {
-    node.backing_id = kernel_.register_backing(request.cache_file);
+  if (wants_backing && !node.is_retired) {
+    node.backing_mode = request.wanted;
+    node.backing_id = kernel_.register_backing(request.backing);
     if (node.backing_id >= 0) return share_backing();
     answer = open_through_page_cache(node, request);
     answer.was_refused = true;
@@ -213,7 +213,8 @@ void InodeTable::release(NodeId id, OpenMode mode) {
       --node.page_cache_opens;
       break;
     case OpenMode::passthrough:
-      NCFS_ASSERT(node.passthrough_opens > 0);
+    case OpenMode::source_passthrough:
+      NCFS_ASSERT(node.passthrough_opens > 0 && node.backing_mode == mode);
       if (--node.passthrough_opens == 0) {
         kernel_.unregister_backing(std::exchange(node.backing_id, -1));
       }

@@ -12,7 +12,8 @@
 //   * a node id is never used for a second node;
 //   * a node lives while the kernel knows it, a handle is open on it or a child names it as parent;
 //   * page-cache opens and passthrough opens of one node exclude each other, and all passthrough
-//     opens of a node share one backing id, which is closed with the last of them;
+//     opens of a node share one backing id, of its cache file or of the source's file, which is
+//     closed with the last of them;
 //   * a retired node gets no backing id any more.
 //
 // Any thread. Every function is short and waits for nothing.
@@ -55,8 +56,9 @@ struct FileFacts {
 
 enum class OpenMode : std::uint8_t {
   page_cache,
-  passthrough,
-  direct,  // past the page cache: right whatever it holds
+  passthrough,         // the kernel reads the cache file
+  source_passthrough,  // the kernel reads the file of the source
+  direct,              // past the page cache: right whatever it holds
 };
 
 class InodeTable {
@@ -93,8 +95,9 @@ class InodeTable {
 
   struct OpenRequest {
     Standing standing = Standing::current;  // what observe() said when the file was opened
-    bool wants_passthrough = false;         // the whole file is in `cache_file`
-    int cache_file = -1;
+    // page_cache, or one of the passthrough modes for the file `backing`.
+    OpenMode wanted = OpenMode::page_cache;
+    int backing = -1;
     bool is_settled = true;  // older than the racy window
     // Whether the kernel may be told to look up again; asked only when that would help.
     std::function<bool()> may_retry;
@@ -103,7 +106,7 @@ class InodeTable {
     bool retry = false;  // answer with ESTALE; nothing was counted
     OpenMode mode = OpenMode::page_cache;
     bool keep_cache = false;   // what the page cache holds of this node is right
-    int backing_id = -1;       // passthrough only
+    int backing_id = -1;       // passthrough modes only
     bool was_refused = false;  // register_backing failed
   };
   // Counts one open, to be released in the mode of the answer.
@@ -122,7 +125,8 @@ class InodeTable {
     std::uint64_t lookups = 0;
     std::uint64_t children = 0;
     std::uint32_t page_cache_opens = 0;
-    std::uint32_t passthrough_opens = 0;
+    std::uint32_t passthrough_opens = 0;  // in mode `backing_mode`
+    OpenMode backing_mode = OpenMode::passthrough;
     std::uint32_t direct_opens = 0;
     int backing_id = -1;
     bool is_retired = false;

@@ -23,8 +23,8 @@ FileFacts regular(std::uint64_t inode, std::int64_t time = 0) {
 class InodeTableTest : public testing::Test {
  protected:
   InodeTable::OpenAnswer open(NodeId node, bool complete, bool may_retry = true) {
-    return table_.open(node, {.wants_passthrough = complete,
-                              .cache_file = 77,
+    return table_.open(node, {.wanted = complete ? OpenMode::passthrough : OpenMode::page_cache,
+                              .backing = 77,
                               .may_retry = [may_retry] { return may_retry; }});
   }
   InodeTable::OpenAnswer open_other_version(NodeId node) {
@@ -110,6 +110,29 @@ TEST_F(InodeTableTest, NamesThatLeadInACircleAreNotFollowedForEver) {
   const NodeId b = table_.look_up(a, "b", directory(6));
   EXPECT_EQ(table_.look_up(b, "a", directory(5)), a);
   EXPECT_FALSE(table_.locate(a));
+}
+
+TEST_F(InodeTableTest, AFileReadFromTheSourceGetsANewNodeOnceItIsCached) {
+  const auto open_as = [this](NodeId node, OpenMode wanted, bool may_retry) {
+    return table_.open(node, {.wanted = wanted,
+                              .backing = wanted == OpenMode::source_passthrough ? 55 : 77,
+                              .may_retry = [may_retry] { return may_retry; }});
+  };
+  const NodeId cold = find(5);
+  EXPECT_EQ(open_as(cold, OpenMode::source_passthrough, true).mode, OpenMode::source_passthrough);
+  const auto second = open_as(cold, OpenMode::source_passthrough, true);
+  EXPECT_EQ(second.mode, OpenMode::source_passthrough);
+  EXPECT_EQ(registered_, std::vector{55});
+  EXPECT_TRUE(open_as(cold, OpenMode::passthrough, true).retry);
+  const NodeId warm = find(5);
+  EXPECT_NE(warm, cold);
+  EXPECT_EQ(open_as(warm, OpenMode::passthrough, true).mode, OpenMode::passthrough);
+  EXPECT_EQ(registered_, (std::vector{55, 77}));
+  // Without a look-up in between: the same bytes from the source.
+  EXPECT_EQ(open_as(cold, OpenMode::passthrough, false).mode, OpenMode::source_passthrough);
+  for (int opened = 0; opened < 3; ++opened) table_.release(cold, OpenMode::source_passthrough);
+  EXPECT_EQ(taken_back_, std::vector{second.backing_id});
+  table_.release(warm, OpenMode::passthrough);
 }
 
 TEST_F(InodeTableTest, AnotherVersionIsAnotherNode) {
@@ -209,8 +232,8 @@ TEST_F(InodeTableTest, ARetiredNodeGetsNoBacking) {
   const NodeId node = find(5);
   table_.retire(node);
   const auto answer = table_.open(node, {.standing = Standing::retired,
-                                         .wants_passthrough = true,
-                                         .cache_file = 77,
+                                         .wanted = OpenMode::passthrough,
+                                         .backing = 77,
                                          .may_retry = [] { return false; }});
   EXPECT_EQ(answer.mode, OpenMode::page_cache);
   EXPECT_TRUE(registered_.empty());

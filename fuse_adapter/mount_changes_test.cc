@@ -28,7 +28,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-class MountChangesTest : public testing::TestWithParam<PassthroughPolicy> {
+class MountChangesTest : public testing::TestWithParam<PassedFiles> {
  protected:
   void start() { mount_.start({.passthrough = GetParam()}); }
   void write(const std::string& path, std::span<const std::byte> bytes) {
@@ -51,10 +51,7 @@ class MountChangesTest : public testing::TestWithParam<PassthroughPolicy> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Passthrough, MountChangesTest,
-                         testing::Values(PassthroughPolicy::automatic, PassthroughPolicy::disabled),
-                         [](const auto& policy) {
-                           return policy.param == PassthroughPolicy::disabled ? "Off" : "On";
-                         });
+                         every_passthrough(), passthrough_name);
 
 // A mapping of a whole file.
 class Mapping {

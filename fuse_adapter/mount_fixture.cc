@@ -79,6 +79,8 @@ void TestMount::start(const TestMountOptions& options) {
   Runtime::Options engine;
   engine.engine.cache_size_bytes = options.cache_size_bytes;
   engine.engine.racy_window = options.racy_window;
+  // Disks of busy test machines take long to sync.
+  engine.engine.cache_deadline = 120 * kSecond;
   engine.engine.run_id = monotonic_now();
   engine.source_root = source_.get();
   engine.cache_root = cache_->objects.get();
@@ -88,7 +90,11 @@ void TestMount::start(const TestMountOptions& options) {
   settings.mountpoint = mounted();
   settings.source_root = source_.get();
   settings.allow_other = true;
-  settings.passthrough = options.passthrough;
+  settings.passthrough = options.passthrough == PassedFiles::none ? PassthroughPolicy::disabled
+                                                                  : PassthroughPolicy::automatic;
+  settings.cold_passthrough = options.passthrough == PassedFiles::all
+                                  ? ColdPassthroughPolicy::enabled
+                                  : ColdPassthroughPolicy::disabled;
   settings.direct_io = options.direct_io;
   settings.racy_window = options.racy_window;
   settings.source_deadline = options.source_deadline;

@@ -4,6 +4,7 @@
 // that no outcome leaves a mount behind.
 #pragma once
 
+#include <gtest/gtest.h>
 #include <sys/types.h>
 
 #include <cstddef>
@@ -23,8 +24,18 @@
 
 namespace ncfs {
 
+// The ways in which the kernel may read without the daemon.
+enum class PassedFiles : std::uint8_t { all, cached, none };
+[[nodiscard]] inline auto every_passthrough() {
+  return testing::Values(PassedFiles::all, PassedFiles::cached, PassedFiles::none);
+}
+[[nodiscard]] inline std::string passthrough_name(const testing::TestParamInfo<PassedFiles>& info) {
+  return info.param == PassedFiles::none ? "Off"
+                                         : info.param == PassedFiles::cached ? "Cached" : "On";
+}
+
 struct TestMountOptions {
-  PassthroughPolicy passthrough = PassthroughPolicy::automatic;
+  PassedFiles passthrough = PassedFiles::all;
   std::uint64_t cache_size_bytes = 256 * kMiB;
   // The files of most tests were written a moment ago.
   Nanos racy_window = 0;

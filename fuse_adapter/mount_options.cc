@@ -91,14 +91,12 @@ bool set_mebibytes(std::uint64_t& target, std::string_view value, std::uint64_t 
   return number.has_value();
 }
 
-bool set_passthrough(Draft& draft, std::string_view value) {
-  if (value == "auto") {
-    draft.options.passthrough = PassthroughPolicy::automatic;
-    return true;
-  }
+// auto, yes or no.
+template <typename Policy>
+bool set_policy(Policy& policy, std::string_view value, Policy yes, Policy no) {
   const auto wanted = parse_bool(value);
-  if (!wanted) return false;
-  draft.options.passthrough = *wanted ? PassthroughPolicy::required : PassthroughPolicy::disabled;
+  if (!wanted && value != "auto") return false;
+  policy = !wanted ? Policy::automatic : *wanted ? yes : no;
   return true;
 }
 
@@ -176,7 +174,18 @@ const std::array kOwnOptions = {
     OwnOption{{"passthrough", "MODE", "auto",
                "let the kernel read cached files itself: auto, yes (or fail), no"},
               "auto, yes or no",
-              set_passthrough},
+              [](Draft& draft, std::string_view value) {
+                return set_policy(draft.options.passthrough, value, PassthroughPolicy::required,
+                                  PassthroughPolicy::disabled);
+              }},
+    OwnOption{{"cold_passthrough", "MODE", "auto",
+               "let the kernel read files not yet cached from the backend itself: auto (unless it "
+               "is on the network), yes, no"},
+              "auto, yes or no",
+              [](Draft& draft, std::string_view value) {
+                return set_policy(draft.options.cold_passthrough, value,
+                                  ColdPassthroughPolicy::enabled, ColdPassthroughPolicy::disabled);
+              }},
     OwnOption{
         {"buffer_mb", "N", "256", "memory for data in flight in MiB, 8-16384, 8 blocks or more"},
         "a whole number from 8 to 16384 (MiB)",
@@ -381,6 +390,10 @@ std::optional<std::string> check_together(const Draft& draft) {
     return "option cache_size_gb is required: the limit of the cache, e.g. cache_size_gb=50 or "
            "cache_size=500M";
   }
+  if (options.passthrough == PassthroughPolicy::disabled &&
+      options.cold_passthrough == ColdPassthroughPolicy::enabled) {
+    return "option cold_passthrough=yes needs passthrough, which passthrough=no switches off";
+  }
   // Fewer blocks than the copies and readers in flight would make every copy evict another.
   const std::uint64_t block_mib = options.block_size_bytes / kMiB;
   if (options.cache_size_bytes < 16 * options.block_size_bytes) {
@@ -437,6 +450,7 @@ MountSettings mount_settings(const MountOptions& options, const std::string& mou
   settings.allow_other = options.allow_other;
   settings.mount_flags = options.mount_flags;
   settings.passthrough = options.passthrough;
+  settings.cold_passthrough = options.cold_passthrough;
   settings.readahead_bytes = options.readahead_bytes;
   settings.direct_io = options.direct_io;
   settings.block_size_bytes = options.block_size_bytes;

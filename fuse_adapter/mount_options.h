@@ -29,6 +29,7 @@ struct MountOptions {
   std::uint64_t readahead_bytes = 4 * kMiB;
   std::uint64_t min_file_size_bytes = 1;  // an empty file has nothing to cache
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
+  ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;
   LogLevel log_level = LogLevel::info;
   bool allow_other = false;
   std::uint64_t buffer_bytes = 256 * kMiB;

@@ -49,6 +49,7 @@ TEST(MountOptions, TheLineOfTheManualGivesTheDocumentedDefaults) {
   EXPECT_EQ(options.readahead_bytes, 4 * kMiB);
   EXPECT_EQ(options.min_file_size_bytes, 1U);
   EXPECT_EQ(options.passthrough, PassthroughPolicy::automatic);
+  EXPECT_EQ(options.cold_passthrough, ColdPassthroughPolicy::automatic);
   EXPECT_EQ(options.log_level, LogLevel::info);
   EXPECT_TRUE(options.allow_other);
   EXPECT_EQ(options.buffer_bytes, 256 * kMiB);
@@ -59,13 +60,15 @@ TEST(MountOptions, TheLineOfTheManualGivesTheDocumentedDefaults) {
 TEST(MountOptions, EveryValueArrives) {
   const MountOptions options = with(
       "block_size_mb=4,max_concurrent=64,eviction=lru,direct_io=no,readahead_mb=0,"
-      "min_file_size=64K,passthrough=yes,log_level=trace,buffer_mb=128,backend_timeout_s=7");
+      "min_file_size=64K,passthrough=yes,cold_passthrough=no,log_level=trace,buffer_mb=128,"
+      "backend_timeout_s=7");
   EXPECT_EQ(options.block_size_bytes, 4 * kMiB);
   EXPECT_EQ(options.max_concurrent, 64U);
   EXPECT_FALSE(options.direct_io);
   EXPECT_EQ(options.readahead_bytes, 0U);
   EXPECT_EQ(options.min_file_size_bytes, 64 * kKiB);
   EXPECT_EQ(options.passthrough, PassthroughPolicy::required);
+  EXPECT_EQ(options.cold_passthrough, ColdPassthroughPolicy::disabled);
   EXPECT_EQ(options.log_level, LogLevel::trace);
   EXPECT_EQ(options.buffer_bytes, 128 * kMiB);
   EXPECT_EQ(options.backend_timeout_seconds, 7U);
@@ -120,6 +123,10 @@ TEST(MountOptions, ChoicesOutOfListAreErrors) {
               "option eviction=" + policy + ": must be lru, the only policy available");
   }
   EXPECT_EQ(error_with("passthrough=maybe"), "option passthrough=maybe: must be auto, yes or no");
+  EXPECT_EQ(error_with("cold_passthrough=2"),
+            "option cold_passthrough=2: must be auto, yes or no");
+  EXPECT_EQ(error_with("cold_passthrough=yes,passthrough=no"),
+            "option cold_passthrough=yes needs passthrough, which passthrough=no switches off");
   EXPECT_EQ(error_with("direct_io=2"), "option direct_io=2: must be true or false");
   EXPECT_EQ(error_with("log_level=loud"),
             "option log_level=loud: must be trace, debug, info, warn or error");

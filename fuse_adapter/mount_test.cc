@@ -33,7 +33,7 @@ namespace fs = std::filesystem;
 
 constexpr uid_t kNobody = 65534;
 
-class MountTest : public testing::TestWithParam<PassthroughPolicy> {
+class MountTest : public testing::TestWithParam<PassedFiles> {
  protected:
   void start() { mount_.start({.passthrough = GetParam()}); }
   void write(const std::string& path, std::span<const std::byte> bytes) {
@@ -47,10 +47,7 @@ class MountTest : public testing::TestWithParam<PassthroughPolicy> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Passthrough, MountTest,
-                         testing::Values(PassthroughPolicy::automatic, PassthroughPolicy::disabled),
-                         [](const auto& policy) {
-                           return policy.param == PassthroughPolicy::disabled ? "Off" : "On";
-                         });
+                         every_passthrough(), passthrough_name);
 
 void expect_same_attributes(const std::string& path, const std::string& expected_path) {
   struct stat seen {};
@@ -129,6 +126,21 @@ TEST_P(MountTest, CompleteFilesAreServedFromTheCacheAlone) {
       EXPECT_EQ(mount_.stats().opens_passthrough.value(), 0U);
     }
   }
+}
+
+TEST_P(MountTest, ColdFilesAreReadByTheKernelWhereItMay) {
+  const auto bytes = content(1, 0, 8 * kMiB);
+  write("file", bytes);
+  start();
+  EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == bytes);
+  const bool is_passed = GetParam() == PassedFiles::all && mount_.passes_through();
+  EXPECT_EQ(mount_.stats().opens_from_source.value(), is_passed ? 1U : 0U);
+  EXPECT_EQ(mount_.stats().reads.value() == 0, is_passed);
+  EXPECT_TRUE(
+      mount_.wait_until([](const EngineStatus& status) { return status.objects_cached == 1; }));
+  EXPECT_EQ(mount_.engine_status().source_bytes, bytes.size());
+  EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == bytes);
+  EXPECT_EQ(mount_.stats().opens_hit.value(), 1U);
 }
 
 // A file system that never answers: its daemon does not even greet the kernel.

@@ -4,11 +4,10 @@
 
 namespace ncfs {
 
-bool RuntimeGate::open(HandleId handle, int source, const SourceState& state, std::string path,
-                       std::function<void(const OpenResult&)> done) {
+bool RuntimeGate::open(OpenEvent event, std::function<void(const OpenResult&)> done) {
   const std::shared_lock lock(mutex_);
   if (runtime_ == nullptr) return false;
-  runtime_->open(handle, FileHandle{source}, state, std::move(path), std::move(done));
+  runtime_->open(std::move(event), std::move(done));
   return true;
 }
 

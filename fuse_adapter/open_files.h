@@ -25,9 +25,8 @@ class RuntimeGate {
  public:
   explicit RuntimeGate(Runtime& runtime) : runtime_(&runtime) {}
 
-  // The arguments as of Runtime. False, and `source` is still the caller's, if the gate is shut.
-  [[nodiscard]] bool open(HandleId handle, int source, const SourceState& state, std::string path,
-                          std::function<void(const OpenResult&)> done);
+  // The arguments as of Runtime. False, and the source is still the caller's, if the gate is shut.
+  [[nodiscard]] bool open(OpenEvent event, std::function<void(const OpenResult&)> done);
   void close(HandleId handle);
   void read(HandleId handle, ByteRange range, bool skip_cache,
             std::function<void(const ReadOutcome&)> done);

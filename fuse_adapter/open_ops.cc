@@ -19,7 +19,7 @@
 namespace ncfs {
 namespace {
 
-// Below this, opening again and reading from the page cache is faster than registering a file with
+// Both kinds of passthrough: below this, opening again and reading from the page cache is faster than registering a file with
 // the kernel and reading it there (155 against 58 to 87 thousand opens and reads a second).
 constexpr std::uint64_t kPassthroughMin = kMiB;
 
@@ -31,6 +31,15 @@ bool is_gone(int error) {
 // Answers that are the source's business, not trouble of ours.
 bool is_trouble(int error) {
   return error != EACCES && error != EPERM && !is_gone(error);
+}
+
+bool may_pass_through(const FuseCore& core, const SourceState& state) {
+  return state.version.size >= kPassthroughMin && core.channel->passthrough_active();
+}
+
+bool passes_source_through(const FuseCore& core, const SourceState& state) {
+  return core.passes_source_through.load(std::memory_order_relaxed) &&
+         may_pass_through(core, state);
 }
 
 class Opening {
@@ -125,7 +134,7 @@ struct OpenAnswering {
   void operator()(const OpenResult& result) {
     file->adopt(result.residency);
     const InodeTable::OpenAnswer answer = decide(result);
-    if (answer.was_refused) note_refusal();
+    if (answer.was_refused) note_refusal(result);
     const pid_t thread = request->caller().thread;
     if (answer.retry) {
       core->stats->stale_answers.add();
@@ -140,7 +149,7 @@ struct OpenAnswering {
     core->stale.clear(thread);
     core->files.add(file);
     count(result, answer.mode);
-    const bool taken = answer.mode == OpenMode::passthrough
+    const bool taken = answer.backing_id >= 0
                            ? request->opened_passthrough(info, answer.backing_id)
                            : request->opened(info);
     if (!taken) {
@@ -150,19 +159,27 @@ struct OpenAnswering {
   }
 
  private:
+  [[nodiscard]] bool passes_cache_file(const OpenResult& result) const {
+    return result.is_complete && result.residency && may_pass_through(*core, state);
+  }
+
   [[nodiscard]] InodeTable::OpenAnswer decide(const OpenResult& result) const {
     const auto may_retry = [this] {
       return core->stale.try_answer(request->caller().thread, file->node, monotonic_now());
     };
-    const bool wants_passthrough = result.is_complete && result.residency &&
-                                   state.version.size >= kPassthroughMin &&
-                                   core->channel->passthrough_active();
-    const int cache_file =
-        wants_passthrough ? static_cast<int>(result.residency->cache_file()) : -1;
+    OpenMode wanted = OpenMode::page_cache;
+    int backing = -1;
+    if (passes_cache_file(result)) {
+      wanted = OpenMode::passthrough;
+      backing = static_cast<int>(result.residency->cache_file());
+    } else if (!result.is_complete && passes_source_through(*core, state)) {
+      wanted = OpenMode::source_passthrough;
+      backing = file->source;
+    }
     const bool is_settled = state.age_ns >= static_cast<std::int64_t>(core->settings.racy_window);
     return core->nodes.open(file->node, {.standing = standing,
-                                         .wants_passthrough = wants_passthrough,
-                                         .cache_file = cache_file,
+                                         .wanted = wanted,
+                                         .backing = backing,
                                          .is_settled = is_settled,
                                          .may_retry = may_retry});
   }
@@ -171,6 +188,7 @@ struct OpenAnswering {
     AdapterStats& stats = *core->stats;
     stats.opens.add();
     (result.is_complete ? stats.opens_hit : stats.opens_miss).add();
+    if (mode == OpenMode::source_passthrough) stats.opens_from_source.add();
     if (mode == OpenMode::passthrough) {
       stats.opens_passthrough.add();
       stats.passthrough_bytes.add(state.version.size);
@@ -179,8 +197,15 @@ struct OpenAnswering {
                   to_string(result.reason));
   }
 
-  void note_refusal() const {
+  void note_refusal(const OpenResult& result) const {
     core->stats->passthrough_refused.add();
+    if (!passes_cache_file(result)) {
+      if (!core->passes_source_through.exchange(false)) return;
+      spdlog::info(
+          "the kernel does not pass files of the backend through; until they are cached they are "
+          "read through the daemon");
+      return;
+    }
     if (core->has_logged_refusal.exchange(true)) return;
     spdlog::warn(
         "the kernel does not pass files of this cache directory through; they are read through "
@@ -194,7 +219,9 @@ void Opening::ask_engine(Descriptor source, const SourceState& state, InodeTable
   auto file = std::make_shared<OpenFile>(
       core_.engine, OpenFile::Opened{handle, node_, source.get(), state.version.size});
   OpenAnswering answering{core_.shared_from_this(), request_, file, state, standing, path, info_};
-  if (core_.engine->open(handle, source.get(), state, path, std::move(answering))) {
+  OpenEvent event{handle, FileHandle{source.get()}, state, path,
+                  passes_source_through(core_, state)};
+  if (core_.engine->open(std::move(event), std::move(answering))) {
     static_cast<void>(source.release());  // the engine's now
   }
 }

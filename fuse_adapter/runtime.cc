@@ -246,9 +246,8 @@ class Runtime::Impl final : private Host {
 Runtime::Runtime(const Options& options) : impl_(std::make_unique<Impl>(options)) {}
 Runtime::~Runtime() = default;
 
-void Runtime::open(HandleId handle, FileHandle source, const SourceState& state, std::string path,
-                   std::function<void(const OpenResult&)> done) {
-  impl_->open({handle, source, state, std::move(path)}, std::move(done));
+void Runtime::open(OpenEvent event, std::function<void(const OpenResult&)> done) {
+  impl_->open(std::move(event), std::move(done));
 }
 
 void Runtime::close(HandleId handle) {

@@ -43,9 +43,8 @@ class Runtime {
   explicit Runtime(const Options& options);  // throws std::system_error
   ~Runtime();                                // stops; see stop()
 
-  // The engine takes over `source`, the caller keeps the right to use it until close().
-  void open(HandleId handle, FileHandle source, const SourceState& state, std::string path,
-            std::function<void(const OpenResult&)> done);
+  // The engine takes over the event's source, the caller keeps the right to use it until close().
+  void open(OpenEvent event, std::function<void(const OpenResult&)> done);
   void close(HandleId handle);
 
   // `range` as in ReadEvent.

@@ -65,7 +65,7 @@ class RuntimeTest : public testing::Test {
     const SourceLook look = look_at_source(fd, Freshness::as_opened);
     std::promise<OpenResult> answer;
     const HandleId handle{next_handle_++};
-    runtime_->open(handle, FileHandle{fd}, look.state, name,
+    runtime_->open({handle, FileHandle{fd}, look.state, name},
                    [&](const OpenResult& result) { answer.set_value(result); });
     return {handle, answer.get_future().get()};
   }

@@ -66,6 +66,9 @@ struct Request {
   FileHandle file = FileHandle::none;
   BufferId buffer{};
   ByteRange range;
+  // source_read: somebody else reads the file through the page cache too. What is read is left
+  // there, so that neither reads from the device what the other has read.
+  bool through_page_cache = false;
   Nanos deadline = 0;             // absolute, on the clock of the `now` the engine is given
   std::string name;               // path of the source or name in the cache directory
   std::string new_name;           // cache_rename

@@ -113,7 +113,9 @@ std::int64_t Work::perform() {
     case Op::source_stat:
       return look(fd(), Freshness::from_server);
     case Op::source_read:
-      return file ? file->reader.read(bytes(), request.range.offset) : -EBADF;
+      if (!file) return -EBADF;
+      return request.through_page_cache ? read_fully(fd(), bytes(), request.range.offset)
+                                        : file->reader.read(bytes(), request.range.offset);
     case Op::cache_list:
       return list_directory(root, request.name, completion.entries);
     case Op::cache_create:

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -86,6 +87,19 @@ TEST_F(PosixIoTest, AFileOpenedElsewhereMayBeHandedOver) {
   EXPECT_EQ(result(transfer_request(Op::source_read, file, {0, 100}, BufferId{0})), 100);
   EXPECT_EQ(result(on_file(Op::source_close, file)), 0);
   EXPECT_FALSE(is_open(fd));
+}
+
+TEST_F(PosixIoTest, WhatIsReadThroughThePageCacheStaysThere) {
+  const FileHandle file = open_source(kMiB);
+  const int fd = static_cast<int>(file);
+  ASSERT_EQ(::fsync(fd), 0);
+  ASSERT_EQ(::posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+  Request request = transfer_request(Op::source_read, file, {0, 4096}, BufferId{0});
+  request.through_page_cache = true;
+  EXPECT_EQ(result(request), 4096);
+  std::byte byte{};
+  const iovec part{&byte, 1};
+  EXPECT_EQ(::preadv2(fd, &part, 1, 0, RWF_NOWAIT), 1) << "not in memory";
 }
 
 TEST_F(PosixIoTest, AFileIsClosedOnlyWhenNoReadIsLeftInTheDevice) {

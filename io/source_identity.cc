@@ -33,8 +33,15 @@ namespace {
 // is made up by the client.
 constexpr std::uint32_t kSmb2Magic = 0xFE534D42;
 constexpr std::uint32_t kCifsMagic = 0xFF534D42;
-constexpr std::array<std::uint32_t, 5> kNetworkMagics = {NFS_SUPER_MAGIC, kSmb2Magic, kCifsMagic,
-                                                         V9FS_MAGIC, FUSE_SUPER_MAGIC};
+constexpr std::uint32_t kLustreMagic = 0x0BD00BD0;
+constexpr std::array<std::uint32_t, 8> kNetworkMagics = {
+    NFS_SUPER_MAGIC,  kSmb2Magic,       kCifsMagic,       V9FS_MAGIC,
+    CEPH_SUPER_MAGIC, AFS_SUPER_MAGIC,  kLustreMagic,     FUSE_SUPER_MAGIC};
+
+bool is_network_type(const struct statfs& status) {
+  return std::ranges::find(kNetworkMagics, static_cast<std::uint32_t>(status.f_type)) !=
+         kNetworkMagics.end();
+}
 
 std::uint64_t digest(std::string_view text) {
   return XXH3_64bits(text.data(), text.size());
@@ -115,8 +122,7 @@ class FileSystemDigests {
   std::uint64_t compute(const struct statfs& status, std::uint32_t major, std::uint32_t minor) {
     const auto type = static_cast<std::uint32_t>(status.f_type);
     const std::uint64_t id = file_system_id(status);
-    const bool is_network = std::ranges::find(kNetworkMagics, type) != kNetworkMagics.end();
-    if (!is_network && id != 0 && id != encoded_device(major, minor)) {
+    if (!is_network_type(status) && id != 0 && id != encoded_device(major, minor)) {
       return digest(fmt::format("id {:x} {:x}", type, id));
     }
     if (const auto by_mount = mount_digest(read_text(mountinfo_.get()), major, minor)) {
@@ -145,6 +151,11 @@ std::int64_t age_of(const struct timespec& now, const struct statx_timestamp& ch
 // The fields of a line (proc_pid_mountinfo(5)):
 //   36 35 98:0 /root /mount/point rw,noatime master:1 - type source options
 // with any number of optional fields before the "-".
+bool is_on_network(int fd) {
+  struct statfs status {};
+  return ::fstatfs(fd, &status) != 0 || is_network_type(status);
+}
+
 std::optional<std::uint64_t> mount_digest(std::string_view mountinfo, std::uint32_t major,
                                           std::uint32_t minor) {
   const std::string device = fmt::format("{}:{}", major, minor);

@@ -32,6 +32,9 @@ struct SourceLook {
 // `fd` may be an O_PATH descriptor. May block on a server. Any thread.
 [[nodiscard]] SourceLook look_at_source(int fd, Freshness freshness);
 
+// Whether the file system of `fd` is one of the network's, or cannot be asked. May block on a server.
+[[nodiscard]] bool is_on_network(int fd);
+
 // The digest for the device `major:minor` by the text of a mountinfo file; nothing if it has no
 // such mount.
 [[nodiscard]] std::optional<std::uint64_t> mount_digest(std::string_view mountinfo,

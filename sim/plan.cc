@@ -13,7 +13,7 @@ struct StepForm {
 };
 
 constexpr std::array<StepForm, kStepOpCount> kForms = {{
-    {"open", 1},
+    {"open", 2},
     {"close", 1},
     {"read", 3},
     {"advance", 1},

@@ -23,7 +23,7 @@ namespace ncfs {
 
 enum class StepOp : std::uint8_t {
   // Applications.
-  open,     // file
+  open,     // file, whether it reads the source past the engine
   close,    // handle
   read,     // handle, offset, length: plans the read; asks the engine for what is missing
   advance,  // read: uses what was planned or answered, then plans on

@@ -30,7 +30,7 @@ TEST(Plan, CommentsAndMissingArgumentsAreFine) {
 TEST(Plan, ErrorsNameTheLine) {
   EXPECT_EQ(parse_plan("run\nopne 1\n").error, "line 2: there is no step \"opne\"");
   EXPECT_EQ(parse_plan("open one\n").error, "line 1: \"one\" is not a number");
-  EXPECT_EQ(parse_plan("open 1 2\n").error, "line 1: \"open\" takes 1 arguments");
+  EXPECT_EQ(parse_plan("open 1 2 3\n").error, "line 1: \"open\" takes 2 arguments");
 }
 
 TEST(Plan, EverySubsequenceIsAPlan) {

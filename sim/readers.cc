@@ -72,7 +72,7 @@ std::optional<FileHandle> Readers::open_source(const std::string& path, Nanos no
   return handle;
 }
 
-bool Readers::open(const std::string& path, Nanos now) {
+bool Readers::open(const std::string& path, Nanos now, bool reads_source) {
   if (is_stopping_ || files_.size() >= kFilesMax) return false;
   SourceState state;
   const std::optional<FileHandle> source = open_source(path, now, state);
@@ -84,7 +84,7 @@ bool Readers::open(const std::string& path, Nanos now) {
   file.version = state.version;
   file.first_revision = nfs_.current_revision(file.inode);
   file.failures_before = life_->io().source_failures().size();
-  life_->handle(OpenEvent{handle, *source, state, path});
+  life_->handle(OpenEvent{handle, *source, state, path, reads_source});
   return true;
 }
 

@@ -65,7 +65,7 @@ class Readers final : public Host {
   void check_holds();
 
   // False if there is nothing to do it with.
-  bool open(const std::string& path, Nanos now);
+  bool open(const std::string& path, Nanos now, bool reads_source);
   bool warm(const std::string& path, Nanos now);
   void stop();
   bool close(std::uint64_t handle_index);

@@ -111,7 +111,7 @@ void World::apply_reader_step(const Step& step) {
   }
   switch (step.op) {
     case StepOp::open:
-      readers_.open(path(step.a), now_);
+      readers_.open(path(step.a), now_, step.b % 2 != 0);
       return;
     case StepOp::warm:
       readers_.warm(path(step.a), now_);

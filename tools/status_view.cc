@@ -140,6 +140,8 @@ std::string status_text(const json& status) {
                                               "them, uncounted",
                                               number(status, "/opens/passed_through"),
                                               size(status, "/opens/passed_through_bytes")));
+    result += line("", fmt::format("{} opens of files not yet cached: the kernel reads the backend",
+                                   number(status, "/opens/passed_through_from_backend")));
   }
   result += line("reads", "by the daemon: " + reads_text(status));
   result += line("backend reads", fmt::format("{}, of these {} for waiting readers",
