@@ -50,8 +50,7 @@ class MountChangesTest : public testing::TestWithParam<PassedFiles> {
   TestMount mount_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Passthrough, MountChangesTest,
-                         every_passthrough(), passthrough_name);
+INSTANTIATE_TEST_SUITE_P(Passthrough, MountChangesTest, every_passthrough(), passthrough_name);
 
 // A mapping of a whole file.
 class Mapping {

@@ -30,8 +30,9 @@ enum class PassedFiles : std::uint8_t { all, cached, none };
   return testing::Values(PassedFiles::all, PassedFiles::cached, PassedFiles::none);
 }
 [[nodiscard]] inline std::string passthrough_name(const testing::TestParamInfo<PassedFiles>& info) {
-  return info.param == PassedFiles::none ? "Off"
-                                         : info.param == PassedFiles::cached ? "Cached" : "On";
+  return info.param == PassedFiles::none     ? "Off"
+         : info.param == PassedFiles::cached ? "Cached"
+                                             : "On";
 }
 
 struct TestMountOptions {

@@ -46,8 +46,7 @@ class MountTest : public testing::TestWithParam<PassedFiles> {
   TestMount mount_;
 };
 
-INSTANTIATE_TEST_SUITE_P(Passthrough, MountTest,
-                         every_passthrough(), passthrough_name);
+INSTANTIATE_TEST_SUITE_P(Passthrough, MountTest, every_passthrough(), passthrough_name);
 
 void expect_same_attributes(const std::string& path, const std::string& expected_path) {
   struct stat seen {};

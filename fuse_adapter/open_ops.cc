@@ -19,8 +19,9 @@
 namespace ncfs {
 namespace {
 
-// Both kinds of passthrough: below this, opening again and reading from the page cache is faster than registering a file with
-// the kernel and reading it there (155 against 58 to 87 thousand opens and reads a second).
+// Both kinds of passthrough: below this, opening again and reading from the page cache is faster
+// than registering a file with the kernel and reading it there (155 against 58 to 87 thousand opens
+// and reads a second).
 constexpr std::uint64_t kPassthroughMin = kMiB;
 
 // Whether the file is not to be found where it was, as far as the source can tell.
@@ -149,9 +150,8 @@ struct OpenAnswering {
     core->stale.clear(thread);
     core->files.add(file);
     count(result, answer.mode);
-    const bool taken = answer.backing_id >= 0
-                           ? request->opened_passthrough(info, answer.backing_id)
-                           : request->opened(info);
+    const bool taken = answer.backing_id >= 0 ? request->opened_passthrough(info, answer.backing_id)
+                                              : request->opened(info);
     if (!taken) {
       core->files.remove(*file);
       core->nodes.release(file->node, answer.mode);

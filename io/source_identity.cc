@@ -35,8 +35,8 @@ constexpr std::uint32_t kSmb2Magic = 0xFE534D42;
 constexpr std::uint32_t kCifsMagic = 0xFF534D42;
 constexpr std::uint32_t kLustreMagic = 0x0BD00BD0;
 constexpr std::array<std::uint32_t, 8> kNetworkMagics = {
-    NFS_SUPER_MAGIC,  kSmb2Magic,       kCifsMagic,       V9FS_MAGIC,
-    CEPH_SUPER_MAGIC, AFS_SUPER_MAGIC,  kLustreMagic,     FUSE_SUPER_MAGIC};
+    NFS_SUPER_MAGIC,  kSmb2Magic,      kCifsMagic,   V9FS_MAGIC,
+    CEPH_SUPER_MAGIC, AFS_SUPER_MAGIC, kLustreMagic, FUSE_SUPER_MAGIC};
 
 bool is_network_type(const struct statfs& status) {
   return std::ranges::find(kNetworkMagics, static_cast<std::uint32_t>(status.f_type)) !=

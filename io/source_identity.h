@@ -32,7 +32,8 @@ struct SourceLook {
 // `fd` may be an O_PATH descriptor. May block on a server. Any thread.
 [[nodiscard]] SourceLook look_at_source(int fd, Freshness freshness);
 
-// Whether the file system of `fd` is one of the network's, or cannot be asked. May block on a server.
+// Whether the file system of `fd` is one of the network's, or cannot be asked. May block on a
+// server.
 [[nodiscard]] bool is_on_network(int fd);
 
 // The digest for the device `major:minor` by the text of a mountinfo file; nothing if it has no
