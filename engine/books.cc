@@ -10,6 +10,7 @@ namespace ncfs {
 EngineStatus Core::status() const {
   EngineStatus status = counters_;
   status.is_recovering = !is_recovered_;
+  status.eviction = config_.eviction;
   status.limit_bytes = space_.limit();
   status.used_bytes = space_.used();
   status.reserved_bytes = space_.reserved();
@@ -38,13 +39,21 @@ void Core::check_invariants() const {
   std::uint64_t used = 0;
   std::uint64_t reserved = 0;
   std::size_t evictable = 0;
+  std::size_t on_disk = 0;
+  std::uint64_t on_disk_bytes = 0;
   std::map<FileHandle, std::uint32_t> references;
   for (const auto& [id, o] : objects_) {
     NCFS_ASSERT(by_version_.at({o.file, o.version}) == id);
     NCFS_ASSERT((o.charge_bytes > 0) == o.is_on_disk());
     (o.charge_is_used ? used : reserved) += o.charge_bytes;
     NCFS_ASSERT(removing_.contains(id) == (o.state == ObjectState::removing));
-    if (evictable_.contains(id)) {
+    const bool can_make_room = is_recovered_ && o.is_on_disk() && o.state != ObjectState::removing;
+    NCFS_ASSERT(eviction_->contains(id) == can_make_room);
+    if (can_make_room) {
+      ++on_disk;
+      on_disk_bytes += o.charge_bytes;
+    }
+    if (eviction_->is_evictable(id)) {
       ++evictable;
       NCFS_ASSERT(o.handles.empty() && !o.is_open() && o.io_in_flight == 0);
       NCFS_ASSERT(o.state == ObjectState::cached || o.state == ObjectState::partial);
@@ -76,7 +85,9 @@ void Core::check_invariants() const {
   }
   NCFS_ASSERT(used == space_.used());
   NCFS_ASSERT(reserved == space_.reserved());
-  NCFS_ASSERT(evictable == evictable_.size());
+  NCFS_ASSERT(evictable == eviction_->evictable_count());
+  NCFS_ASSERT(on_disk == eviction_->size() && on_disk_bytes == eviction_->total_bytes());
+  eviction_->check_invariants();
   NCFS_ASSERT(by_version_.size() == objects_.size());
   NCFS_ASSERT(active_copies_.size() <= config_.copies_max);
 

@@ -3,10 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
 
 #include "io/types.h"
 
 namespace ncfs {
+
+// Who makes room when the cache is full: see engine/eviction.h.
+enum class Eviction : std::uint8_t { lru, lfu, arc, s3fifo };
+[[nodiscard]] std::string_view to_string(Eviction eviction);
 
 struct Config {
   // Hard limit of everything the cache keeps on disk: data, sidecars, reservations.
@@ -15,6 +20,7 @@ struct Config {
   std::uint64_t block_size_bytes = kMiB;
   // Files smaller than this are read through and never cached.
   std::uint64_t min_file_size_bytes = 1;
+  Eviction eviction = Eviction::lru;
 
   // Files being filled by the background copier at a time, and blocks in flight for each.
   std::uint32_t copies_max = 4;

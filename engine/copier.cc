@@ -25,11 +25,14 @@ constexpr Nanos kRoomRetry = 10 * kSecond;
 }  // namespace
 
 // Evicts as needed. `soon`: enough is on its way out.
-Core::Room Core::make_room(std::uint64_t bytes) {
-  const std::uint64_t needed = space_.used() + space_.reserved() + bytes;
+Core::Room Core::make_room(const Object& incoming) {
+  const std::uint64_t needed = space_.used() + space_.reserved() +
+                               object_charge(incoming.version.size, config_.block_size_bytes);
   if (needed <= space_.limit()) return Room::now;
-  if (needed > space_.limit() + bytes_leaving() + evictable_.total_bytes()) return Room::never;
-  while (needed > space_.limit() + bytes_leaving()) evict_oldest();
+  if (needed > space_.limit() + bytes_leaving() + eviction_->evictable_bytes()) return Room::never;
+  while (needed > space_.limit() + bytes_leaving()) {
+    evict_one(eviction_key(incoming.file, incoming.version));
+  }
   return Room::soon;
 }
 
@@ -42,8 +45,8 @@ std::uint64_t Core::bytes_leaving() const {
   return bytes;
 }
 
-void Core::evict_oldest() {
-  Object& victim = object(evictable_.oldest());
+void Core::evict_one(std::optional<EvictionKey> incoming) {
+  Object& victim = object(eviction_->evict(incoming));
   leave_copy(victim);
   remove(victim, RemovalReason::evicted);
   settle(victim);
@@ -52,8 +55,8 @@ void Core::evict_oldest() {
 // After a restart with a lower limit.
 void Core::evict_to_limit() {
   while (space_.used() + space_.reserved() > space_.limit() + bytes_leaving() &&
-         !evictable_.empty()) {
-    evict_oldest();
+         eviction_->evictable_count() > 0) {
+    evict_one(std::nullopt);
   }
 }
 
@@ -70,9 +73,7 @@ void Core::want_copy(Object& o) {
 // A reader's blocks are kept though its file has no copy slot yet, if there is room for it.
 void Core::try_storage(Object& o) {
   if (!is_recovered_ || o.state != ObjectState::absent || o.handles.empty()) return;
-  if (make_room(object_charge(o.version.size, config_.block_size_bytes)) == Room::now) {
-    create_storage(o);
-  }
+  if (make_room(o) == Room::now) create_storage(o);
 }
 
 void Core::queue_copy(Object& o) {
@@ -162,7 +163,7 @@ bool Core::activate(Object& o) {
     return true;
   }
   if (o.state == ObjectState::absent) {
-    const Room room = make_room(object_charge(o.version.size, config_.block_size_bytes));
+    const Room room = make_room(o);
     if (room == Room::soon) return false;
     if (room == Room::never) {
       answer_warms(o, {WarmResult::Kind::skipped, OpenReason::no_space, 0});

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <set>
 #include <string>
@@ -23,7 +24,7 @@
 #include "engine/config.h"
 #include "engine/engine.h"
 #include "engine/event.h"
-#include "engine/eviction_order.h"
+#include "engine/eviction.h"
 #include "engine/format.h"
 #include "engine/object.h"
 #include "engine/space.h"
@@ -243,8 +244,8 @@ class Core {
 
   // copier.cc
   enum class Room : std::uint8_t { now, soon, never };
-  Room make_room(std::uint64_t bytes);
-  void evict_oldest();
+  Room make_room(const Object& incoming);
+  void evict_one(std::optional<EvictionKey> incoming);
   void evict_to_limit();
   [[nodiscard]] std::uint64_t bytes_leaving() const;
   void want_copy(Object& object);
@@ -289,9 +290,9 @@ class Core {
   std::map<FileHandle, std::uint32_t> sources_;  // references
 
   SpaceLedger space_;
-  EvictionOrder evictable_;
-  std::set<ObjectId> removing_;   // state removing
-  std::set<ObjectId> attention_;  // settled again at the next tick
+  const std::unique_ptr<EvictionPolicy> eviction_;  // what is on the disk and not being removed
+  std::set<ObjectId> removing_;                     // state removing
+  std::set<ObjectId> attention_;                    // settled again at the next tick
 
   std::map<FetchId, Fetch> fetches_;
   std::deque<FetchId> demand_queue_;

@@ -80,7 +80,11 @@ void Engine::check_invariants() const {
 }
 
 Core::Core(const Config& config, Io& io, Host& host)
-    : config_(config), io_(io), host_(host), space_(config.cache_size_bytes) {
+    : config_(config),
+      io_(io),
+      host_(host),
+      space_(config.cache_size_bytes),
+      eviction_(make_eviction_policy(config.eviction, config.cache_size_bytes)) {
   NCFS_ASSERT(config.block_size_bytes > 0);
   NCFS_ASSERT(config.block_size_bytes % kAllocationUnit == 0);
   NCFS_ASSERT(config.buffers > config.buffers_reserved);
@@ -224,6 +228,7 @@ void Core::on(OpenEvent&& event) {
   o.handles.insert(h.id);
   if (h.reads_source) ++o.source_readers;
   retire_other_versions(o, h.had_other_version);
+  eviction_->access(o.id, eviction_key(o.file, o.version));
   update_evictable(o);
 
   Shard& shard = shards_[shard_of(o.file)];
@@ -339,6 +344,7 @@ void Core::on(WarmEvent&& event) {
   o.path = std::move(event.path);
   bool had_other = false;
   retire_other_versions(o, had_other);
+  eviction_->access(o.id, eviction_key(o.file, o.version));
   hold_source(event.source);
   o.warms.push_back(event.token);
   if (const auto refused = refusal(o)) {
@@ -462,15 +468,10 @@ bool Core::can_rest(const Object& o) const {
 }
 
 void Core::update_evictable(Object& o) {
+  if (!eviction_->contains(o.id)) return;
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
-  const bool should =
-      has_file && can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after;
-  if (should == evictable_.contains(o.id)) return;
-  if (should) {
-    evictable_.insert(o.id, o.charge_bytes);
-  } else {
-    evictable_.remove(o.id);
-  }
+  eviction_->set_evictable(
+      o.id, has_file && can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after);
 }
 
 void Core::notice(Notice::Kind kind, const Object& o, std::uint64_t bytes, int error,

@@ -32,6 +32,7 @@ struct CopyStatus {
 
 struct EngineStatus {
   bool is_recovering = false;
+  Eviction eviction = Eviction::lru;
   std::uint64_t limit_bytes = 0;
   std::uint64_t used_bytes = 0;      // on disk and complete, or left by an interrupted copy
   std::uint64_t reserved_bytes = 0;  // promised to files being filled

@@ -322,6 +322,24 @@ TEST_F(EngineTest, LeastRecentlyUsedObjectMakesRoom) {
   EXPECT_EQ(engine_->status().objects_cached, 2U);
 }
 
+TEST_F(EngineTest, WhatWasOpenedOftenOutlivesAScanUnlessThePolicyIsLru) {
+  config_.cache_size_bytes = 3 * object_charge(4 * kBlock, kBlock);
+  for (const Eviction eviction : {Eviction::lru, Eviction::lfu, Eviction::arc, Eviction::s3fifo}) {
+    config_.eviction = eviction;
+    start();
+    std::uint64_t handle = 0;
+    for (const std::uint64_t inode : {1, 1, 1, 2, 3, 4, 5, 6, 1}) {
+      open(++handle, state(inode, 4));
+      run(state(inode, 4));
+      close(handle);
+      run(state(inode, 4));
+    }
+    EXPECT_EQ(opened_[handle].reason == OpenReason::cached, eviction != Eviction::lru)
+        << to_string(eviction);
+    EXPECT_EQ(engine_->status().eviction, eviction);
+  }
+}
+
 TEST_F(EngineTest, ObjectThatIsStillMappedIsNotEvicted) {
   config_.cache_size_bytes = object_charge(4 * kBlock, kBlock);
   start();
@@ -470,6 +488,47 @@ TEST_F(EngineTest, PartialObjectIsResumedAfterARestart) {
   run(source);
   EXPECT_EQ(engine_->status().objects_cached, 1U);
   EXPECT_EQ(engine_->status().source_bytes, 2 * kBlock) << "the durable block is not read again";
+}
+
+TEST_F(EngineTest, ObjectUsedDuringRecoveryIsNotTheFirstToMakeRoom) {
+  config_.cache_size_bytes = 3 * object_charge(4 * kBlock, kBlock);
+  std::map<std::string, Sidecar> sidecars;
+  for (const std::uint64_t inode : {1, 2, 3}) {
+    const SourceState source = state(inode, 4);
+    const std::string stem = object_stem(source.file, source.version, inode);
+    on_disk_[stem.substr(0, 2)] = {
+        {stem.substr(3) + ".meta", 200, kBlock, 0},
+        {stem.substr(3) + ".data", 4 * kBlock, 4 * kBlock, static_cast<std::int64_t>(inode)}};
+    Sidecar& sidecar = sidecars[stem + ".meta"];
+    sidecar = {source.file, source.version, inode, kBlock, "file", BlockSet(4)};
+    sidecar.durable.set_all();
+  }
+  start();
+  const auto answer_load = [&](const std::string& name) {
+    for (const Request& request : std::deque(requests_)) {
+      if (request.op != Op::cache_load || request.name != name) continue;
+      Completion loaded;
+      loaded.bytes = encode(sidecars.at(name));
+      answer(request, std::move(loaded));
+    }
+  };
+  const SourceState oldest = state(1, 4);
+  const std::string oldest_name = object_stem(oldest.file, oldest.version, 1) + ".meta";
+  answer_load(oldest_name);
+  open(1, oldest);
+  answer(Op::cache_open, 50);
+  close(1);
+  answer(Op::cache_touch, 0);
+  answer(Op::cache_close, 0);
+  EXPECT_TRUE(engine_->status().is_recovering);
+  for (const auto& [name, sidecar] : sidecars) answer_load(name);
+  EXPECT_FALSE(engine_->status().is_recovering);
+  open(2, state(4, 4));
+  run(state(4, 4));
+  EXPECT_EQ(engine_->status().evictions, 1U);
+  open(3, oldest);
+  run(oldest);
+  EXPECT_EQ(opened_[3].reason, OpenReason::cached);
 }
 
 TEST_F(EngineTest, DebrisOfACrashIsRemovedAndStrangersAreLeftAlone) {

@@ -4,7 +4,6 @@
 // its file would be in. Nothing new is stored before every shard is known, as the space that is
 // taken is not known either. A shard that cannot be listed is tried again at every tick.
 
-#include <algorithm>
 #include <utility>
 
 #include "engine/core.h"
@@ -191,8 +190,21 @@ void Core::settle_shard(std::uint32_t id) {
 void Core::finish_recovery() {
   is_recovered_ = true;
   recovered_stems_.clear();
-  std::sort(recovered_by_age_.begin(), recovered_by_age_.end());
-  for (const auto& [age, id] : std::exchange(recovered_by_age_, {})) {
+  // What was used meanwhile is newer than any age on the disk.
+  const auto recovered = std::exchange(recovered_by_age_, {});
+  std::set<std::pair<std::int64_t, ObjectId>> by_age;
+  for (const auto& [age, id] : recovered) {
+    const auto entry = objects_.find(id);
+    if (entry == objects_.end()) continue;
+    const bool was_used = !entry->second.handles.empty() || entry->second.touched_at != 0;
+    by_age.emplace(was_used ? INT64_MAX : age, id);
+  }
+  for (const auto& [age, id] : by_age) {
+    const Object& o = object(id);
+    if (!o.is_on_disk() || o.state == ObjectState::removing || eviction_->contains(id)) continue;
+    eviction_->add(id, eviction_key(o.file, o.version), o.charge_bytes, Arrival::recovered);
+  }
+  for (const auto& [age, id] : by_age) {
     const auto entry = objects_.find(id);
     if (entry == objects_.end()) continue;
     Object& o = entry->second;

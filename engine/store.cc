@@ -63,6 +63,14 @@ void Core::set_state(Object& o, ObjectState state) {
   if (o.state == ObjectState::removing) removing_.erase(o.id);
   o.state = state;
   if (state == ObjectState::removing) removing_.insert(o.id);
+  // What recovery finds is added when all of it is known, oldest first.
+  const bool can_make_room = is_recovered_ && o.is_on_disk() && state != ObjectState::removing;
+  if (can_make_room == eviction_->contains(o.id)) return;
+  if (can_make_room) {
+    eviction_->add(o.id, eviction_key(o.file, o.version), o.charge_bytes, Arrival::requested);
+  } else {
+    eviction_->remove(o.id);
+  }
 }
 
 std::string Core::name_of(const Object& o, NameKind kind) const {
@@ -372,7 +380,6 @@ void Core::on_cache_error(Object& o, int error, const char* operation) {
 // the file is closed, too.
 void Core::remove(Object& o, RemovalReason reason) {
   if (o.state == ObjectState::removing) return;
-  if (evictable_.contains(o.id)) evictable_.remove(o.id);
   if (o.residency) o.residency->revoke();
   o.removal = reason;
   o.removal_step = 0;

@@ -81,7 +81,8 @@ json cache_json(const EngineStatus& engine) {
       {"limit_bytes", engine.limit_bytes},         {"used_bytes", engine.used_bytes},
       {"reserved_bytes", engine.reserved_bytes},   {"objects_cached", engine.objects_cached},
       {"objects_partial", engine.objects_partial}, {"evictions", engine.evictions},
-      {"evicted_bytes", engine.evicted_bytes},     {"bytes_written", engine.cache_bytes_written}};
+      {"evicted_bytes", engine.evicted_bytes},     {"bytes_written", engine.cache_bytes_written},
+      {"eviction", to_string(engine.eviction)}};
 }
 
 json opens_json(const AdapterStats& stats) {

@@ -91,6 +91,15 @@ bool set_mebibytes(std::uint64_t& target, std::string_view value, std::uint64_t 
   return number.has_value();
 }
 
+bool set_eviction(Draft& draft, std::string_view value) {
+  for (const Eviction eviction : {Eviction::lru, Eviction::lfu, Eviction::arc, Eviction::s3fifo}) {
+    if (value != to_string(eviction)) continue;
+    draft.options.eviction = eviction;
+    return true;
+  }
+  return false;
+}
+
 // auto, yes or no.
 template <typename Policy>
 bool set_policy(Policy& policy, std::string_view value, Policy yes, Policy no) {
@@ -153,9 +162,10 @@ const std::array kOwnOptions = {
                 return assign(draft.options.max_concurrent,
                               parse_number<std::uint32_t>(value, 1, 64));
               }},
-    OwnOption{{"eviction", "POLICY", "lru", "what to drop first when the cache is full: lru"},
-              "lru, the only policy available",
-              [](Draft&, std::string_view value) { return value == "lru"; }},
+    OwnOption{{"eviction", "POLICY", "lru",
+               "what to drop first when the cache is full: lru, lfu, arc or s3fifo"},
+              "lru, lfu, arc or s3fifo",
+              set_eviction},
     OwnOption{{"direct_io", "BOOL", "true", "copying leaves no second copy in the page cache"},
               "true or false",
               [](Draft& draft, std::string_view value) {
@@ -432,6 +442,7 @@ Config engine_config(const MountOptions& options, std::uint64_t run_id) {
   config.block_size_bytes = options.block_size_bytes;
   config.min_file_size_bytes = options.min_file_size_bytes;
   config.copies_max = options.max_concurrent;
+  config.eviction = options.eviction;
   config.buffers = static_cast<std::uint32_t>(options.buffer_bytes / options.block_size_bytes);
   // A quarter, as in the defaults; at least the four that check_together() counts on.
   config.buffers_reserved = std::max<std::uint32_t>(4, config.buffers / 4);

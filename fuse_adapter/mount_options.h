@@ -25,6 +25,7 @@ struct MountOptions {
   std::uint64_t cache_size_bytes = 0;  // required; cache_size_gb counts in GiB
   std::uint64_t block_size_bytes = 1 * kMiB;
   std::uint32_t max_concurrent = 4;
+  Eviction eviction = Eviction::lru;
   bool direct_io = true;
   std::uint64_t readahead_bytes = 4 * kMiB;
   std::uint64_t min_file_size_bytes = 1;  // an empty file has nothing to cache

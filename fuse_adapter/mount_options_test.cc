@@ -59,11 +59,12 @@ TEST(MountOptions, TheLineOfTheManualGivesTheDocumentedDefaults) {
 
 TEST(MountOptions, EveryValueArrives) {
   const MountOptions options = with(
-      "block_size_mb=4,max_concurrent=64,eviction=lru,direct_io=no,readahead_mb=0,"
+      "block_size_mb=4,max_concurrent=64,eviction=s3fifo,direct_io=no,readahead_mb=0,"
       "min_file_size=64K,passthrough=yes,cold_passthrough=no,log_level=trace,buffer_mb=128,"
       "backend_timeout_s=7");
   EXPECT_EQ(options.block_size_bytes, 4 * kMiB);
   EXPECT_EQ(options.max_concurrent, 64U);
+  EXPECT_EQ(options.eviction, Eviction::s3fifo);
   EXPECT_FALSE(options.direct_io);
   EXPECT_EQ(options.readahead_bytes, 0U);
   EXPECT_EQ(options.min_file_size_bytes, 64 * kKiB);
@@ -118,9 +119,9 @@ TEST(MountOptions, NumbersOutOfRangeAreErrorsThatNameOptionValueAndRange) {
 }
 
 TEST(MountOptions, ChoicesOutOfListAreErrors) {
-  for (const std::string policy : {"lfu", "arc", "fifo", ""}) {
+  for (const std::string policy : {"fifo", "LRU", ""}) {
     EXPECT_EQ(error_with("eviction=" + policy),
-              "option eviction=" + policy + ": must be lru, the only policy available");
+              "option eviction=" + policy + ": must be lru, lfu, arc or s3fifo");
   }
   EXPECT_EQ(error_with("passthrough=maybe"), "option passthrough=maybe: must be auto, yes or no");
   EXPECT_EQ(error_with("cold_passthrough=2"), "option cold_passthrough=2: must be auto, yes or no");
@@ -220,10 +221,18 @@ TEST(MountOptions, SloppyMountsIgnoreUnknownOptionsButNotBadValues) {
   EXPECT_TRUE(std::holds_alternative<OptionError>(sloppy("max_concurrent=none")));
 }
 
+TEST(MountOptions, EveryEvictionPolicyHasAName) {
+  EXPECT_EQ(with("readahead_mb=0").eviction, Eviction::lru);
+  EXPECT_EQ(with("eviction=lru").eviction, Eviction::lru);
+  EXPECT_EQ(with("eviction=lfu").eviction, Eviction::lfu);
+  EXPECT_EQ(with("eviction=arc").eviction, Eviction::arc);
+  EXPECT_EQ(with("eviction=s3fifo").eviction, Eviction::s3fifo);
+}
+
 TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
   const Config config = engine_config(
       with("block_size_mb=2,buffer_mb=64,max_concurrent=3,readahead_mb=8,min_file_size=4K,"
-           "backend_timeout_s=9"),
+           "backend_timeout_s=9,eviction=arc"),
       77);
   EXPECT_EQ(config.cache_size_bytes, 50 * kGiB);
   EXPECT_EQ(config.block_size_bytes, 2 * kMiB);
@@ -233,6 +242,7 @@ TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
   EXPECT_EQ(config.readahead_bytes, 8 * kMiB);
   EXPECT_EQ(config.min_file_size_bytes, 4 * kKiB);
   EXPECT_EQ(config.source_deadline, 9 * kSecond);
+  EXPECT_EQ(config.eviction, Eviction::arc);
   EXPECT_EQ(config.run_id, 77U);
 }
 

@@ -30,7 +30,7 @@ Knobs::Knobs() {
 }
 
 void Knobs::set(std::uint64_t which, std::uint64_t value) {
-  switch (which % 14) {
+  switch (which % 15) {
     case 0:
       engine.block_size_bytes =
           pick(std::array<std::uint64_t, 3>{4 * kKiB, 8 * kKiB, 16 * kKiB}, value);
@@ -78,8 +78,13 @@ void Knobs::set(std::uint64_t which, std::uint64_t value) {
       nfs.lead_ns =
           pick(std::array<std::int64_t, 2>{0, static_cast<std::int64_t>(3 * kSecond)}, value);
       return;
-    default:
+    case 13:
       disk.are_directories_ordered = value % 2 == 1;
+      return;
+    default:
+      engine.eviction = pick(
+          std::array<Eviction, 4>{Eviction::lru, Eviction::lfu, Eviction::arc, Eviction::s3fifo},
+          value);
       return;
   }
 }

@@ -233,7 +233,7 @@ class MountCommandTest(unittest.TestCase):
         (self.directory / "file").write_text("x")
         cases = [
             ("cache_sise=5G", 1, "unknown option 'cache_sise' (did you mean 'cache_size'?)"),
-            ("eviction=arc", 1, "option eviction=arc: must be lru"),
+            ("eviction=mru", 1, "option eviction=mru: must be lru, lfu, arc or s3fifo"),
             ("max_concurrent=0", 1, "option max_concurrent=0: must be a whole number from 1 to 64"),
             ("cache_size=1G", 1, "only one of them"),
             ("block_size_mb=16,buffer_mb=64", 1, "option buffer_mb=64: must be at least 8 blocks"),

@@ -131,6 +131,7 @@ std::string status_text(const json& status) {
                        number(status, "/cache/objects_cached"),
                        number(status, "/cache/objects_partial"), number(status, "/cache/evictions"),
                        size(status, "/cache/evicted_bytes"), number(status, "/handles_open")));
+  result += line("eviction", text(status, "/cache/eviction"));
   const bool is_active = members(status, "passthrough").value("active", false);
   result += line("passthrough", fmt::format("{}: {}", is_active ? "on" : "off",
                                             text(status, "/passthrough/detail")));

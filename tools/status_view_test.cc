@@ -9,6 +9,7 @@ namespace ncfs {
 namespace {
 
 using nlohmann::json;
+using ::testing::ContainsRegex;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
@@ -16,6 +17,7 @@ json status_with_a_copy(std::uint64_t done) {
   return {{"mountpoint", "/mnt/cached"},
           {"state", "running"},
           {"pid", 42},
+          {"cache", {{"eviction", "arc"}}},
           {"opens", {{"hits", 120}, {"misses", 10}}},
           {"errors", {{"backend", 3}, {"cache_reads", 0}}},
           {"copies",
@@ -33,6 +35,7 @@ TEST(StatusView, ShowsRatiosCopiesAndErrors) {
   EXPECT_THAT(text, HasSubstr("/mnt/cached: running"));
   EXPECT_THAT(text, HasSubstr("120 of 130 found the file complete in the cache (92.3 %)"));
   EXPECT_THAT(text, HasSubstr("1 running, 5 queued"));
+  EXPECT_THAT(text, ContainsRegex("eviction +arc\n"));
   EXPECT_THAT(text, HasSubstr("25.0 % of 3.9 KiB, 1000 B/s, 3.0 s left  models/a"));
   EXPECT_THAT(text, HasSubstr("backend 3\n"));
   EXPECT_THAT(text, Not(HasSubstr("cache reads")));
