@@ -292,6 +292,7 @@ class Core {
   void use_cache_again();
   void start_probe();
   void on_probe_step(Step step, std::int64_t result);
+  void judge_probe(DiskAnswer answer, int error);
   void on_disk_full(std::uint64_t bytes_needed);
   [[nodiscard]] bool may_start_copies() const;
   [[nodiscard]] std::size_t active_copies_max() const;
@@ -347,7 +348,7 @@ class Core {
   CacheHealth health_;
   std::deque<std::pair<Pending, Request>> held_;  // requests of the cache while it is down
   bool is_probing_ = false;
-  std::pair<DiskAnswer, int> probe_stored_;
+  bool is_probe_stored_ = false;
   std::uint64_t probe_charge_ = 0;  // of the ledger's `reserved`, until the probe's file is gone
   BackOff disk_full_;               // of new cache files
   BackOff source_rest_;             // of reads of the source for copies

@@ -113,6 +113,11 @@ void Core::use_cache_again() {
     submit(std::move(pending), std::move(request));
   }
   for (const ObjectId id : to_open) open_cache(object(id));
+  // Blocks that came meanwhile wait in memory for the disk.
+  const std::set<FetchId> idle = idle_fetches_;
+  for (const FetchId id : idle) {
+    if (idle_fetches_.contains(id)) keep_or_drop(fetches_.at(id));
+  }
   pump_recovery();
   schedule_copies();
 }
@@ -136,7 +141,9 @@ void Core::start_probe() {
 void Core::on_probe_step(Step step, std::int64_t result) {
   const int error = result < 0 ? static_cast<int>(-result) : 0;
   if (step == Step::probe_store) {
-    probe_stored_ = {judge(step, result), error};
+    const DiskAnswer answer = judge(step, result);
+    is_probe_stored_ = answer == DiskAnswer::good || answer == DiskAnswer::neutral;
+    if (!is_probe_stored_) judge_probe(answer, error);
     // Also when it failed: something of it may be there.
     Request request = cache_request(Op::cache_unlink);
     request.name = probe_name();
@@ -149,16 +156,15 @@ void Core::on_probe_step(Step step, std::int64_t result) {
     space_.release_reserved(probe_charge_);
     probe_charge_ = 0;
   }
+  if (!is_probe_stored_) return;
+  const DiskAnswer answer = judge(step, result);
+  const bool is_stuck = !is_gone && answer == DiskAnswer::neutral;
+  judge_probe(is_stuck ? DiskAnswer::fault : answer, error);
+}
+
+void Core::judge_probe(DiskAnswer answer, int error) {
   const std::uint64_t changes = health_.changes();
-  const auto [stored, store_error] = probe_stored_;
-  const bool is_stored = stored == DiskAnswer::good || stored == DiskAnswer::neutral;
-  if (is_stored && !is_gone) {
-    const DiskAnswer answer = judge(step, result);
-    health_.on_probe_answer(now_, answer == DiskAnswer::neutral ? DiskAnswer::fault : answer,
-                            error);
-  } else {
-    health_.on_probe_answer(now_, stored, store_error);
-  }
+  health_.on_probe_answer(now_, answer, error);
   if (health_.changes() != changes) on_health_changed();
 }
 
