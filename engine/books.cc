@@ -15,8 +15,8 @@ EngineStatus Core::status() const {
   status.reserved_bytes = space_.reserved();
   status.handles_open = handles_.size();
   status.copies_queued = copy_queue_.size() + delayed_copies_.size();
-  status.cache_health = {health_.state(), health_.reason(), health_.last_error(), health_.since(),
-                         health_.changes(), health_.next_probe_at()};
+  status.cache_health = {health_.state(), health_.reason(),  health_.last_error(),
+                         health_.since(), health_.changes(), health_.next_probe_at()};
   status.is_disk_full = disk_full_.is_active();
   status.is_source_resting = source_rest_.is_active();
   status.source_error = source_error_;

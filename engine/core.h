@@ -349,9 +349,9 @@ class Core {
   std::deque<std::pair<Pending, Request>> held_;  // requests of the cache while it is down
   bool is_probing_ = false;
   bool is_probe_stored_ = false;
-  std::uint64_t probe_charge_ = 0;  // of the ledger's `reserved`, until the probe's file is gone
-  BackOff disk_full_;               // of new cache files
-  BackOff source_rest_;             // of reads of the source for copies
+  std::uint64_t probe_charge_ = 0;    // of the ledger's `reserved`, until the probe's file is gone
+  BackOff disk_full_;                 // of new cache files
+  BackOff source_rest_;               // of reads of the source for copies
   std::set<ObjectId> failed_in_row_;  // copies, since a read of the source last succeeded
   int source_error_ = 0;              // why source_rest_ began
 

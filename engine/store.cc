@@ -451,9 +451,9 @@ void Core::on_removal_step(Object& o, Step step, std::int64_t result) {
 }
 
 // Either somebody still maps the file or the disk does not let go of it. What is not to be trusted
-// stays out of use and is tried again, at a tick or with back-off, charged until it is gone. A good object whose
-// data still has its name is back in use; ten seconds are long enough not to busy ourselves with
-// it, and short against the life of a mapping.
+// stays out of use and is tried again, at a tick or with back-off, charged until it is gone. A good
+// object whose data still has its name is back in use; ten seconds are long enough not to busy
+// ourselves with it, and short against the life of a mapping.
 void Core::postpone_removal(Object& o, int error) {
   if (error != kBusy) {
     ++counters_.cache_errors;

@@ -109,9 +109,9 @@ class Prober final : public Tamper {
 
 TEST(Canary, AskingADiskThatIsDownIsCaught) {
   Prober tamper;
-  const auto violation =
-      run_guarded({{StepOp::open, 0}, {StepOp::open, 1}, {StepOp::open, 2}, {StepOp::outage, 0, 60}},
-                  {.tamper = &tamper});
+  const auto violation = run_guarded(
+      {{StepOp::open, 0}, {StepOp::open, 1}, {StepOp::open, 2}, {StepOp::outage, 0, 60}},
+      {.tamper = &tamper});
   ASSERT_TRUE(violation);
   EXPECT_EQ(violation->name, "S8 Degrade");
 }

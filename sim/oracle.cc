@@ -297,14 +297,14 @@ std::optional<Violation> Oracle::check_degrade(const World& world) {
   }
   for (const auto& [handle, file] : world.readers().files()) {
     if (!file.is_answered) {
-      return Violation{"S8 Degrade", "the cache disk is down and an open of " + file.path +
-                                         " waits for it"};
+      return Violation{"S8 Degrade",
+                       "the cache disk is down and an open of " + file.path + " waits for it"};
     }
     for (std::uint64_t block = 0; file.residency && block < file.residency->block_count();
          ++block) {
       if (!file.residency->is_resident(block)) continue;
-      return Violation{"S8 Degrade", "the cache disk is down and readers of " + file.path +
-                                         " are sent to it"};
+      return Violation{"S8 Degrade",
+                       "the cache disk is down and readers of " + file.path + " are sent to it"};
     }
   }
   return std::nullopt;

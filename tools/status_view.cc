@@ -96,9 +96,10 @@ std::string health_text(const json& status) {
   result = line("cache disk", result);
   const std::string paused_by = text(health, "/copying/paused_by");
   if (paused_by == "backend" || paused_by == "full cache disk") {
-    result += line("copying", fmt::format("paused by the {} ({}), next try in {}", paused_by,
-                                          text(health, "/copying/last_error"),
-                                          human_duration(seconds(health, "/copying/next_try_seconds"))));
+    result +=
+        line("copying", fmt::format("paused by the {} ({}), next try in {}", paused_by,
+                                    text(health, "/copying/last_error"),
+                                    human_duration(seconds(health, "/copying/next_try_seconds"))));
   } else if (paused_by == "cache disk") {
     result += line("copying", "nothing new until the cache disk is normal");
   }
