@@ -83,7 +83,7 @@ void Core::judge_answer(DiskAnswer answer, int error) {
 
 void Core::on_health_changed() {
   host_.on_notice({Notice::Kind::cache_health, to_string(health_.state()), health_.reason(), 0,
-                   health_.last_error()});
+                   health_.is_normal() ? 0 : health_.last_error()});
   if (health_.is_normal()) return use_cache_again();
   for (auto& [id, o] : objects_) {
     if (health_.is_down() && o.residency) o.residency->revoke();

@@ -97,7 +97,7 @@ class SmallFileSystem {
 
 TEST_F(MountDegradeTest, DiskThatOthersFilledIsUsedWhenTheyMadeRoom) {
   constexpr std::uint64_t kSize = 8 * kMiB;
-  const SmallFileSystem small(mount_.cache(), "size=24m");
+  const SmallFileSystem small(mount_.cache(), "size=24m,mode=0700");
   if (!small.is_mounted()) GTEST_SKIP() << "cannot mount a tmpfs here";
   write(0, kSize);
   ASSERT_NO_FATAL_FAILURE(mount_.start({.cache_size_bytes = 64 * kMiB, .direct_io = false}));
