@@ -16,6 +16,13 @@ EngineStatus Core::status() const {
   status.reserved_bytes = space_.reserved();
   status.handles_open = handles_.size();
   status.copies_queued = copy_queue_.size() + delayed_copies_.size();
+  status.cache_health = {health_.state(), health_.reason(),  health_.last_error(),
+                         health_.since(), health_.changes(), health_.next_probe_at()};
+  status.is_disk_full = disk_full_.is_active();
+  status.is_source_resting = source_rest_.is_active();
+  status.source_error = source_error_;
+  status.next_copy_try_at =
+      source_rest_.is_active() ? source_rest_.next_try_at() : disk_full_.next_try_at();
   status.buffers_in_use = config_.buffers - static_cast<std::uint32_t>(free_buffers_.size());
   for (const auto& [id, o] : objects_) {
     if (o.state == ObjectState::cached) ++status.objects_cached;
@@ -84,12 +91,17 @@ void Core::check_invariants() const {
     }
   }
   NCFS_ASSERT(used == space_.used());
-  NCFS_ASSERT(reserved == space_.reserved());
+  NCFS_ASSERT(reserved + probe_charge_ == space_.reserved());
   NCFS_ASSERT(evictable == eviction_->evictable_count());
   NCFS_ASSERT(on_disk == eviction_->size() && on_disk_bytes == eviction_->total_bytes());
   eviction_->check_invariants();
   NCFS_ASSERT(by_version_.size() == objects_.size());
   NCFS_ASSERT(active_copies_.size() <= config_.copies_max);
+  NCFS_ASSERT(held_.empty() || health_.is_down());
+  NCFS_ASSERT(probe_charge_ == 0 || is_probing_ || !health_.is_normal());
+  if (health_.is_down()) {
+    for (const auto& [id, h] : handles_) NCFS_ASSERT(h.is_answered);
+  }
 
   std::size_t buffers = free_buffers_.size();
   std::uint32_t reads = 0;

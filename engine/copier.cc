@@ -45,11 +45,13 @@ std::uint64_t Core::bytes_leaving() const {
   return bytes;
 }
 
-void Core::evict_one(std::optional<EvictionKey> incoming) {
+std::uint64_t Core::evict_one(std::optional<EvictionKey> incoming) {
   Object& victim = object(eviction_->evict(incoming));
+  const std::uint64_t bytes = victim.charge_bytes;
   leave_copy(victim);
   remove(victim, RemovalReason::evicted);
   settle(victim);
+  return bytes;
 }
 
 // After a restart with a lower limit.
@@ -72,8 +74,8 @@ void Core::want_copy(Object& o) {
 
 // A reader's blocks are kept though its file has no copy slot yet, if there is room for it.
 void Core::try_storage(Object& o) {
-  if (!is_recovered_ || o.state != ObjectState::absent || o.handles.empty()) return;
-  if (make_room(o) == Room::now) create_storage(o);
+  if (!may_start_copies() || o.state != ObjectState::absent || o.handles.empty()) return;
+  if (make_room(o) == Room::now && disk_full_.take(now_)) create_storage(o);
 }
 
 void Core::queue_copy(Object& o) {
@@ -94,6 +96,7 @@ void Core::wake_delayed() {
   while (!delayed_copies_.empty() && delayed_copies_.begin()->first <= now_) {
     Object& o = object(delayed_copies_.begin()->second);
     queue_copy(o);
+    attention_.insert(o.id);
     try_storage(o);
   }
   schedule_copies();
@@ -133,23 +136,26 @@ void Core::on_copy_failed(Object& o, int error) {
   o.last_error = error;
   notice(Notice::Kind::copy_failed, o, 0, error);
   leave_copy(o);
-  const std::uint32_t doublings = std::min(o.failures++, 16U);
-  if (!refusal(o)) {
-    delay_copy(o, now_ + std::min(config_.retry_max, config_.retry_min << doublings));
-  }
+  const Nanos pause = back_off(o.failures++);
+  if (!refusal(o)) delay_copy(o, now_ + pause);
   answer_warms(o, {WarmResult::Kind::failed, {}, error});
   settle(o);
   schedule_copies();
 }
 
+// After so many failures in a row before this one.
+Nanos Core::back_off(std::uint32_t failures) const {
+  return std::min(config_.retry_max, config_.retry_min << std::min(failures, 16U));
+}
+
 void Core::schedule_copies() {
-  if (!is_recovered_ || is_stopping_) return;
-  while (!copy_queue_.empty() && active_copies_.size() < config_.copies_max) {
+  if (!may_start_copies()) return;
+  while (!copy_queue_.empty() && active_copies_.size() < active_copies_max()) {
     if (!activate(object(copy_queue_.begin()->second))) return;
   }
 }
 
-// False if the first in line has to wait for room that is on its way.
+// False if the first in line has to wait for room.
 bool Core::activate(Object& o) {
   if (o.state == ObjectState::cached) {
     leave_copy(o);
@@ -169,10 +175,11 @@ bool Core::activate(Object& o) {
       answer_warms(o, {WarmResult::Kind::skipped, OpenReason::no_space, 0});
       leave_copy(o);
       o.last_error = kNoSpace;
-      o.failures = 1;
+      o.failures = std::max(o.failures, 1U);
       delay_copy(o, now_ + kRoomRetry);
       return true;
     }
+    if (!disk_full_.take(now_)) return false;
     create_storage(o);
   }
   copy_queue_.erase(o.copy_order);
@@ -199,6 +206,7 @@ void Core::advance_copy(Object& o) {
     set_copy_source(o, handles_.at(*o.handles.begin()).source);
     return;
   }
+  if (!source_rest_.take(now_)) return;  // asked again at every tick
   o.is_opening_source = true;
   Request request = make_request(Op::source_open, config_.source_deadline);
   request.name = o.path;
@@ -210,6 +218,7 @@ void Core::on_source_opened(Object& o, const Completion& completion) {
   if (completion.result < 0) {
     const int error = static_cast<int>(-completion.result);
     if (o.copy != CopyPhase::active) return settle(o);
+    source_fails(o, error);
     return error == kNoEntry ? mark_changed(o) : on_copy_failed(o, error);
   }
   const auto source = static_cast<FileHandle>(completion.result);

@@ -1,10 +1,11 @@
-// The inside of the engine: one state, changed by handlers in four files.
+// The inside of the engine: one state, changed by handlers in these files.
 //
 //   engine.cc    events: open, close, read, warm, tick, stop; who asks and who is told
 //   fetch.cc     the fetch scheduler: demand, prefetch and copy share buffers and source reads
 //   store.cc     objects on disk: create, write, checkpoint, commit, evict, remove
 //   copier.cc    which object is copied when: queue, slots, room, back-off, the racy window
 //   recovery.cc  the cache directory at start
+//   degrade.cc   the cache disk or the source fails: what is left out meanwhile, and how it returns
 //
 // A handler records what happened and then calls settle() on the object, which alone decides what
 // follows from the object's facts. Nothing here recurses: settle() submits requests, and requests
@@ -26,6 +27,7 @@
 #include "engine/event.h"
 #include "engine/eviction.h"
 #include "engine/format.h"
+#include "engine/health.h"
 #include "engine/object.h"
 #include "engine/space.h"
 #include "io/io.h"
@@ -36,11 +38,17 @@ namespace ncfs {
 inline constexpr int kSourceChanged = 116;  // ESTALE
 // Linux errno values the engine gives or looks for; <cerrno> is not included, as a pure engine has
 // no errno of its own.
+inline constexpr int kNotPermitted = 1;      // EPERM
 inline constexpr int kNoEntry = 2;           // ENOENT
 inline constexpr int kInputOutputError = 5;  // EIO
+inline constexpr int kAccessDenied = 13;     // EACCES
 inline constexpr int kBusy = 16;             // EBUSY
+inline constexpr int kExists = 17;           // EEXIST
+inline constexpr int kFileTooBig = 27;       // EFBIG
 inline constexpr int kNoSpace = 28;          // ENOSPC
+inline constexpr int kReadOnly = 30;         // EROFS
 inline constexpr int kTimedOut = 110;        // ETIMEDOUT
+inline constexpr int kOverQuota = 122;       // EDQUOT
 inline constexpr int kCanceled = 125;        // ECANCELED
 
 // What a completion is for.
@@ -66,6 +74,8 @@ enum class Step : std::uint8_t {
   recover_list,
   recover_load,
   recover_unlink,
+  probe_store,
+  probe_unlink,
 };
 
 struct Pending {
@@ -160,6 +170,7 @@ class Core {
   void on(StopEvent&& event);
   void continue_open(Handle& handle);
   void answer_open(Handle& handle);
+  void stop_waiting(Handle& handle);
   [[nodiscard]] OpenReason reason_of(const Object& object, const Handle& handle) const;
   [[nodiscard]] std::optional<OpenReason> refusal(const Object& object) const;
   Object& object_for(const FileId& file, const SourceVersion& version);
@@ -225,6 +236,7 @@ class Core {
   void close_cache(Object& object);
   void record_use(Object& object);
   void adopt_cache_file(Object& object, FileHandle file);
+  void publish_blocks(Object& object);
   void pump_writes();
   void on_block_written(FetchId id, std::int64_t result);
   [[nodiscard]] bool can_commit(const Object& object) const;
@@ -245,7 +257,7 @@ class Core {
   // copier.cc
   enum class Room : std::uint8_t { now, soon, never };
   Room make_room(const Object& incoming);
-  void evict_one(std::optional<EvictionKey> incoming);
+  std::uint64_t evict_one(std::optional<EvictionKey> incoming);  // the bytes that leave
   void evict_to_limit();
   [[nodiscard]] std::uint64_t bytes_leaving() const;
   void want_copy(Object& object);
@@ -256,6 +268,7 @@ class Core {
   void on_copy_failed(Object& object, int error);
   void try_storage(Object& object);
   void schedule_copies();
+  [[nodiscard]] Nanos back_off(std::uint32_t failures) const;
   bool activate(Object& object);
   void advance_copy(Object& object);
   void on_source_opened(Object& object, const Completion& completion);
@@ -273,6 +286,20 @@ class Core {
                      const std::vector<CacheEntry>& entries, const char* why);
   void settle_shard(std::uint32_t shard);
   void finish_recovery();
+
+  // degrade.cc
+  void judge_result(const Pending& pending, std::int64_t result);
+  void judge_answer(DiskAnswer answer, int error);
+  void on_health_changed();
+  void use_cache_again();
+  void start_probe();
+  void on_probe_step(Step step, std::int64_t result);
+  void judge_probe(DiskAnswer answer, int error);
+  void on_disk_full(std::uint64_t bytes_needed);
+  [[nodiscard]] bool may_start_copies() const;
+  [[nodiscard]] std::size_t active_copies_max() const;
+  void source_answers();
+  void source_fails(const Object& object, int error);
 
   const Config config_;
   Io& io_;
@@ -319,6 +346,16 @@ class Core {
   std::uint32_t recovery_requests_ = 0;
   bool is_recovered_ = false;
   std::vector<std::pair<std::int64_t, ObjectId>> recovered_by_age_;
+
+  CacheHealth health_;
+  std::deque<std::pair<Pending, Request>> held_;  // requests of the cache while it is down
+  bool is_probing_ = false;
+  bool is_probe_stored_ = false;
+  std::uint64_t probe_charge_ = 0;    // of the ledger's `reserved`, until the probe's file is gone
+  BackOff disk_full_;                 // of new cache files
+  BackOff source_rest_;               // of reads of the source for copies
+  std::set<ObjectId> failed_in_row_;  // copies, since a read of the source last succeeded
+  int source_error_ = 0;              // why source_rest_ began
 
   EngineStatus counters_;  // only its counters since start are used
 };

@@ -56,6 +56,10 @@ const char* to_string(Notice::Kind kind) {
       return "unknown name ignored";
     case Notice::Kind::cache_error:
       return "cache error";
+    case Notice::Kind::cache_health:
+      return "cache disk";
+    case Notice::Kind::source_health:
+      return "backend";
   }
   return "unknown";
 }
@@ -84,7 +88,9 @@ Core::Core(const Config& config, Io& io, Host& host)
       io_(io),
       host_(host),
       space_(config.cache_size_bytes),
-      eviction_(make_eviction_policy(config.eviction, config.cache_size_bytes)) {
+      eviction_(make_eviction_policy(config.eviction, config.cache_size_bytes)),
+      disk_full_(config.retry_min, config.retry_max),
+      source_rest_(config.retry_min, config.retry_max) {
   NCFS_ASSERT(config.block_size_bytes > 0);
   NCFS_ASSERT(config.block_size_bytes % kAllocationUnit == 0);
   NCFS_ASSERT(config.buffers > config.buffers_reserved);
@@ -121,6 +127,7 @@ void Core::complete(Nanos now, Completion completion) {
   NCFS_ASSERT(entry != pending_.end());
   const Pending pending = std::move(entry->second);
   pending_.erase(entry);
+  judge_result(pending, completion.result);
   dispatch(pending, completion);
   pump();
   if (is_stopping_) check_stopped();
@@ -161,6 +168,9 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
       return on_sidecar_loaded(pending.shard, pending.stem, completion);
     case Step::recover_unlink:
       return on_debris_unlinked(pending.shard, completion.result);
+    case Step::probe_store:
+    case Step::probe_unlink:
+      return on_probe_step(pending.step, completion.result);
   }
 }
 
@@ -171,7 +181,13 @@ Request Core::make_request(Op op, Nanos patience) const {
   return request;
 }
 
+// A request of a disk that is down waits here; to its maker it is in flight.
 void Core::submit(Pending pending, Request request) {
+  const bool is_probe = pending.step == Step::probe_store || pending.step == Step::probe_unlink;
+  if (health_.is_down() && request.op >= Op::cache_list && !is_probe) {
+    held_.emplace_back(std::move(pending), std::move(request));
+    return;
+  }
   request.ticket = Ticket{next_id_++};
   pending_.emplace(request.ticket, std::move(pending));
   io_.submit(std::move(request));
@@ -232,7 +248,7 @@ void Core::on(OpenEvent&& event) {
   update_evictable(o);
 
   Shard& shard = shards_[shard_of(o.file)];
-  if (shard.phase != ShardPhase::recovered && !refusal(o)) {
+  if (shard.phase != ShardPhase::recovered && !refusal(o) && !health_.is_down()) {
     if (shard.phase == ShardPhase::unlisted) shards_to_list_.push_front(shard_of(o.file));
     shard.waiting_opens.insert(h.id);
     pump_recovery();
@@ -245,7 +261,7 @@ void Core::continue_open(Handle& h) {
   Object& o = object(h.object);
   want_copy(o);
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
-  if (has_file && !o.is_open()) {
+  if (has_file && !o.is_open() && !health_.is_down()) {
     o.waiting_opens.push_back(h.id);
     open_cache(o);
     return;
@@ -255,14 +271,16 @@ void Core::continue_open(Handle& h) {
 
 OpenReason Core::reason_of(const Object& o, const Handle& h) const {
   if (o.state == ObjectState::cached) {
-    return o.residency ? OpenReason::cached : OpenReason::cache_unavailable;
+    const bool is_readable = o.residency && !health_.is_down();
+    return is_readable ? OpenReason::cached : OpenReason::cache_unavailable;
   }
   if (const auto refused = refusal(o)) return *refused;
+  if (health_.is_down()) return OpenReason::cache_unavailable;
   const bool is_filling = o.state == ObjectState::partial || o.state == ObjectState::committing;
   if (is_filling && o.residency && o.blocks_missing < o.residency->block_count()) {
     return OpenReason::partial;
   }
-  if (shards_[shard_of(o.file)].phase != ShardPhase::recovered) {
+  if (shards_[shard_of(o.file)].phase != ShardPhase::recovered || !health_.is_normal()) {
     return OpenReason::cache_unavailable;
   }
   if (now_ < o.trusted_at) return OpenReason::recently_changed;
@@ -277,11 +295,19 @@ void Core::answer_open(Handle& h) {
   h.is_answered = true;
   const Object& o = object(h.object);
   OpenResult result;
-  result.residency = o.state == ObjectState::removing ? nullptr : o.residency;
+  const bool is_usable = o.state != ObjectState::removing && !health_.is_down();
+  result.residency = is_usable ? o.residency : nullptr;
   result.is_complete = o.state == ObjectState::cached && result.residency != nullptr;
   result.reason = reason_of(o, h);
   ++(result.reason == OpenReason::cached ? counters_.opens_hit : counters_.opens_miss);
   host_.on_open(h.id, result);
+}
+
+void Core::stop_waiting(Handle& h) {
+  Object& o = object(h.object);
+  std::erase(o.waiting_opens, h.id);
+  shards_[shard_of(o.file)].waiting_opens.erase(h.id);
+  answer_open(h);
 }
 
 void Core::on(CloseEvent&& event) {
@@ -330,6 +356,9 @@ void Core::on(ReadDoneEvent&& event) {
 
 void Core::on(CacheFaultEvent&& event) {
   Object& o = object(handles_.at(event.handle).object);
+  // A plan made before says nothing about the object.
+  if (health_.is_down()) return;
+  judge_answer(DiskAnswer::fault, kInputOutputError);
   if (o.state == ObjectState::partial || o.state == ObjectState::committing ||
       o.state == ObjectState::cached) {
     on_cache_error(o, kInputOutputError, "reading a cached file");
@@ -353,6 +382,8 @@ void Core::on(WarmEvent&& event) {
     answer_warms(o, {WarmResult::Kind::failed, {}, kCanceled});
   } else if (o.state == ObjectState::cached) {
     answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
+  } else if (!health_.is_normal() && o.copy != CopyPhase::active) {
+    answer_warms(o, {WarmResult::Kind::skipped, OpenReason::cache_unavailable, 0});
   } else {
     set_copy_source(o, event.source);
     want_copy(o);
@@ -378,6 +409,8 @@ void Core::on(TickEvent&&) {
     if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
   }
   wake_delayed();
+  for (const ObjectId id : active_copies_) advance_copy(object(id));
+  if (health_.is_probe_due(now_) && !is_probing_ && !is_stopping_) start_probe();
   for (const std::uint32_t shard : std::exchange(shards_to_rescan_, {})) {
     shards_to_list_.push_back(shard);
   }
@@ -386,12 +419,7 @@ void Core::on(TickEvent&&) {
   for (const auto& [id, h] : handles_) {
     if (!h.is_answered && now_ >= h.answer_by) impatient.push_back(id);
   }
-  for (const HandleId id : impatient) {
-    Handle& h = handles_.at(id);
-    std::erase(object(h.object).waiting_opens, id);
-    shards_[shard_of(object(h.object).file)].waiting_opens.erase(id);
-    answer_open(h);
-  }
+  for (const HandleId id : impatient) stop_waiting(handles_.at(id));
 }
 
 void Core::on(StopEvent&&) {
@@ -407,7 +435,13 @@ void Core::on(StopEvent&&) {
 }
 
 void Core::check_stopped() {
-  if (is_stopped_ || cache_writes_ > 0) return;
+  if (is_stopped_) return;
+  // What the disk does not take now is fetched again.
+  if (health_.is_down()) {
+    is_stopped_ = true;
+    return host_.on_stopped();
+  }
+  if (cache_writes_ > 0) return;
   for (const auto& [id, o] : objects_) {
     if (o.is_persisting || o.state == ObjectState::committing) return;
     if (o.state == ObjectState::partial && o.is_open() && o.dirty_bytes > 0) return;

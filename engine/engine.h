@@ -18,6 +18,7 @@
 
 #include "engine/config.h"
 #include "engine/event.h"
+#include "engine/health.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -28,6 +29,15 @@ struct CopyStatus {
   std::uint64_t done_bytes = 0;
   Nanos started_at = 0;
   std::uint64_t bytes_at_start = 0;  // already there when this copy started or resumed
+};
+
+struct CacheHealthStatus {
+  HealthState state{};
+  std::string reason;  // empty until the first change
+  int last_error = 0;  // errno of the last fault of the disk, or 0
+  Nanos since = 0;
+  std::uint64_t changes = 0;  // counts up
+  Nanos next_probe_at = 0;    // unless normal
 };
 
 struct EngineStatus {
@@ -41,6 +51,12 @@ struct EngineStatus {
   std::uint64_t handles_open = 0;
   std::uint64_t copies_queued = 0;
   std::vector<CopyStatus> copies;  // in progress; at most copies_max
+  CacheHealthStatus cache_health;
+  // Copies pause, but for one try at a time.
+  bool is_disk_full = false;       // the cache disk is full below the limit
+  bool is_source_resting = false;  // copies of several files failed in a row
+  int source_error = 0;            // with this errno of the source
+  Nanos next_copy_try_at = 0;      // if one of the two
 
   // Counters since start.
   std::uint64_t opens_hit = 0;  // OpenReason::cached

@@ -130,6 +130,8 @@ struct Notice {
                      // what
     name_ignored,    // recovery found a name that is not ours; left alone
     cache_error,     // `error` of an operation on the cache directory; `detail` names it
+    cache_health,    // the cache disk's state is now `path`, for the reason in `detail`
+    source_health,   // background work pauses or goes on, for the reason in `path` and `detail`
   };
   Kind kind{};
   std::string path;

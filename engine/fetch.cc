@@ -168,6 +168,7 @@ bool Core::start_prefetch() {
 
 // One block for each active copy in turn.
 bool Core::start_copy_block() {
+  if (health_.is_down()) return false;
   for (std::size_t tried = 0; tried < active_copies_.size(); ++tried) {
     copy_turn_ = (copy_turn_ + 1) % active_copies_.size();
     Object& o = object(active_copies_[copy_turn_]);
@@ -177,6 +178,7 @@ bool Core::start_copy_block() {
     if (o.copy_source == FileHandle::none || o.copy_fetches >= depth) continue;
     const std::optional<std::uint64_t> block = next_copy_block(o);
     if (!block) continue;
+    if (!source_rest_.take(now_)) return false;
     Fetch& fetch = add_fetch(o, o.copy_source, block_range(o, *block), block, FetchKind::copy);
     fetch.buffer = free_buffers_.back();
     free_buffers_.pop_back();
@@ -279,6 +281,7 @@ void Core::on_fetch_checked(FetchId id, const Completion& completion) {
 void Core::on_fetch_failed(Fetch& fetch, int error) {
   ++counters_.source_errors;
   const bool is_copy = fetch.kind == FetchKind::copy;
+  if (fetch.kind != FetchKind::demand) source_fails(object(fetch.object), error);
   const FileHandle source = fetch.source;
   const ObjectId id = fetch.object;
   // Keeps the source's number from being reused while the readers are compared with it.
@@ -336,7 +339,7 @@ void Core::answer_error(const Waiter& waiter, int error) {
 
 bool Core::may_keep(const Object& o) const {
   const bool is_filling = o.state == ObjectState::creating || o.state == ObjectState::partial;
-  return is_filling && !o.is_stale && !is_stopping_;
+  return is_filling && !o.is_stale && !is_stopping_ && !health_.is_down();
 }
 
 // A loaded fetch goes to the cache if that wants it, is held while a reader uses it, stays in

@@ -13,6 +13,7 @@
 //   .data + .meta that says all blocks   complete
 //   .part + .meta                        partial: the blocks of the bitmap are good, others are not
 //   anything else with a name of ours    debris of a crash: removed
+//   health.probe in objects/00           left by a probe of the disk: removed
 //   any other name                       not ours: left alone
 //
 // Sidecar, version 1, little-endian:
@@ -45,6 +46,7 @@ namespace ncfs {
 inline constexpr std::uint32_t kSidecarFormat = 1;
 inline constexpr std::size_t kPathMax = 4096;  // longer paths are cut: the path is only a hint
 inline constexpr std::uint32_t kShardCount = 256;
+inline constexpr std::string_view kProbeName = "health.probe";
 // Unit in which file systems allocate; smaller units make the books err on the safe side.
 inline constexpr std::uint64_t kAllocationUnit = 4 * kKiB;
 // A sidecar of this many blocks has a bitmap of 32 MiB and fits into kCacheLoadMax.

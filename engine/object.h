@@ -110,6 +110,8 @@ struct Object {
   RemovalReason removal = RemovalReason::none;
   std::uint32_t removal_step = 0;
   ObjectState removal_from = ObjectState::absent;
+  Nanos remove_at = 0;  // removing: the disk did not let go of it; not tried again before
+  std::uint32_t removal_failures = 0;
   Nanos touched_at = 0;   // when its last use was last recorded on disk
   Nanos evict_after = 0;  // found in use by a mapping: left alone until then
 

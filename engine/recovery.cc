@@ -25,6 +25,7 @@ const CacheEntry* find_kind(const std::vector<CacheEntry>& entries, NameKind kin
 }  // namespace
 
 void Core::pump_recovery() {
+  if (health_.is_down()) return;
   while (recovery_requests_ < kRecoveryRequestsMax) {
     Request request;
     Pending pending;
@@ -64,7 +65,9 @@ void Core::on_shard_listed(std::uint32_t id, Completion& completion) {
   }
   for (CacheEntry& entry : completion.entries) {
     const std::optional<ObjectName> name = parse_object_name(entry.name);
-    if (!name) {
+    if (id == 0 && entry.name == kProbeName) {
+      remove_debris(id, {}, {entry}, nullptr);
+    } else if (!name) {
       host_.on_notice({Notice::Kind::name_ignored, shard_name(id) + '/' + entry.name, {}, 0, 0});
     } else if (!recovered_stems_.contains(name->stem)) {
       shard.stems[name->stem].push_back(std::move(entry));

@@ -151,6 +151,12 @@ void Core::on_cache_opened(Object& o, std::int64_t result) {
 
 void Core::adopt_cache_file(Object& o, FileHandle file) {
   o.residency = std::make_shared<Residency>(file, o.version.size, config_.block_size_bytes);
+  publish_blocks(o);
+}
+
+// To readers, unless the disk is down.
+void Core::publish_blocks(Object& o) {
+  if (health_.is_down()) return;
   const std::uint64_t count = o.residency->block_count();
   for (std::uint64_t block = 0; block < count; ++block) {
     if (o.state == ObjectState::cached || o.written.test(block)) o.residency->publish(block);
@@ -223,7 +229,7 @@ void Core::on_block_written(FetchId id, std::int64_t result) {
     NCFS_ASSERT(static_cast<std::uint64_t>(result) == fetch.range.length);
     NCFS_ASSERT(!o.written.test(*fetch.block));
     o.written.set(*fetch.block);
-    o.residency->publish(*fetch.block);
+    if (!health_.is_down()) o.residency->publish(*fetch.block);
     --o.blocks_missing;
     if (o.dirty_bytes == 0) o.checkpoint_at = now_ + config_.checkpoint_interval;
     o.dirty_bytes += fetch.range.length;
@@ -237,7 +243,7 @@ void Core::on_block_written(FetchId id, std::int64_t result) {
 // --- Making durable, publishing --------------------------------------------------------------
 
 bool Core::can_commit(const Object& o) const {
-  return o.blocks_missing == 0 && o.io_in_flight == 0 &&
+  return o.blocks_missing == 0 && o.io_in_flight == 0 && o.copy != CopyPhase::delayed &&
          (o.copy_source != FileHandle::none || !o.handles.empty());
 }
 
@@ -273,6 +279,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
     const int error = static_cast<int>(-completion.result);
     end_persist(o);
     if (step == Step::persist_stat) {
+      source_fails(o, error);
       set_state(o, ObjectState::partial);
       on_copy_failed(o, error);
     } else {
@@ -307,6 +314,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       break;
     }
     case Step::persist_store:
+      disk_full_.end();
       next = Step::persist_rename;
       request = cache_request(Op::cache_rename);
       request.name = name_of(o, NameKind::sidecar_temp);
@@ -364,6 +372,9 @@ void Core::on_cache_error(Object& o, int error, const char* operation) {
   ++counters_.cache_errors;
   notice(Notice::Kind::cache_error, o, 0, error, operation);
   o.last_error = error;
+  if (error == kNoSpace || error == kOverQuota) {
+    on_disk_full(o.state == ObjectState::creating ? o.charge_bytes : 0);
+  }
   const bool was_wanted = o.copy != CopyPhase::none || !o.handles.empty();
   remove(o, RemovalReason::failed);
   if (was_wanted && !o.is_stale) {
@@ -397,6 +408,10 @@ constexpr std::array kRemovedNames = {NameKind::data, NameKind::partial, NameKin
 }  // namespace
 
 void Core::advance_removal(Object& o) {
+  if (now_ < o.remove_at) {
+    attention_.insert(o.id);
+    return;
+  }
   if (o.io_in_flight > 0 || (o.residency && !o.handles.empty())) return;
   const bool was_complete = o.removal_from == ObjectState::cached;
   if (o.removal_step == 0) {
@@ -443,13 +458,14 @@ void Core::on_removal_step(Object& o, Step step, std::int64_t result) {
 }
 
 // Either somebody still maps the file or the disk does not let go of it. What is not to be trusted
-// stays out of use and is tried again at every tick, charged until it is gone. A good object whose
-// data still has its name is back in use; ten seconds are long enough not to busy ourselves with
-// it, and short against the life of a mapping.
+// stays out of use and is tried again, at a tick or with back-off, charged until it is gone. A good
+// object whose data still has its name is back in use; ten seconds are long enough not to busy
+// ourselves with it, and short against the life of a mapping.
 void Core::postpone_removal(Object& o, int error) {
   if (error != kBusy) {
     ++counters_.cache_errors;
     notice(Notice::Kind::cache_error, o, 0, error, "removing a cache file");
+    o.remove_at = now_ + back_off(o.removal_failures++);
   }
   const bool is_good = o.removal_from == ObjectState::cached && o.removal != RemovalReason::failed;
   if (!is_good || o.removal_step > 1) {
@@ -459,6 +475,7 @@ void Core::postpone_removal(Object& o, int error) {
   o.evict_after = now_ + 10 * kSecond;
   o.removal = RemovalReason::none;
   set_state(o, o.removal_from);
+  o.remove_at = 0;
   if (o.is_open()) close_cache(o);
   settle(o);
   schedule_copies();
@@ -482,6 +499,8 @@ void Core::finish_removal(Object& o) {
   o.blocks_missing = 0;
   o.needs_sidecar = false;
   o.evict_after = 0;
+  o.remove_at = 0;
+  o.removal_failures = 0;
   o.removal = RemovalReason::none;
   set_state(o, ObjectState::absent);
   schedule_copies();

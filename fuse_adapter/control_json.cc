@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -85,6 +87,40 @@ json cache_json(const EngineStatus& engine) {
       {"eviction", to_string(engine.eviction)}};
 }
 
+json error_text(int error) {
+  if (error == 0) return nullptr;
+  return std::strerror(error);
+}
+
+double seconds_until(Nanos moment, Nanos now) {
+  return moment > now ? static_cast<double>(moment - now) / kSecond : 0;
+}
+
+json health_json(const EngineStatus& engine, Nanos now) {
+  const CacheHealthStatus& health = engine.cache_health;
+  json disk = {{"state", to_string(health.state)},
+               {"reason", nullptr},
+               {"seconds", nullptr},
+               {"last_error", error_text(health.last_error)},
+               {"next_probe_seconds", nullptr}};
+  if (health.changes > 0) {
+    disk["reason"] = health.reason;
+    disk["seconds"] = static_cast<double>(now - std::min(health.since, now)) / kSecond;
+  }
+  if (health.state != HealthState::normal) {
+    disk["next_probe_seconds"] = seconds_until(health.next_probe_at, now);
+  }
+  json copying = {{"paused_by", nullptr}, {"last_error", nullptr}, {"next_try_seconds", nullptr}};
+  if (health.state != HealthState::normal) {
+    copying["paused_by"] = "cache disk";
+  } else if (engine.is_source_resting || engine.is_disk_full) {
+    copying["paused_by"] = engine.is_source_resting ? "backend" : "full cache disk";
+    copying["last_error"] = error_text(engine.is_source_resting ? engine.source_error : ENOSPC);
+    copying["next_try_seconds"] = seconds_until(engine.next_copy_try_at, now);
+  }
+  return {{"cache_disk", std::move(disk)}, {"copying", std::move(copying)}};
+}
+
 json opens_json(const AdapterStats& stats) {
   const std::uint64_t hits = stats.opens_hit.value();
   const std::uint64_t misses = stats.opens_miss.value();
@@ -134,6 +170,7 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
                {"passthrough",
                 {{"active", subject.passthrough_active}, {"detail", subject.passthrough_detail}}},
                {"cache", cache_json(engine)},
+               {"health", health_json(engine, now)},
                {"handles_open", engine.handles_open},
                {"opens", opens_json(stats)},
                {"reads_by_daemon", reads_json(stats)},

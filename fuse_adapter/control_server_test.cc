@@ -140,6 +140,32 @@ TEST_F(ControlServerTest, StatusTellsMountCacheAndCounters) {
   EXPECT_EQ(copy["eta_seconds"], 4.0);
 }
 
+TEST_F(ControlServerTest, StatusTellsWhatFails) {
+  ASSERT_EQ(start(), "");
+  json health = client().ask(R"({"command":"status"})")["health"];
+  EXPECT_EQ(health["cache_disk"]["state"], "normal");
+  EXPECT_TRUE(health["cache_disk"]["reason"].is_null());
+  EXPECT_TRUE(health["copying"]["paused_by"].is_null());
+
+  engine_.cache_health = {HealthState::down, "it burns", EIO, 4 * kSecond, 2, 13 * kSecond};
+  health = client().ask(R"({"command":"status"})")["health"];
+  EXPECT_EQ(health["cache_disk"]["state"], "down");
+  EXPECT_EQ(health["cache_disk"]["reason"], "it burns");
+  EXPECT_EQ(health["cache_disk"]["last_error"], "Input/output error");
+  EXPECT_EQ(health["cache_disk"]["seconds"], 6.0);
+  EXPECT_EQ(health["cache_disk"]["next_probe_seconds"], 3.0);
+  EXPECT_EQ(health["copying"]["paused_by"], "cache disk");
+
+  engine_.cache_health = {};
+  engine_.is_source_resting = true;
+  engine_.source_error = ETIMEDOUT;
+  engine_.next_copy_try_at = 18 * kSecond;
+  health = client().ask(R"({"command":"status"})")["health"];
+  EXPECT_EQ(health["copying"]["paused_by"], "backend");
+  EXPECT_EQ(health["copying"]["last_error"], "Connection timed out");
+  EXPECT_EQ(health["copying"]["next_try_seconds"], 8.0);
+}
+
 TEST_F(ControlServerTest, RatiosOfNothingAreNullAndRecoveryIsTold) {
   engine_.is_recovering = true;
   ASSERT_EQ(start(), "");

@@ -121,6 +121,10 @@ std::string TestMount::mounted(const std::string& path) const {
   return directory_ + "/mounted" + (path.empty() ? "" : "/" + path);
 }
 
+std::string TestMount::cache(const std::string& path) const {
+  return directory_ + "/cache" + (path.empty() ? "" : "/" + path);
+}
+
 bool TestMount::wait_until(const std::function<bool(const EngineStatus&)>& condition) {
   const Nanos deadline = monotonic_now() + kPatience;
   while (monotonic_now() < deadline) {

@@ -57,6 +57,7 @@ class TestMount {
 
   [[nodiscard]] std::string backend(const std::string& path = "") const;
   [[nodiscard]] std::string mounted(const std::string& path = "") const;
+  [[nodiscard]] std::string cache(const std::string& path = "") const;
 
   [[nodiscard]] CacheFs& file_system() { return *file_system_; }
   [[nodiscard]] const AdapterStats& stats() const { return file_system_->stats(); }

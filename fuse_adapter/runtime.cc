@@ -41,6 +41,8 @@ spdlog::level::level_enum level_of(Notice::Kind kind) {
       return spdlog::level::err;
     case Notice::Kind::copy_failed:
     case Notice::Kind::name_ignored:
+    case Notice::Kind::cache_health:
+    case Notice::Kind::source_health:
       return spdlog::level::warn;
     default:
       return spdlog::level::info;

@@ -12,8 +12,8 @@ namespace {
 constexpr std::uint64_t kPlansMax = 1000;
 
 // The name of the invariant that is reported first.
-std::string first_catch(Tamper& tamper, std::uint64_t plans_max = kPlansMax) {
-  for (std::uint64_t seed = 0; seed < plans_max; ++seed) {
+std::string first_catch(Tamper& tamper) {
+  for (std::uint64_t seed = 0; seed < kPlansMax; ++seed) {
     Rng rng(seed);
     const Plan plan = make_swarm_plan(rng, 200);
     const std::optional<Violation> violation = run_guarded(plan, {.tamper = &tamper});
@@ -85,11 +85,34 @@ TEST(Canary, WriteToTheWrongPlaceIsCaught) {
 }
 
 // A client that answers stat from its attribute cache: the check before the commit sees nothing.
-// The file has to change between the last fetch and the commit: one plan in a hundred does that, so
-// a thousand leave no room for luck.
 TEST(Canary, CommitOfAFileThatChangedMeanwhileIsCaught) {
   Idler tamper([](const Request& request) { return request.op == Op::source_stat; });
-  EXPECT_EQ(first_catch(tamper, 1000), "S2 CommitTruth");
+  EXPECT_EQ(first_catch(tamper), "S2 CommitTruth");
+}
+
+// An engine whose pauses never grow.
+TEST(Canary, RetryWithoutBackOffIsCaught) {
+  const auto violation = run_guarded({{StepOp::open}}, {.retry_max = kSecond}, &check_liveness);
+  ASSERT_TRUE(violation);
+  EXPECT_EQ(violation->name, "L4 BackOff");
+}
+
+// Probes the disk under a name that is not the probe's.
+class Prober final : public Tamper {
+ public:
+  void submit(Request request) override {
+    if (request.name.ends_with(kProbeName)) request.name = shard_name(0) + "/other";
+    next().submit(std::move(request));
+  }
+};
+
+TEST(Canary, AskingADiskThatIsDownIsCaught) {
+  Prober tamper;
+  const auto violation = run_guarded(
+      {{StepOp::open, 0}, {StepOp::open, 1}, {StepOp::open, 2}, {StepOp::outage, 0, 60}},
+      {.tamper = &tamper});
+  ASSERT_TRUE(violation);
+  EXPECT_EQ(violation->name, "S8 Degrade");
 }
 
 TEST(Canary, UntamperedWorldIsNotCaught) {

@@ -93,6 +93,7 @@ Gen<StepOp> weighted_op() {
       {4, StepOp::nfs_heal},
       {2, StepOp::rot},
       {4, StepOp::knob},
+      {1, StepOp::outage},
   });
 }
 

@@ -56,6 +56,8 @@ void Oracle::begin_life(const SimDisk& disk, const Config& config) {
                           disk.allocated_bytes() + disk.names_count() * kAllocationBytes);
   was_recovering_ = true;
   invisible_bytes_ = disk.invisible_bytes();
+  health_changes_ = 0;
+  cache_requests_ = 0;
 }
 
 std::optional<Violation> Oracle::check(World& world) {
@@ -71,6 +73,7 @@ std::optional<Violation> Oracle::check(World& world) {
   if (auto violation = check_pins(world)) return violation;
   if (auto violation = check_finished(world)) return violation;
   if (auto violation = check_stopped(world)) return violation;
+  if (auto violation = check_degrade(world)) return violation;
   return check_books(world);
 }
 
@@ -275,6 +278,33 @@ std::optional<Violation> Oracle::check_stopped(const World& world) const {
       if (!file.residency->is_resident(block) || recorded.test(block)) continue;
       return Violation{"S3 Residency", "stopped, but block " + std::to_string(block) + " of " +
                                            file.path + " is not recorded as durable"};
+    }
+  }
+  return std::nullopt;
+}
+
+std::optional<Violation> Oracle::check_degrade(const World& world) {
+  const CacheHealthStatus health = world.life()->engine().status().cache_health;
+  const std::uint64_t requests = world.life()->io().cache_requests();
+  if (health.changes != health_changes_ || health.state != HealthState::down) {
+    health_changes_ = health.changes;
+    cache_requests_ = requests;
+  }
+  if (health.state != HealthState::down) return std::nullopt;
+  if (requests != cache_requests_) {
+    return Violation{"S8 Degrade", "the cache disk is down and was asked " +
+                                       std::to_string(requests - cache_requests_) + " times"};
+  }
+  for (const auto& [handle, file] : world.readers().files()) {
+    if (!file.is_answered) {
+      return Violation{"S8 Degrade",
+                       "the cache disk is down and an open of " + file.path + " waits for it"};
+    }
+    for (std::uint64_t block = 0; file.residency && block < file.residency->block_count();
+         ++block) {
+      if (!file.residency->is_resident(block)) continue;
+      return Violation{"S8 Degrade",
+                       "the cache disk is down and readers of " + file.path + " are sent to it"};
     }
   }
   return std::nullopt;

@@ -14,7 +14,9 @@
 //   S6 OneFetch     a block is fetched by one request at a time; every queue keeps its bound
 //                   (checked by SimIo)
 //   S7 NeverWait    a read depends only on its own bytes (checked by its own property)
-//   S8 Degrade      no error reaches a reader that the source did not cause (checked by Readers)
+//   S8 Degrade      no error reaches a reader that the source did not cause (checked by Readers);
+//                   while the cache disk is down nothing but probes goes to it, no reader is sent
+//                   to it, and no open waits
 //   S9 SyncOnce     a failed sync is not repeated, nor its data published (checked by SimIo)
 //   S10 Transitions data gets its final name after its sync; an open is called complete when
 //                   everything is there (checked by SimIo and Readers)
@@ -23,6 +25,8 @@
 //   S12 Same        the same plan leaves the same trace (checked by its own test)
 //   L1 Cached       after heal(), every wanted file that fits becomes cached
 //   L2 Zero         after heal() and the last close, nothing is held any more
+//   L4 BackOff      a copy that fails for good is tried ever more rarely, and keeps no other file
+//                   from being cached
 #pragma once
 
 #include <cstdint>
@@ -64,12 +68,15 @@ class Oracle {
   [[nodiscard]] std::optional<Violation> check_finished(World& world) const;
   [[nodiscard]] std::optional<Violation> check_stopped(const World& world) const;
   [[nodiscard]] std::optional<Violation> check_books(const World& world) const;
+  [[nodiscard]] std::optional<Violation> check_degrade(const World& world);
 
   // What was found good, by everything it depends on: most steps change nothing on the disk.
   std::map<std::string, std::uint64_t> good_;
   std::uint64_t changes_seen_ = ~std::uint64_t{0};
   std::uint64_t charged_max_ = 0;  // used + reserved may shrink to the limit, but not grow past it
   bool was_recovering_ = false;
+  std::uint64_t health_changes_ = 0;
+  std::uint64_t cache_requests_ = 0;  // when health_changes_ was seen first
   // Files without a name that others held when this life began: no engine can know of them.
   std::uint64_t invisible_bytes_ = 0;
 };
@@ -85,7 +92,8 @@ struct NeverWaitProbe {
 };
 [[nodiscard]] std::optional<Violation> check_never_wait(World& world, const NeverWaitProbe& probe);
 
-// L1 and L2: heals the world, lets it finish, closes everything, opens each file alone, and stops.
+// L1, L2 and L4: heals the world, lets it finish, closes everything, opens each file alone, then two
+// of which one cannot be copied, and stops.
 [[nodiscard]] std::optional<Violation> check_liveness(World& world);
 
 }  // namespace ncfs

@@ -45,6 +45,7 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"nfs_heal", 0},
     {"rot", 2},
     {"knob", 2},
+    {"outage", 2},
 }};
 
 const StepForm& form_of(StepOp op) {

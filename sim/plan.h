@@ -60,8 +60,10 @@ enum class StepOp : std::uint8_t {
   nfs_heal,
   rot,   // sidecar, bit: flipped while no process runs and nothing is held
   knob,  // which, value: in force from the next start on
+  // Errors or hangs of the disk or the source for a while, seen by readers who open and close.
+  outage,  // kind, seconds
 };
-inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::knob) + 1;
+inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::outage) + 1;
 
 struct Step {
   StepOp op{};

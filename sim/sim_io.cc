@@ -4,6 +4,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "engine/format.h"
+
 namespace ncfs {
 namespace {
 
@@ -76,6 +78,7 @@ void SimIo::submit_without_effect(Request request) {
 
 void SimIo::enqueue(Request request, bool has_effect) {
   check_common(request);
+  if (!is_source_operation(request.op) && !request.name.ends_with(kProbeName)) ++cache_requests_;
   trace_.add(static_cast<std::uint64_t>(request.op));
   trace_.add(static_cast<std::uint64_t>(request.ticket));
   trace_.add(static_cast<std::uint64_t>(request.file));

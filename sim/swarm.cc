@@ -50,6 +50,7 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::nfs_heal, 6, false},
     {StepOp::rot, 6, true},
     {StepOp::knob, 6, true},
+    {StepOp::outage, 1, true},
 }};
 
 std::uint64_t pick_duration(Rng& rng) {
@@ -88,6 +89,9 @@ Step fill_in(StepOp op, Rng& rng) {
     case StepOp::knob:
       step.a = rng.below(64);
       step.b = rng.below(8);
+      break;
+    case StepOp::outage:
+      step.b = rng.below(200);
       break;
     default:
       step.b = rng.below(64 * kKiB);

@@ -24,6 +24,11 @@ constexpr std::uint32_t kRecoveryRounds = 1000;
 // world at rest lets these pass without a request.
 constexpr std::uint32_t kQuietTicks = 12;
 
+// Longer than it takes until nothing is asked of the disk any more and its probes are rare.
+constexpr std::uint64_t kOutageSecondsMax = 200;
+// Often enough to meet every state of the disk's health, seldom enough to leave it time.
+constexpr std::uint64_t kOutageOpenEvery = 5;
+
 constexpr std::array<int, 6> kErrors = {EIO, ENOSPC, ESTALE, EACCES, EROFS, EINTR};
 
 }  // namespace
@@ -213,6 +218,7 @@ void World::start() {
     nfs_.set_options(knobs_.nfs);
     disk_.set_options(knobs_.disk);
   }
+  if (options_.retry_max) knobs_.engine.retry_max = *options_.retry_max;
   knobs_.engine.run_id = mix64(++lives_);  // as the daemon does: a random number
   life_ =
       std::make_unique<Life>(knobs_.engine, now_, disk_, nfs_, trace_, readers_, options_.tamper);
@@ -333,6 +339,9 @@ void World::apply_weather_step(const Step& step) {
       weather_.nfs_error = 0;
       weather_.nfs_hangs = false;
       break;
+    case StepOp::outage:
+      suffer_outage(step.a, step.b % kOutageSecondsMax);
+      break;
     case StepOp::rot:
       // Not under a file in use as well: with its sidecar gone, nothing says whose bytes they are.
       if (!life_ && !readers_.has_holds()) flip_bit_in_sidecar(step.a, step.b);
@@ -342,6 +351,28 @@ void World::apply_weather_step(const Step& step) {
       break;
   }
   if (life_) life_->io().weather() = weather_;
+}
+
+void World::suffer_outage(std::uint64_t kind, std::uint64_t seconds) {
+  if (!life_) return;
+  const Weather before = weather_;
+  weather_.disk_error = kind % 4 == 0 ? EIO : before.disk_error;
+  weather_.disk_hangs = kind % 4 == 1 || before.disk_hangs;
+  weather_.nfs_error = kind % 4 == 2 ? EIO : before.nfs_error;
+  weather_.nfs_hangs = kind % 4 == 3 || before.nfs_hangs;
+  life_->io().weather() = weather_;
+  for (std::uint64_t second = 0; second < seconds && !violation_; ++second) {
+    if (second % kOutageOpenEvery == 0 &&
+        readers_.open(path(second / kOutageOpenEvery), now_, false)) {
+      readers_.begin_read(readers_.files().size() - 1, 0, 0);
+    }
+    complete_all();
+    readers_.advance_all();
+    tick(kSecond, 0);
+    observe();
+    if (second % kOutageOpenEvery == kOutageOpenEvery - 1) readers_.close(0);
+  }
+  weather_ = before;
 }
 
 // Sidecars carry a checksum: rot in one has to be noticed. Nothing guards the data itself.
@@ -371,7 +402,7 @@ bool World::is_settled() const {
                   [](const auto& file) { return file.second.is_answered; });
   return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
          readers_.warms_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
-         status.copies.empty();
+         status.copies.empty() && status.cache_health.state == HealthState::normal;
 }
 
 bool World::settle(std::uint32_t rounds_max) {
@@ -390,13 +421,13 @@ std::string World::describe() const {
   std::string text = "t=" + std::to_string((now_ - kFirstMoment) / 1000) + "us ";
   if (!life_) return text + "(no process)";
   const EngineStatus status = life_->engine().status();
-  text += "used=" + std::to_string(status.used_bytes) + '+' +
-          std::to_string(status.reserved_bytes) +
-          " disk=" + std::to_string(disk_.allocated_bytes()) +
-          " objects=" + std::to_string(status.objects_cached) + '+' +
-          std::to_string(status.objects_partial) +
-          " handles=" + std::to_string(readers_.files().size()) +
-          " reads=" + std::to_string(readers_.reads().size()) + " pending:";
+  text +=
+      "used=" + std::to_string(status.used_bytes) + '+' + std::to_string(status.reserved_bytes) +
+      " disk=" + std::to_string(disk_.allocated_bytes()) + ' ' +
+      to_string(status.cache_health.state) + " objects=" + std::to_string(status.objects_cached) +
+      '+' + std::to_string(status.objects_partial) +
+      " handles=" + std::to_string(readers_.files().size()) +
+      " reads=" + std::to_string(readers_.reads().size()) + " pending:";
   for (const SimIo::Pending& pending : life_->io().pending()) {
     text += std::string(" ") + to_string(pending.request.op);
     if (life_->io().is_stuck(pending)) text += '!';

@@ -30,6 +30,7 @@ class World {
  public:
   struct Options {
     Tamper* tamper = nullptr;  // outlives the world
+    std::optional<Nanos> retry_max = std::nullopt;  // instead of what the knobs say
   };
 
   World() : World(Options{}) {}
@@ -72,6 +73,7 @@ class World {
   void apply_crash_step(const Step& step);
   void apply_source_step(const Step& step);
   void apply_weather_step(const Step& step);
+  void suffer_outage(std::uint64_t kind, std::uint64_t seconds);
   void flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit);
 
   void start();

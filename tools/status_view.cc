@@ -22,6 +22,12 @@ std::uint64_t number(const json& object, const char* path) {
   return object.at(pointer).get<std::uint64_t>();
 }
 
+double seconds(const json& object, const char* path) {
+  const json::json_pointer pointer{std::string(path)};
+  if (!object.contains(pointer) || !object.at(pointer).is_number()) return 0;
+  return object.at(pointer).get<double>();
+}
+
 std::string text(const json& object, const char* path) {
   const json::json_pointer pointer{std::string(path)};
   if (!object.contains(pointer) || !object.at(pointer).is_string()) return "?";
@@ -74,6 +80,32 @@ std::string errors_text(const json& status) {
   return result.empty() ? "none" : result;
 }
 
+std::string health_text(const json& status) {
+  const json health = members(status, "health");
+  if (health.empty()) return {};  // a daemon of another version
+  std::string result = text(health, "/cache_disk/state");
+  if (result != "normal") {
+    result += fmt::format(" for {}: {}", human_duration(seconds(health, "/cache_disk/seconds")),
+                          text(health, "/cache_disk/reason"));
+    if (const std::string error = text(health, "/cache_disk/last_error"); error != "?") {
+      result += fmt::format(" ({})", error);
+    }
+    result += fmt::format(", next probe in {}",
+                          human_duration(seconds(health, "/cache_disk/next_probe_seconds")));
+  }
+  result = line("cache disk", result);
+  const std::string paused_by = text(health, "/copying/paused_by");
+  if (paused_by == "backend" || paused_by == "full cache disk") {
+    result +=
+        line("copying", fmt::format("paused by the {} ({}), next try in {}", paused_by,
+                                    text(health, "/copying/last_error"),
+                                    human_duration(seconds(health, "/copying/next_try_seconds"))));
+  } else if (paused_by == "cache disk") {
+    result += line("copying", "nothing new until the cache disk is normal");
+  }
+  return result;
+}
+
 std::uint64_t finished_files(const json& job) {
   return number(job, "/copied/files") + number(job, "/already_cached/files") +
          number(job, "/skipped/files") + number(job, "/failed/files");
@@ -119,6 +151,7 @@ std::string status_text(const json& status) {
                   human_duration(static_cast<double>(number(status, "/uptime_seconds"))));
   result += line("backend", text(status, "/backend"));
   result += line("cache", text(status, "/cache_dir"));
+  result += health_text(status);
   const std::uint64_t used = number(status, "/cache/used_bytes");
   const std::uint64_t limit = number(status, "/cache/limit_bytes");
   result += line("space", fmt::format("{} {} of {} used ({}), {} reserved for copies",

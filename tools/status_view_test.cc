@@ -41,6 +41,28 @@ TEST(StatusView, ShowsRatiosCopiesAndErrors) {
   EXPECT_THAT(text, Not(HasSubstr("cache reads")));
 }
 
+TEST(StatusView, ShowsWhatFailsAndWhenItIsTriedAgain) {
+  json status = {{"health",
+                  {{"cache_disk",
+                    {{"state", "down"},
+                     {"reason", "3 probes failed"},
+                     {"seconds", 12.0},
+                     {"last_error", "Input/output error"},
+                     {"next_probe_seconds", 8.0}}},
+                   {"copying", {{"paused_by", "cache disk"}}}}}};
+  EXPECT_THAT(status_text(status), HasSubstr("down for 12 s: 3 probes failed (Input/output error), "
+                                             "next probe in 8.0 s"));
+  EXPECT_THAT(status_text(status), HasSubstr("nothing new until the cache disk is normal"));
+  status["health"] = {{"cache_disk", {{"state", "normal"}}},
+                      {"copying",
+                       {{"paused_by", "backend"},
+                        {"last_error", "Connection timed out"},
+                        {"next_try_seconds", 3.0}}}};
+  EXPECT_THAT(status_text(status), HasSubstr("cache disk    normal\n"));
+  EXPECT_THAT(status_text(status),
+              HasSubstr("paused by the backend (Connection timed out), next try in 3.0 s"));
+}
+
 TEST(StatusView, ADaemonOfAnotherVersionIsShownAsFarAsItIsUnderstood) {
   EXPECT_THAT(status_text(json::object()), HasSubstr("?: ?"));
   EXPECT_THAT(status_text({{"cache", "none"}, {"copies", json::object()}}), HasSubstr("0 running"));
