@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/planted.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -27,7 +28,7 @@ constexpr Nanos kRoomRetry = 10 * kSecond;
 // Evicts as needed. `soon`: enough is on its way out.
 Core::Room Core::make_room(std::uint64_t bytes) {
   const std::uint64_t needed = space_.used() + space_.reserved() + bytes;
-  if (needed <= space_.limit()) return Room::now;
+  if (needed <= space_.limit() || NCFS_PLANT(room_not_made)) return Room::now;
   if (needed > space_.limit() + bytes_leaving() + evictable_.total_bytes()) return Room::never;
   while (needed > space_.limit() + bytes_leaving()) evict_oldest();
   return Room::soon;
@@ -69,7 +70,8 @@ void Core::want_copy(Object& o) {
 
 // A reader's blocks are kept though its file has no copy slot yet, if there is room for it.
 void Core::try_storage(Object& o) {
-  if (!is_recovered_ || o.state != ObjectState::absent || o.handles.empty()) return;
+  const bool may_store = is_recovered_ || NCFS_PLANT(stored_before_recovered);
+  if (!may_store || o.state != ObjectState::absent || o.handles.empty()) return;
   if (make_room(object_charge(o.version.size, config_.block_size_bytes)) == Room::now) {
     create_storage(o);
   }
@@ -95,6 +97,7 @@ void Core::wake_delayed() {
     queue_copy(o);
     try_storage(o);
   }
+  if (NCFS_PLANT(wake_up_lost)) return;
   schedule_copies();
 }
 

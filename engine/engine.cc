@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/planted.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -191,8 +192,8 @@ Object& Core::object_for(const FileId& file, const SourceVersion& version) {
 // without getting new timestamps.
 void Core::look_at(Object& object, const SourceState& state) {
   object.is_stale = false;
-  const bool is_young =
-      !object.is_on_disk() && state.age_ns < static_cast<std::int64_t>(config_.racy_window);
+  const bool is_young = !NCFS_PLANT(racy_window_ignored) && !object.is_on_disk() &&
+                        state.age_ns < static_cast<std::int64_t>(config_.racy_window);
   object.trusted_at = std::min(object.trusted_at, is_young ? now_ + config_.racy_window : now_);
 }
 
@@ -272,6 +273,7 @@ void Core::answer_open(Handle& h) {
   OpenResult result;
   result.residency = o.state == ObjectState::removing ? nullptr : o.residency;
   result.is_complete = o.state == ObjectState::cached && result.residency != nullptr;
+  if (NCFS_PLANT(complete_too_early)) result.is_complete = result.residency != nullptr;
   result.reason = reason_of(o, h);
   ++(result.reason == OpenReason::cached ? counters_.opens_hit : counters_.opens_miss);
   host_.on_open(h.id, result);
@@ -307,6 +309,9 @@ void Core::on(ReadEvent&& event) {
     result.residency = o.residency;
     host_.on_read(event.token, result);
     return;
+  }
+  if (NCFS_PLANT(cache_error_to_reader) && event.skip_cache) {
+    return answer_error({event.token, event.handle, event.range}, kInputOutputError);
   }
   fetch_for_reader(h, {event.token, event.handle, event.range});
 }
@@ -375,6 +380,7 @@ void Core::on(TickEvent&&) {
   pump_recovery();
   std::vector<HandleId> impatient;
   for (const auto& [id, h] : handles_) {
+    if (NCFS_PLANT(open_without_patience)) break;
     if (!h.is_answered && now_ >= h.answer_by) impatient.push_back(id);
   }
   for (const HandleId id : impatient) {
@@ -400,6 +406,7 @@ void Core::on(StopEvent&&) {
 void Core::check_stopped() {
   if (is_stopped_ || cache_writes_ > 0) return;
   for (const auto& [id, o] : objects_) {
+    if (NCFS_PLANT(stopped_too_early)) break;
     if (o.is_persisting || o.state == ObjectState::committing) return;
     if (o.state == ObjectState::partial && o.is_open() && o.dirty_bytes > 0) return;
   }
@@ -438,6 +445,8 @@ void Core::settle(Object& o) {
       close_cache(o);
     }
   }
+  const bool is_cached = o.state == ObjectState::cached;
+  if (NCFS_PLANT(closed_under_reader) && is_cached && o.is_open()) close_cache(o);
   if (o.state == ObjectState::removing) advance_removal(o);
   if (now_ < o.evict_after) attention_.insert(o.id);
   update_evictable(o);
@@ -461,7 +470,8 @@ bool Core::can_rest(const Object& o) const {
 void Core::update_evictable(Object& o) {
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
   const bool should =
-      has_file && can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after;
+      has_file && (NCFS_PLANT(in_use_evictable) ||
+                   (can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after));
   if (should == evictable_.contains(o.id)) return;
   if (should) {
     evictable_.insert(o.id, o.charge_bytes);
@@ -484,6 +494,7 @@ void Core::drop_source(FileHandle source) {
   NCFS_ASSERT(entry != sources_.end());
   if (--entry->second > 0) return;
   sources_.erase(entry);
+  if (NCFS_PLANT(source_left_open)) return;
   Request request = make_request(Op::source_close, config_.source_deadline);
   request.file = source;
   submit({.step = Step::close_source}, std::move(request));

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "engine/object.h"
+#include "engine/planted.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -17,7 +18,9 @@ class EvictionOrder {
   [[nodiscard]] bool empty() const { return order_.empty(); }
   [[nodiscard]] std::uint64_t total_bytes() const { return total_bytes_; }
   [[nodiscard]] std::size_t size() const { return order_.size(); }
-  [[nodiscard]] ObjectId oldest() const { return order_.begin()->second; }
+  [[nodiscard]] ObjectId oldest() const {
+    return NCFS_PLANT(newest_evicted) ? order_.rbegin()->second : order_.begin()->second;
+  }
 
   void insert(ObjectId object, std::uint64_t charge_bytes) {
     NCFS_ASSERT(!contains(object));
