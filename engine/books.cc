@@ -62,7 +62,7 @@ void Core::check_invariants() const {
     }
     if (eviction_->is_evictable(id)) {
       ++evictable;
-      NCFS_ASSERT(o.handles.empty() && !o.is_open() && o.io_in_flight == 0);
+      NCFS_ASSERT(o.handles.empty() && !o.is_open() && o.io_in_flight == 0 && "S5 Pins");
       NCFS_ASSERT(o.state == ObjectState::cached || o.state == ObjectState::partial);
     }
     if (o.state == ObjectState::partial || o.state == ObjectState::committing) {
@@ -70,7 +70,7 @@ void Core::check_invariants() const {
       for (std::size_t word = 0; word < o.durable.words().size(); ++word) {
         NCFS_ASSERT((o.durable.words()[word] & ~o.written.words()[word]) == 0);
         if (o.residency && o.residency->is_resident(word * 64)) {
-          NCFS_ASSERT(o.written.test(word * 64));
+          NCFS_ASSERT(o.written.test(word * 64) && "S3 Residency");
         }
       }
     }
@@ -121,8 +121,9 @@ void Core::check_invariants() const {
   }
   for (const auto& [id, h] : handles_) ++references[h.source];
   NCFS_ASSERT(buffers == config_.buffers);
-  NCFS_ASSERT(reads == source_reads_ && reads <= config_.source_reads_max);
-  NCFS_ASSERT(writes == cache_writes_ && writes <= config_.cache_writes_max);
+  NCFS_ASSERT(reads == source_reads_ && writes == cache_writes_);
+  NCFS_ASSERT(reads <= config_.source_reads_max && "S6 OneFetch");
+  NCFS_ASSERT(writes <= config_.cache_writes_max && "S6 OneFetch");
   NCFS_ASSERT(users == answers_.size());
   NCFS_ASSERT(references == sources_);
 }

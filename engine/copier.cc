@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/planted.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -28,7 +29,7 @@ constexpr Nanos kRoomRetry = 10 * kSecond;
 Core::Room Core::make_room(const Object& incoming) {
   const std::uint64_t needed = space_.used() + space_.reserved() +
                                object_charge(incoming.version.size, config_.block_size_bytes);
-  if (needed <= space_.limit()) return Room::now;
+  if (needed <= space_.limit() || NCFS_PLANT(room_not_made)) return Room::now;
   if (needed > space_.limit() + bytes_leaving() + eviction_->evictable_bytes()) return Room::never;
   while (needed > space_.limit() + bytes_leaving()) {
     evict_one(eviction_key(incoming.file, incoming.version));
@@ -74,7 +75,8 @@ void Core::want_copy(Object& o) {
 
 // A reader's blocks are kept though its file has no copy slot yet, if there is room for it.
 void Core::try_storage(Object& o) {
-  if (!may_start_copies() || o.state != ObjectState::absent || o.handles.empty()) return;
+  const bool may_store = may_start_copies() || NCFS_PLANT(stored_before_recovered);
+  if (!may_store || o.state != ObjectState::absent || o.handles.empty()) return;
   if (make_room(o) == Room::now && disk_full_.take(now_)) create_storage(o);
 }
 
@@ -99,6 +101,7 @@ void Core::wake_delayed() {
     attention_.insert(o.id);
     try_storage(o);
   }
+  if (NCFS_PLANT(wake_up_lost)) return;
   schedule_copies();
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/planted.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -211,8 +212,8 @@ Object& Core::object_for(const FileId& file, const SourceVersion& version) {
 // without getting new timestamps.
 void Core::look_at(Object& object, const SourceState& state) {
   object.is_stale = false;
-  const bool is_young =
-      !object.is_on_disk() && state.age_ns < static_cast<std::int64_t>(config_.racy_window);
+  const bool is_young = !NCFS_PLANT(racy_window_ignored) && !object.is_on_disk() &&
+                        state.age_ns < static_cast<std::int64_t>(config_.racy_window);
   object.trusted_at = std::min(object.trusted_at, is_young ? now_ + config_.racy_window : now_);
 }
 
@@ -298,6 +299,7 @@ void Core::answer_open(Handle& h) {
   const bool is_usable = o.state != ObjectState::removing && !health_.is_down();
   result.residency = is_usable ? o.residency : nullptr;
   result.is_complete = o.state == ObjectState::cached && result.residency != nullptr;
+  if (NCFS_PLANT(complete_too_early)) result.is_complete = result.residency != nullptr;
   result.reason = reason_of(o, h);
   ++(result.reason == OpenReason::cached ? counters_.opens_hit : counters_.opens_miss);
   host_.on_open(h.id, result);
@@ -341,6 +343,9 @@ void Core::on(ReadEvent&& event) {
     result.residency = o.residency;
     host_.on_read(event.token, result);
     return;
+  }
+  if (NCFS_PLANT(cache_error_to_reader) && event.skip_cache) {
+    return answer_error({event.token, event.handle, event.range}, kInputOutputError);
   }
   fetch_for_reader(h, {event.token, event.handle, event.range});
 }
@@ -417,6 +422,7 @@ void Core::on(TickEvent&&) {
   pump_recovery();
   std::vector<HandleId> impatient;
   for (const auto& [id, h] : handles_) {
+    if (NCFS_PLANT(open_without_patience)) break;
     if (!h.is_answered && now_ >= h.answer_by) impatient.push_back(id);
   }
   for (const HandleId id : impatient) stop_waiting(handles_.at(id));
@@ -443,6 +449,7 @@ void Core::check_stopped() {
   }
   if (cache_writes_ > 0) return;
   for (const auto& [id, o] : objects_) {
+    if (NCFS_PLANT(stopped_too_early)) break;
     if (o.is_persisting || o.state == ObjectState::committing) return;
     if (o.state == ObjectState::partial && o.is_open() && o.dirty_bytes > 0) return;
   }
@@ -481,6 +488,8 @@ void Core::settle(Object& o) {
       close_cache(o);
     }
   }
+  const bool is_cached = o.state == ObjectState::cached;
+  if (NCFS_PLANT(closed_under_reader) && is_cached && o.is_open()) close_cache(o);
   if (o.state == ObjectState::removing) advance_removal(o);
   if (now_ < o.evict_after) attention_.insert(o.id);
   update_evictable(o);
@@ -504,8 +513,8 @@ bool Core::can_rest(const Object& o) const {
 void Core::update_evictable(Object& o) {
   if (!eviction_->contains(o.id)) return;
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
-  eviction_->set_evictable(
-      o.id, has_file && can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after);
+  const bool is_at_rest = can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after;
+  eviction_->set_evictable(o.id, has_file && (is_at_rest || NCFS_PLANT(in_use_evictable)));
 }
 
 void Core::notice(Notice::Kind kind, const Object& o, std::uint64_t bytes, int error,
@@ -522,6 +531,7 @@ void Core::drop_source(FileHandle source) {
   NCFS_ASSERT(entry != sources_.end());
   if (--entry->second > 0) return;
   sources_.erase(entry);
+  if (NCFS_PLANT(source_left_open)) return;
   Request request = make_request(Op::source_close, config_.source_deadline);
   request.file = source;
   submit({.step = Step::close_source}, std::move(request));

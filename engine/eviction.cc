@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/planted.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -134,7 +135,9 @@ bool EvictionPolicy::has_evictable(std::size_t queue) const {
 
 EvictionPolicy::Entry& EvictionPolicy::lowest(std::size_t queue) {
   NCFS_ASSERT(has_evictable(queue));
-  return entry_of(queues_[queue].evictable.begin()->second);
+  const auto& evictable = queues_[queue].evictable;
+  return entry_of(NCFS_PLANT(newest_evicted) ? evictable.rbegin()->second
+                                             : evictable.begin()->second);
 }
 
 EvictionPolicy::Entry& EvictionPolicy::entry_of(ObjectId object) {

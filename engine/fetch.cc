@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/planted.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -66,7 +67,7 @@ Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
   if (kind == FetchKind::copy) ++o.copy_fetches;
   if (block) {
     const bool is_only = o.block_fetches.emplace(*block, id).second;
-    NCFS_ASSERT(is_only);
+    NCFS_ASSERT(is_only && "S6 OneFetch");
   }
   return fetch;
 }
@@ -76,7 +77,8 @@ Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
 void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
   Object& o = object(h.object);
   const std::uint64_t block = waiter.range.offset / config_.block_size_bytes;
-  if (const auto entry = o.block_fetches.find(block); entry != o.block_fetches.end()) {
+  if (const auto entry = o.block_fetches.find(block);
+      entry != o.block_fetches.end() && !NCFS_PLANT(fetch_not_shared)) {
     Fetch& fetch = fetches_.at(entry->second);
     if (may_join(h, fetch)) {
       if (fetch.phase == FetchPhase::loaded || fetch.phase == FetchPhase::writing) {
@@ -101,6 +103,7 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
 // be older than what that open promises.
 bool Core::may_join(const Handle& h, const Fetch& fetch) const {
   const Object& o = objects_.at(fetch.object);
+  if (NCFS_PLANT(old_fetch_joined)) return true;
   return fetch.phase == FetchPhase::queued || fetch.issued_at >= o.trusted_at ||
          static_cast<std::uint64_t>(fetch.id) > h.opened_as;
 }
@@ -126,7 +129,10 @@ void Core::pump() {
 }
 
 bool Core::start_demand() {
-  if (demand_queue_.empty() || source_reads_ >= config_.source_reads_max) return false;
+  const bool may_read =
+      source_reads_ < config_.source_reads_max || NCFS_PLANT(source_reads_unbounded);
+  if (demand_queue_.empty() || !may_read) return false;
+  if (NCFS_PLANT(reader_behind_copies) && background_reads_ > 0) return false;
   const std::optional<BufferId> buffer = take_buffer_for_demand();
   if (!buffer) return false;
   Fetch& fetch = fetches_.at(demand_queue_.front());
@@ -139,7 +145,9 @@ bool Core::start_demand() {
 bool Core::start_background() {
   // What the cache disk cannot take yet need not be fetched yet.
   if (is_stopping_ || write_queue_.size() >= config_.cache_writes_max) return false;
-  if (source_reads_ + config_.source_reads_reserved >= config_.source_reads_max) return false;
+  const std::uint32_t reserved =
+      NCFS_PLANT(copies_take_all_reads) ? 0 : config_.source_reads_reserved;
+  if (source_reads_ + reserved >= config_.source_reads_max) return false;
   if (free_buffers_.size() <= config_.buffers_reserved || !may_hold_one_more_buffer()) return false;
   return start_prefetch() || start_copy_block();
 }
@@ -257,6 +265,7 @@ void Core::on_fetch_read(FetchId id, std::int64_t result) {
   counters_.source_bytes += fetch.length;
   if (fetch.kind == FetchKind::demand) counters_.source_bytes_demand += fetch.length;
   if (fetch.length == fetch.range.length) return on_fetch_loaded(fetch);
+  if (NCFS_PLANT(short_read_handed_on)) return on_fetch_loaded(fetch);
   // Only a shrunk file ends early. Short bytes must not be handed on before that is known: a kernel
   // takes a short answer for the end of the file.
   fetch.phase = FetchPhase::checking;
@@ -317,6 +326,7 @@ void Core::answer_bytes(Fetch& fetch, const Waiter& waiter) {
   result.kind = ReadResult::Kind::bytes;
   result.buffer = *fetch.buffer;
   result.buffer_offset = waiter.range.offset - fetch.range.offset;
+  if (NCFS_PLANT(joined_bytes_misplaced)) result.buffer_offset = 0;
   result.length = waiter.range.offset >= loaded_end
                       ? 0
                       : std::min(waiter.range.end(), loaded_end) - waiter.range.offset;
@@ -331,7 +341,7 @@ void Core::answer_bytes(Fetch& fetch, const Waiter& waiter) {
 void Core::answer_error(const Waiter& waiter, int error) {
   ReadResult result;
   result.kind = ReadResult::Kind::error;
-  result.error = error;
+  result.error = NCFS_PLANT(errno_of_source_lost) ? kInputOutputError : error;
   host_.on_read(waiter.token, result);
 }
 

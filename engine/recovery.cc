@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/planted.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -136,6 +137,7 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
     space_.found_reserved(o.charge_bytes);
     o.durable = with_block_size(sidecar->durable, o.version.size, sidecar->block_size_bytes,
                                 config_.block_size_bytes);
+    if (NCFS_PLANT(partial_recovered_as_whole)) o.durable.set_all();
     o.written = o.durable;
     o.needs_sidecar = sidecar->block_size_bytes != config_.block_size_bytes;
     o.blocks_missing = o.written.block_count() - o.written.count();

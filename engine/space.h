@@ -24,7 +24,7 @@ class SpaceLedger {
   }
 
   void reserve(std::uint64_t bytes) {
-    NCFS_ASSERT(bytes <= free());
+    NCFS_ASSERT(bytes <= free() && "S4 Space");
     reserved_ += bytes;
   }
   // What was promised is now a complete object.

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/planted.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -59,7 +60,7 @@ bool is_transition(ObjectState from, ObjectState to) {
 }
 
 void Core::set_state(Object& o, ObjectState state) {
-  NCFS_ASSERT(is_transition(o.state, state));
+  NCFS_ASSERT(is_transition(o.state, state) && "S10 Transitions");
   if (o.state == ObjectState::removing) removing_.erase(o.id);
   o.state = state;
   if (state == ObjectState::removing) removing_.insert(o.id);
@@ -82,10 +83,13 @@ std::string Core::name_of(const Object& o, NameKind kind) const {
 // The caller has made sure that there is room.
 void Core::create_storage(Object& o) {
   o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
+  if (NCFS_PLANT(sidecars_not_charged)) o.charge_bytes = o.version.size;
   space_.reserve(o.charge_bytes);
   o.charge_is_used = false;
   // Runs have distinct ids and a run never reuses a number, so the serial is new to the directory.
   o.serial = config_.run_id + next_id_++;
+  if (NCFS_PLANT(serial_reused)) o.serial = 1;
+  if (NCFS_PLANT(address_in_name)) o.serial += reinterpret_cast<std::uintptr_t>(this);
   o.stem = object_stem(o.file, o.version, o.serial);
   o.written = BlockSet(block_count_of(o.version.size, config_.block_size_bytes));
   o.durable = o.written;
@@ -201,6 +205,7 @@ void Core::pump_writes() {
       continue;
     }
     write_queue_.erase(write_queue_.begin() + static_cast<std::ptrdiff_t>(i));
+    if (NCFS_PLANT(published_at_submit)) o.residency->publish(*fetch.block);
     fetch.phase = FetchPhase::writing;
     ++cache_writes_;
     ++o.io_in_flight;
@@ -221,6 +226,7 @@ void Core::on_block_written(FetchId id, std::int64_t result) {
   fetch.is_wanted_on_disk = false;
   // From here on readers find the block in the cache file, or nowhere.
   o.block_fetches.erase(*fetch.block);
+  if (NCFS_PLANT(failed_write_ignored)) result = static_cast<std::int64_t>(fetch.range.length);
   if (result < 0) {
     if (o.state == ObjectState::partial) {
       on_cache_error(o, static_cast<int>(-result), "writing a cache file");
@@ -231,6 +237,9 @@ void Core::on_block_written(FetchId id, std::int64_t result) {
     o.written.set(*fetch.block);
     if (!health_.is_down()) o.residency->publish(*fetch.block);
     --o.blocks_missing;
+    if (NCFS_PLANT(cached_without_commit) && o.blocks_missing == 0) {
+      set_state(o, ObjectState::cached);
+    }
     if (o.dirty_bytes == 0) o.checkpoint_at = now_ + config_.checkpoint_interval;
     o.dirty_bytes += fetch.range.length;
     attention_.insert(o.id);
@@ -259,6 +268,10 @@ void Core::start_persist(Object& o) {
     set_state(o, ObjectState::committing);
   }
   ++o.io_in_flight;
+  if (NCFS_PLANT(data_not_synced)) return on_persist_step(o, Step::persist_sync, {});
+  if (NCFS_PLANT(renamed_before_sync) && o.state == ObjectState::committing) {
+    return on_persist_step(o, Step::persist_sync_directory, {});
+  }
   Request request = cache_request(Op::cache_sync);
   request.file = o.cache_file;
   submit({.step = Step::persist_sync, .object = o.id}, std::move(request));
@@ -275,11 +288,12 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
   --o.io_in_flight;
   const bool is_commit = o.state == ObjectState::committing;
   if (!is_commit && o.state != ObjectState::partial) return finish_persist(o);  // being removed
-  if (completion.result < 0) {
+  const bool is_sync = step == Step::persist_sync;
+  if (completion.result < 0 && !(NCFS_PLANT(failed_sync_ignored) && is_sync)) {
     const int error = static_cast<int>(-completion.result);
     end_persist(o);
-    if (step == Step::persist_stat) {
-      source_fails(o, error);
+    if (step == Step::persist_stat || (NCFS_PLANT(sync_retried) && is_commit && is_sync)) {
+      if (step == Step::persist_stat) source_fails(o, error);
       set_state(o, ObjectState::partial);
       on_copy_failed(o, error);
     } else {
@@ -301,7 +315,8 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       }
       [[fallthrough]];
     case Step::persist_stat: {
-      if (step == Step::persist_stat && completion.source.version != o.version) {
+      if (step == Step::persist_stat && completion.source.version != o.version &&
+          !NCFS_PLANT(version_not_checked)) {
         end_persist(o);
         mark_changed(o);
         return;
@@ -309,6 +324,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       next = Step::persist_store;
       request = cache_request(Op::cache_store);
       request.name = name_of(o, NameKind::sidecar_temp);
+      if (NCFS_PLANT(sidecar_ahead_of_sync)) o.persisting = o.written;
       request.bytes =
           encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path, o.persisting});
       break;
@@ -333,6 +349,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       request.new_name = name_of(o, NameKind::data);
       break;
     case Step::publish_rename:
+      if (NCFS_PLANT(directory_not_synced)) return finish_commit(o);
       next = Step::publish_sync_directory;
       break;
     default:
@@ -412,7 +429,8 @@ void Core::advance_removal(Object& o) {
     attention_.insert(o.id);
     return;
   }
-  if (o.io_in_flight > 0 || (o.residency && !o.handles.empty())) return;
+  const bool is_used = o.residency && !o.handles.empty() && !NCFS_PLANT(removed_under_reader);
+  if (o.io_in_flight > 0 || is_used) return;
   const bool was_complete = o.removal_from == ObjectState::cached;
   if (o.removal_step == 0) {
     if (was_complete && !o.is_open()) {
@@ -426,10 +444,12 @@ void Core::advance_removal(Object& o) {
   }
   if (o.removal_step <= kRemovedNames.size()) {
     ++o.io_in_flight;
+    if (NCFS_PLANT(sidecar_left_behind) && o.removal_step == 3) o.removal_step = 4;
     const NameKind kind = kRemovedNames[o.removal_step - 1];
     Request request = cache_request(Op::cache_unlink);
     request.name = name_of(o, kind);
-    if (was_complete && kind == NameKind::data) request.file = o.cache_file;
+    const bool may_be_mapped = was_complete && kind == NameKind::data;
+    if (may_be_mapped && !NCFS_PLANT(mapping_ignored)) request.file = o.cache_file;
     submit({.step = Step::remove_unlink, .object = o.id}, std::move(request));
     return;
   }
@@ -483,8 +503,8 @@ void Core::postpone_removal(Object& o, int error) {
 
 void Core::finish_removal(Object& o) {
   if (o.charge_is_used) {
-    space_.release_used(o.charge_bytes);
-  } else {
+    if (!NCFS_PLANT(ledger_not_released)) space_.release_used(o.charge_bytes);
+  } else if (!NCFS_PLANT(reservation_forgotten)) {
     space_.release_reserved(o.charge_bytes);
   }
   if (o.removal == RemovalReason::evicted) {

@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "proptests/plan_runner.h"
+#include "sim/swarm.h"
 
 namespace ncfs {
 namespace {
@@ -42,6 +43,15 @@ RC_GTEST_PROP(Eviction, TakesTheLeastRecentlyUsed, ()) {
   world.readers().close_all();
   RC_ASSERT(!is_cached(world, by_age[0]));
   RC_ASSERT(!world.violation());
+}
+
+TEST(Eviction, SwarmTakesTheLeastRecentlyUsed) {
+  for (std::uint64_t seed = 3000; seed < 3100; ++seed) {
+    Rng rng(seed);
+    const Plan plan = make_swarm_plan(rng, 200);
+    EXPECT_EQ(describe(run_guarded(plan, &check_eviction_order)), "") << "seed " << seed << '\n'
+                                                                      << to_string(plan);
+  }
 }
 
 }  // namespace

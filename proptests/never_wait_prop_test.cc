@@ -12,6 +12,7 @@ RC_GTEST_PROP(NeverWait, ReadDependsOnItsOwnBytesOnly, ()) {
   probe.file = *rc::gen::inRange<std::uint64_t>(0, 5);
   probe.offset = *rc::gen::inRange<std::uint64_t>(0, 48 * kKiB);
   probe.length = *rc::gen::inRange<std::uint64_t>(0, 48 * kKiB);
+  probe.is_among_copies = *rc::gen::arbitrary<bool>();
   World world;
   for (const Step& step : plan) world.apply(step);
   std::optional<Violation> violation = world.violation();
@@ -24,7 +25,8 @@ TEST(NeverWait, SwarmReadsDependOnTheirOwnBytesOnly) {
   for (std::uint64_t seed = 2000; seed < 2150; ++seed) {
     Rng rng(seed);
     const Plan plan = make_swarm_plan(rng, 200);
-    const NeverWaitProbe probe = {rng.below(5), rng.below(48 * kKiB), rng.below(48 * kKiB)};
+    const NeverWaitProbe probe = {rng.below(5), rng.below(48 * kKiB), rng.below(48 * kKiB),
+                                  seed % 2 == 1};
     World world;
     for (const Step& step : plan) world.apply(step);
     std::optional<Violation> violation = world.violation();

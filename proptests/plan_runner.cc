@@ -2,9 +2,13 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <ostream>
 
 #include "sim/survivors.h"
@@ -43,6 +47,19 @@ std::optional<Violation> run_guarded(const Plan& plan, const World::Options& opt
 
 std::string describe(const std::optional<Violation>& violation) {
   return violation ? violation->name + ": " + violation->message : "";
+}
+
+std::vector<SavedPlan> saved_plans(const std::string& directory) {
+  std::vector<SavedPlan> plans;
+  for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+    if (entry.path().extension() != ".plan") continue;
+    std::ifstream file(entry.path());
+    const std::string text(std::istreambuf_iterator<char>(file), {});
+    plans.push_back({entry.path().string(), parse_plan(text)});
+  }
+  std::sort(plans.begin(), plans.end(),
+            [](const SavedPlan& one, const SavedPlan& other) { return one.path < other.path; });
+  return plans;
 }
 
 void showValue(const Step& step, std::ostream& out) {

@@ -9,6 +9,7 @@
 
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "sim/oracle.h"
 #include "sim/plan.h"
@@ -29,6 +30,13 @@ namespace ncfs {
 
 // "S1 ReadTruth: ...", or empty.
 [[nodiscard]] std::string describe(const std::optional<Violation>& violation);
+
+// The plans in a directory, such as regressions/, in the order of their names.
+struct SavedPlan {
+  std::string path;
+  ParsedPlan parsed;
+};
+[[nodiscard]] std::vector<SavedPlan> saved_plans(const std::string& directory);
 
 }  // namespace ncfs
 

@@ -9,6 +9,8 @@ namespace {
 
 // A read of the largest file has some dozen blocks, each with its fetch and its use.
 constexpr std::uint32_t kMovesMax = 500;
+// Recovery asks for some hundred shards before copies begin.
+constexpr std::uint32_t kMovesToCopiesMax = 2000;
 
 // Somebody waits for bytes that this request fetches, or for what it tells about such a fetch.
 bool is_waited_for(const World& world, const SimIo::Pending& pending) {
@@ -32,6 +34,24 @@ bool complete_one_waited_for(World& world) {
   if (found == pending.end()) return false;
   world.complete(static_cast<std::size_t>(found - pending.begin()), {});
   return true;
+}
+
+// Wants all files in the cache and completes everything but reads of the source: the copier then
+// holds as many of them as it ever can.
+void start_copies(World& world) {
+  world.apply({StepOp::disk_heal});
+  for (std::uint64_t file = 0; file < world.paths().size(); ++file) {
+    world.apply({StepOp::warm, file});
+  }
+  for (std::uint32_t move = 0; move < kMovesToCopiesMax && !world.violation(); ++move) {
+    const SimIo& io = world.life()->io();
+    const auto next =
+        std::find_if(io.pending().begin(), io.pending().end(), [&](const SimIo::Pending& one) {
+          return one.request.op != Op::source_read && !io.is_stuck(one);
+        });
+    if (next == io.pending().end()) return;
+    world.complete(static_cast<std::size_t>(next - io.pending().begin()), {});
+  }
 }
 
 // Lets readers go on until all reads are done or rest on the hanging disk.
@@ -60,6 +80,7 @@ std::optional<Violation> finish_reads(World& world) {
 std::optional<Violation> check_never_wait(World& world, const NeverWaitProbe& probe) {
   world.apply({StepOp::nfs_heal});
   if (world.life() == nullptr || world.readers().is_stopping()) world.apply({StepOp::remount, 1});
+  if (probe.is_among_copies) start_copies(world);
   world.apply({StepOp::disk_hang});
   if (auto violation = finish_reads(world)) return violation;
 

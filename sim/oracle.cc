@@ -22,10 +22,12 @@ std::uint64_t history_length(const SimNfs& nfs, const FileId& file) {
   return history == nullptr ? 0 : history->size();
 }
 
-// A sidecar counts if it is intact and describes the object whose name it has.
+// A sidecar counts if it is intact and describes the object whose name it has. Intact is what would
+// be written again just so: the engine's own check is not taken at its word.
 std::optional<Sidecar> sidecar_of(const std::string& stem, std::span<const std::byte> bytes) {
   std::optional<Sidecar> sidecar = decode(bytes);
-  if (sidecar && object_stem(sidecar->file, sidecar->version, sidecar->serial) != stem) {
+  if (!sidecar || object_stem(sidecar->file, sidecar->version, sidecar->serial) != stem ||
+      !std::ranges::equal(encode(*sidecar), bytes)) {
     return std::nullopt;
   }
   return sidecar;

@@ -10,7 +10,8 @@
 //                   crash
 //   S4 Space        what the disk holds never exceeds the limit nor what the engine accounts for
 //   S5 Pins         nothing is closed, unlinked, overwritten or reused while somebody uses it
-//                   (partly checked by SimIo and Readers)
+//                   (partly checked by SimIo and Readers); of the rest the least recently used
+//                   goes first (checked by its own property)
 //   S6 OneFetch     a block is fetched by one request at a time; every queue keeps its bound
 //                   (checked by SimIo)
 //   S7 NeverWait    a read depends only on its own bytes (checked by its own property)
@@ -22,7 +23,7 @@
 //                   everything is there (checked by SimIo and Readers)
 //   S11 Books       the engine's books agree with each other (Engine::check_invariants) and, at
 //                   rest, with the disk
-//   S12 Same        the same plan leaves the same trace (checked by its own test)
+//   S12 Same        the same plan leaves the same trace (checked by its own property)
 //   L1 Cached       after heal(), every wanted file that fits becomes cached
 //   L2 Zero         after heal() and the last close, nothing is held any more
 //   L4 BackOff      a copy that fails for good is tried ever more rarely, and keeps no other file
@@ -32,11 +33,13 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "engine/config.h"
 #include "sim/disk.h"
 #include "sim/nfs.h"
+#include "sim/plan.h"
 #include "sim/violation.h"
 
 namespace ncfs {
@@ -89,11 +92,21 @@ struct NeverWaitProbe {
   std::uint64_t file = 0;
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
+  // Copies of all files have taken what they may before.
+  bool is_among_copies = false;
 };
 [[nodiscard]] std::optional<Violation> check_never_wait(World& world, const NeverWaitProbe& probe);
 
 // L1, L2 and L4: heals the world, lets it finish, closes everything, opens each file alone, then two
 // of which one cannot be copied, and stops.
 [[nodiscard]] std::optional<Violation> check_liveness(World& world);
+
+// S5: heals the world, lets it finish and uses one file after the other: no file may leave the
+// cache while one that was used less recently stays.
+[[nodiscard]] std::optional<Violation> check_eviction_order(World& world);
+
+// S12: the plan and check_liveness() in two worlds side by side. Both are alive all the time, so
+// what has an address has another one in each.
+[[nodiscard]] std::optional<Violation> check_same(std::span<const Step> plan);
 
 }  // namespace ncfs

@@ -141,6 +141,13 @@ void SimIo::check_close(const Request& request) {
 }
 
 void SimIo::check_rename(const Request& request) {
+  if (request.new_name.ends_with(suffix(NameKind::sidecar))) {
+    const std::string stem = request.new_name.substr(0, request.new_name.rfind('.'));
+    const auto data = disk_.inode_named(stem + std::string(suffix(NameKind::partial)));
+    if (data && books_[*data].has_failed_sync) {
+      report("S9 SyncOnce", request, "vouches for data whose sync has failed");
+    }
+  }
   if (!request.new_name.ends_with(suffix(NameKind::data))) return;
   const std::optional<InodeId> inode = disk_.inode_named(request.name);
   if (!inode) return;

@@ -62,6 +62,10 @@ std::uint64_t pick_duration(Rng& rng) {
 Step fill_in(StepOp op, Rng& rng) {
   Step step{op, rng.below(8), 0, 0};
   switch (op) {
+    case StepOp::rot:
+      // Half of it in the bitmap, where it does most harm: behind 72 bytes and a path of five.
+      step.b = rng.chance({1, 2}) ? rng.below(64 * kKiB) : 8 * (72 + 5) + rng.below(16);
+      break;
     case StepOp::read:
       // Half of the reads are sequential in the large: from the start of the file.
       step.b = rng.chance({1, 2}) ? 0 : rng.below(64 * kKiB);
@@ -101,6 +105,11 @@ Step fill_in(StepOp op, Rng& rng) {
   return step;
 }
 
+bool names_file(StepOp op) {
+  return op == StepOp::open || op == StepOp::warm ||
+         (op >= StepOp::source_write && op <= StepOp::source_delete);
+}
+
 }  // namespace
 
 Plan make_swarm_plan(Rng& rng, std::uint64_t step_count) {
@@ -112,6 +121,10 @@ Plan make_swarm_plan(Rng& rng, std::uint64_t step_count) {
     if (weight.is_optional && rng.chance({1, 2})) weights[index] = 0;
   }
   const std::uint64_t total = std::accumulate(weights.begin(), weights.end(), std::uint64_t{0});
+  // Half of the plans are about one or two files: what goes wrong between uses of one file is else
+  // too seldom.
+  const std::uint64_t files = rng.chance({1, 2}) ? 8 : 1 + rng.below(2);
+  const std::uint64_t first_file = rng.below(5);
   Plan plan;
   // Knobs first: they are in force from the first start on.
   for (std::uint64_t count = rng.below(8); count > 0; --count) {
@@ -122,6 +135,8 @@ Plan make_swarm_plan(Rng& rng, std::uint64_t step_count) {
     std::size_t index = 0;
     while (ticket >= weights[index]) ticket -= weights[index++];
     plan.push_back(fill_in(kWeights[index].op, rng));
+    Step& step = plan.back();
+    if (names_file(step.op)) step.a = first_file + step.a % files;
   }
   return plan;
 }

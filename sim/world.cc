@@ -104,6 +104,7 @@ void World::observe() {
   readers_.check_holds();
   if (life_ && life_->io().violation()) fail(*life_->io().violation());
   if (readers_.violation()) fail(*readers_.violation());
+  if (violation_) return;
   if (life_) life_->engine().check_invariants();
   if (auto violation = oracle_.check(*this)) fail(std::move(*violation));
 }

@@ -1,0 +1,76 @@
+// Canaries: bugs that can be planted in the engine, to see that the simulator catches each of them
+// under the name of the invariant it breaks (proptests/planted_test.cc).
+//
+// NCFS_PLANT(bug) is the constant false in the product: no symbol, no code, no cost. The libraries
+// *_canary are the same sources compiled with NCFS_CANARY; there it tells whether the test has
+// planted that bug, and a broken NCFS_ASSERT throws.
+//
+// A new bug is a line in the table and `NCFS_PLANT(its_name)` at the place of the mistake.
+#pragma once
+
+#ifndef NCFS_CANARY
+#define NCFS_PLANT(bug) false
+#else
+#define NCFS_PLANT(bug) (::ncfs::planted_bug == ::ncfs::Bug::bug)
+
+#include <cstdint>
+
+// Name, what is wrong, and the invariant that must be reported first.
+// clang-format off
+#define NCFS_BUGS(X) \
+  X(short_read_handed_on, "a short read is taken for the end of the file unasked", "S1 ReadTruth") \
+  X(joined_bytes_misplaced, "who joins a fetch gets its bytes from the start", "S1 ReadTruth") \
+  X(old_fetch_joined, "an open within the racy window shares what was fetched before", "S1 ReadTruth") \
+  X(version_not_checked, "published though the source changed during the copy", "S2 CommitTruth") \
+  X(racy_window_ignored, "young timestamps are trusted at once", "S2 CommitTruth") \
+  X(published_at_submit, "a block is resident before its write has completed", "S3 Residency") \
+  X(failed_write_ignored, "a write that failed is taken for a good one", "S3 Residency") \
+  X(data_not_synced, "the sidecar is stored without a sync of the data", "S3 Residency") \
+  X(directory_not_synced, "a copy is finished before its names are durable", "S3 Residency") \
+  X(sidecar_ahead_of_sync, "the sidecar vouches for blocks written after the sync", "S3 Residency") \
+  X(stopped_too_early, "a stop does not wait for the last checkpoint", "S3 Residency") \
+  X(damaged_sidecar_trusted, "recovery does not look at the checksum", "S3 Residency") \
+  X(partial_recovered_as_whole, "recovery ignores the bitmap", "S3 Residency") \
+  X(serial_reused, "every object gets the same serial", "S3 Residency") \
+  X(sidecars_not_charged, "an object is charged for its data alone", "S4 Space") \
+  X(room_not_made, "space is taken without making room", "S4 Space") \
+  X(mapping_ignored, "a file is unlinked without asking who still maps it", "S4 Space") \
+  X(stored_before_recovered, "new objects are made before the old ones are known", "S4 Space") \
+  X(closed_under_reader, "a cache file is closed while handles are open", "S5 Pins") \
+  X(removed_under_reader, "a cache file is unlinked and closed while handles are open", "S5 Pins") \
+  X(in_use_evictable, "open objects and objects being filled may be evicted", "S5 Pins") \
+  X(newest_evicted, "the most recently used object is evicted first", "S5 Pins") \
+  X(fetch_not_shared, "a reader fetches a block that is being fetched", "S6 OneFetch") \
+  X(source_reads_unbounded, "readers may have any number of source reads", "S6 OneFetch") \
+  X(reader_behind_copies, "a reader waits until no copy reads the source", "S7 NeverWait") \
+  X(copies_take_all_reads, "copies take the source reads reserved for readers", "S7 NeverWait") \
+  X(open_without_patience, "an open waits for the cache as long as that takes", "S7 NeverWait") \
+  X(cache_error_to_reader, "a reader whose cache file failed gets the error", "S8 Degrade") \
+  X(errno_of_source_lost, "every error of the source becomes EIO", "S8 Degrade") \
+  X(sync_retried, "a failed sync is tried again", "S9 SyncOnce") \
+  X(failed_sync_ignored, "a failed sync is taken for a good one", "S9 SyncOnce") \
+  X(cached_without_commit, "an object with all its blocks is called cached", "S10 Transitions") \
+  X(renamed_before_sync, "the data gets its final name instead of a sync", "S10 Transitions") \
+  X(complete_too_early, "an open of a partial object is called complete", "S10 Transitions") \
+  X(ledger_not_released, "an evicted object stays charged", "S11 Books") \
+  X(reservation_forgotten, "what a failed copy had reserved stays reserved", "S11 Books") \
+  X(sidecar_left_behind, "an object is removed, its sidecar stays", \
+    "S4 Space; S11 Books while the charges of others cover it") \
+  X(address_in_name, "the name of an object depends on an address", "S12 Same") \
+  X(wake_up_lost, "a copy whose time has come is queued, nobody starts it", "L1 Cached or L4 BackOff") \
+  X(source_left_open, "a file of the source that nobody needs stays open", "L2 Zero")
+// clang-format on
+
+namespace ncfs {
+
+enum class Bug : std::uint8_t {
+  none,
+#define NCFS_BUG(name, wrong, invariant) name,
+  NCFS_BUGS(NCFS_BUG)
+#undef NCFS_BUG
+};
+
+inline Bug planted_bug = Bug::none;
+
+}  // namespace ncfs
+#endif
