@@ -426,7 +426,8 @@ void Core::settle(Object& o) {
     for (const FetchId id : idle_fetches_of(o)) retire(id);
   }
   if (o.state == ObjectState::partial && o.is_open() && !o.is_persisting) {
-    const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes || now_ >= o.checkpoint_at ||
+    // At half of what a crash may cost, so that writes go on while the first half is made durable.
+    const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes / 2 || now_ >= o.checkpoint_at ||
                         is_stopping_ || can_rest(o);
     if (can_commit(o) || o.needs_sidecar || (o.dirty_bytes > 0 && is_due)) start_persist(o);
   }

@@ -182,7 +182,7 @@ void Core::pump_writes() {
       continue;
     }
     if (o.state == ObjectState::partial && !o.is_open()) open_cache(o);
-    if (!o.is_open() || o.needs_sidecar) {
+    if (!o.is_open() || o.needs_sidecar || o.dirty_bytes >= config_.checkpoint_bytes) {
       ++i;  // its file or its sidecar comes in a moment
       continue;
     }
