@@ -190,11 +190,12 @@ bool Core::activate(Object& o) {
 }
 
 // A copy needs its cache file and a descriptor of the source: a reader's, which may read what the
-// daemon may not, else its own.
+// daemon may not, else its own. After a restart of the server the readers' are of no use.
 void Core::advance_copy(Object& o) {
   if (o.state == ObjectState::partial && !o.is_open()) open_cache(o);
   if (o.copy_source != FileHandle::none || o.is_opening_source) return;
-  if (!o.handles.empty()) {
+  const bool is_stale_handle = o.failures > 0 && o.last_error == kStaleHandle;
+  if (!o.handles.empty() && !is_stale_handle) {
     set_copy_source(o, handles_.at(*o.handles.begin()).source);
     return;
   }

@@ -33,6 +33,8 @@ namespace ncfs {
 
 // An errno the engine itself gives to a copy whose source changed under it.
 inline constexpr int kSourceChanged = 116;  // ESTALE
+// What a server says to a handle that it knows no more.
+inline constexpr int kStaleHandle = 116;  // ESTALE
 // Linux errno values the engine gives or looks for; <cerrno> is not included, as a pure engine has
 // no errno of its own.
 inline constexpr int kNoEntry = 2;           // ENOENT
