@@ -186,6 +186,7 @@ bool Core::activate(Object& o) {
   notice(o.copy_bytes_at_start > 0 ? Notice::Kind::copy_resumed : Notice::Kind::copy_started, o,
          o.copy_bytes_at_start);
   advance_copy(o);
+  settle(o);  // it may lack nothing but the commit
   return true;
 }
 

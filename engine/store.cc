@@ -228,8 +228,10 @@ void Core::on_block_written(FetchId id, std::int64_t result) {
 
 // --- Making durable, publishing --------------------------------------------------------------
 
+// A source that did not answer the question before the last commit is given the back-off's time.
 bool Core::can_commit(const Object& o) const {
-  return o.blocks_missing == 0 && o.io_in_flight == 0 &&
+  const bool is_backing_off = o.copy == CopyPhase::delayed && o.failures > 0;
+  return o.blocks_missing == 0 && o.io_in_flight == 0 && !is_backing_off &&
          (o.copy_source != FileHandle::none || !o.handles.empty());
 }
 
