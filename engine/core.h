@@ -138,6 +138,12 @@ struct Shard {
   std::set<HandleId> waiting_opens;
 };
 
+// A name that recovery removes.
+struct Debris {
+  std::uint64_t bytes = 0;
+  std::uint32_t failures = 0;
+};
+
 class Core {
  public:
   Core(const Config& config, Io& io, Host& host);
@@ -266,7 +272,7 @@ class Core {
   void pump_recovery();
   void on_shard_listed(std::uint32_t shard, Completion& completion);
   void on_sidecar_loaded(std::uint32_t shard, const std::string& stem, Completion& completion);
-  void on_debris_unlinked(std::uint32_t shard, std::int64_t result);
+  void on_debris_unlinked(std::uint32_t shard, const std::string& name, std::int64_t result);
   void recover_object(std::uint32_t shard, const std::string& stem,
                       const std::vector<CacheEntry>& entries, std::optional<Sidecar> sidecar);
   void remove_debris(std::uint32_t shard, const std::string& stem,
@@ -319,6 +325,8 @@ class Core {
   std::uint32_t recovery_requests_ = 0;
   bool is_recovered_ = false;
   std::vector<std::pair<std::int64_t, ObjectId>> recovered_by_age_;
+  std::map<std::string, Debris> debris_;  // by name, with the shard; until recovery is done
+  std::uint64_t debris_bytes_ = 0;        // charged as used
 
   EngineStatus counters_;  // only its counters since start are used
 };

@@ -156,7 +156,7 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
     case Step::recover_load:
       return on_sidecar_loaded(pending.shard, pending.stem, completion);
     case Step::recover_unlink:
-      return on_debris_unlinked(pending.shard, completion.result);
+      return on_debris_unlinked(pending.shard, pending.stem, completion.result);
   }
 }
 

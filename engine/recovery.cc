@@ -2,7 +2,8 @@
 //
 // Reads are served from the first moment. An open waits (at most open_patience) for the one shard
 // its file would be in. Nothing new is stored before every shard is known, as the space that is
-// taken is not known either. A shard that cannot be listed is tried again at every tick.
+// taken is not known either. A shard that cannot be listed is tried again at every tick. Debris
+// that cannot be removed is charged and left to the next start.
 
 #include <algorithm>
 #include <utility>
@@ -15,6 +16,9 @@ namespace {
 
 // Enough to keep a disk busy, few enough to leave it responsive for readers.
 constexpr std::uint32_t kRecoveryRequestsMax = 32;
+
+// A name that could not be removed at ten ticks is not the hiccup of a disk.
+constexpr std::uint32_t kDebrisFailuresMax = 10;
 
 const CacheEntry* find_kind(const std::vector<CacheEntry>& entries, NameKind kind) {
   for (const CacheEntry& entry : entries) {
@@ -67,6 +71,9 @@ void Core::on_shard_listed(std::uint32_t id, Completion& completion) {
     const std::optional<ObjectName> name = parse_object_name(entry.name);
     if (!name) {
       host_.on_notice({Notice::Kind::name_ignored, shard_name(id) + '/' + entry.name, {}, 0, 0});
+    } else if (const auto debris = debris_.find(shard_name(id) + '/' + entry.name);
+               debris != debris_.end() && debris->second.failures >= kDebrisFailuresMax) {
+      continue;
     } else if (!recovered_stems_.contains(name->stem)) {
       shard.stems[name->stem].push_back(std::move(entry));
     }
@@ -157,14 +164,28 @@ void Core::remove_debris(std::uint32_t id, const std::string& stem,
     ++recovery_requests_;
     Request request = cache_request(Op::cache_unlink);
     request.name = shard_name(id) + '/' + entry.name;
-    submit({.step = Step::recover_unlink, .shard = id}, std::move(request));
+    debris_[request.name].bytes = entry.allocated_bytes;
+    submit({.step = Step::recover_unlink, .shard = id, .stem = request.name}, request);
   }
   if (why == nullptr) return;
   host_.on_notice({Notice::Kind::object_removed, shard_name(id) + '/' + stem, why, bytes, 0});
 }
 
-void Core::on_debris_unlinked(std::uint32_t id, std::int64_t result) {
-  if (result < 0 && result != -kNoEntry) shards_[id].must_rescan = true;
+void Core::on_debris_unlinked(std::uint32_t id, const std::string& name, std::int64_t result) {
+  if (result < 0 && result != -kNoEntry) {
+    Debris& debris = debris_.at(name);
+    // Slow is not wrong: a disk that hangs has no use for a cache, nor the cache for it.
+    if (result != -kTimedOut) ++debris.failures;
+    if (debris.failures < kDebrisFailuresMax) {
+      shards_[id].must_rescan = true;
+    } else {
+      ++counters_.cache_errors;
+      space_.found_used(debris.bytes);
+      debris_bytes_ += debris.bytes;
+      host_.on_notice({Notice::Kind::cache_error, name, "removing what a crash left", debris.bytes,
+                       static_cast<int>(-result)});
+    }
+  }
   settle_shard(id);
 }
 
@@ -191,6 +212,7 @@ void Core::settle_shard(std::uint32_t id) {
 void Core::finish_recovery() {
   is_recovered_ = true;
   recovered_stems_.clear();
+  debris_.clear();
   std::sort(recovered_by_age_.begin(), recovered_by_age_.end());
   for (const auto& [age, id] : std::exchange(recovered_by_age_, {})) {
     const auto entry = objects_.find(id);
