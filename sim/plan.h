@@ -58,10 +58,16 @@ enum class StepOp : std::uint8_t {
   nfs_error,  // error
   nfs_hang,
   nfs_heal,
-  rot,   // sidecar, bit: flipped while no process runs and nothing is held
-  knob,  // which, value: in force from the next start on
+  rot,            // sidecar, bit: flipped while no process runs and nothing is held
+  knob,           // which, value: in force from the next start on
+  wait,           // nanoseconds: time passes and no timer fires
+  deliver,        // event: takes one out of the mailbox
+  disk_readonly,  // EROFS for whatever would change the disk
+  disk_lies,      // syncs succeed and make nothing durable
+  disk_stick,     // name: cannot be removed any more; disk_heal frees all
+  nfs_reboot,     // every handle of the source that is open now is stale
 };
-inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::knob) + 1;
+inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::nfs_reboot) + 1;
 
 struct Step {
   StepOp op{};

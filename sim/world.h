@@ -73,6 +73,7 @@ class World {
   void apply_source_step(const Step& step);
   void apply_weather_step(const Step& step);
   void flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit);
+  void stick_name(std::uint64_t index);
 
   void start();
   void finish_recovery();
