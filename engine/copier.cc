@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/marks.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -163,8 +164,12 @@ bool Core::activate(Object& o) {
   }
   if (o.state == ObjectState::absent) {
     const Room room = make_room(object_charge(o.version.size, config_.block_size_bytes));
-    if (room == Room::soon) return false;
+    if (room == Room::soon) {
+      NCFS_MARK(copy_waits_for_room);
+      return false;
+    }
     if (room == Room::never) {
+      NCFS_MARK(copy_finds_no_room);
       answer_warms(o, {WarmResult::Kind::skipped, OpenReason::no_space, 0});
       leave_copy(o);
       o.last_error = kNoSpace;
@@ -200,6 +205,8 @@ void Core::advance_copy(Object& o) {
     set_copy_source(o, handles_.at(*o.handles.begin()).source);
     return;
   }
+  if (is_stale_handle) NCFS_MARK(copy_avoids_stale_handle);
+  NCFS_MARK(copy_opens_source);
   o.is_opening_source = true;
   Request request = make_request(Op::source_open, config_.source_deadline);
   request.name = o.path;
@@ -218,7 +225,10 @@ void Core::on_source_opened(Object& o, const Completion& completion) {
   const bool is_same = completion.source.file == o.file && completion.source.version == o.version;
   if (is_same && o.copy == CopyPhase::active) set_copy_source(o, source);
   drop_source(source);
-  if (!is_same) return mark_changed(o);
+  if (!is_same) {
+    NCFS_MARK(copy_overtaken);
+    return mark_changed(o);
+  }
   settle(o);
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/marks.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -227,6 +228,7 @@ void Core::on(OpenEvent&& event) {
   Shard& shard = shards_[shard_of(o.file)];
   if (shard.phase != ShardPhase::recovered && !refusal(o)) {
     if (shard.phase == ShardPhase::unlisted) shards_to_list_.push_front(shard_of(o.file));
+    NCFS_MARK(open_waits_for_shard);
     shard.waiting_opens.insert(h.id);
     pump_recovery();
     return;
@@ -302,6 +304,7 @@ void Core::on(ReadEvent&& event) {
   ++counters_.reads_missing;
   note_read(h, o, block);
   if (!event.skip_cache && o.residency && o.residency->is_resident(block)) {
+    NCFS_MARK(read_found_resident);
     ReadResult result;
     result.kind = ReadResult::Kind::resident;
     result.residency = o.residency;
@@ -378,6 +381,7 @@ void Core::on(TickEvent&&) {
     if (!h.is_answered && now_ >= h.answer_by) impatient.push_back(id);
   }
   for (const HandleId id : impatient) {
+    NCFS_MARK(open_loses_patience);
     Handle& h = handles_.at(id);
     std::erase(object(h.object).waiting_opens, id);
     shards_[shard_of(object(h.object).file)].waiting_opens.erase(id);

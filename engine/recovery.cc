@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/marks.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -17,8 +18,8 @@ namespace {
 // Enough to keep a disk busy, few enough to leave it responsive for readers.
 constexpr std::uint32_t kRecoveryRequestsMax = 32;
 
-// A name that could not be removed at ten ticks is not the hiccup of a disk.
-constexpr std::uint32_t kDebrisFailuresMax = 10;
+// A name that could not be removed at five ticks is not the hiccup of a disk.
+constexpr std::uint32_t kDebrisFailuresMax = 5;
 
 const CacheEntry* find_kind(const std::vector<CacheEntry>& entries, NameKind kind) {
   for (const CacheEntry& entry : entries) {
@@ -110,6 +111,7 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
                           const std::vector<CacheEntry>& entries, std::optional<Sidecar> sidecar) {
   const std::string name = shard_name(id) + '/' + stem;
   if (!sidecar || object_stem(sidecar->file, sidecar->version, sidecar->serial) != name) {
+    NCFS_MARK(sidecar_damaged);
     return remove_debris(id, stem, entries, "damaged");
   }
   const CacheEntry* data = find_kind(entries, NameKind::data);
@@ -143,6 +145,7 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
                                 config_.block_size_bytes);
     o.written = o.durable;
     o.needs_sidecar = sidecar->block_size_bytes != config_.block_size_bytes;
+    if (o.needs_sidecar) NCFS_MARK(block_size_changed);
     o.blocks_missing = o.written.block_count() - o.written.count();
     set_state(o, ObjectState::partial);
   }
@@ -159,6 +162,7 @@ void Core::remove_debris(std::uint32_t id, const std::string& stem,
                          const std::vector<CacheEntry>& entries, const char* why) {
   std::uint64_t bytes = 0;
   for (const CacheEntry& entry : entries) {
+    NCFS_MARK(debris_removed);
     bytes += entry.allocated_bytes;
     ++shards_[id].requests;
     ++recovery_requests_;
@@ -179,6 +183,7 @@ void Core::on_debris_unlinked(std::uint32_t id, const std::string& name, std::in
     if (debris.failures < kDebrisFailuresMax) {
       shards_[id].must_rescan = true;
     } else {
+      NCFS_MARK(debris_given_up);
       ++counters_.cache_errors;
       space_.found_used(debris.bytes);
       debris_bytes_ += debris.bytes;
@@ -198,6 +203,7 @@ void Core::settle_shard(std::uint32_t id) {
   if (shard.requests > 0) return;
   shard.phase = shard.must_rescan ? ShardPhase::unlisted : ShardPhase::recovered;
   if (shard.must_rescan) {
+    NCFS_MARK(shard_scanned_again);
     shards_to_rescan_.push_back(id);
     shard.must_rescan = false;
   } else {

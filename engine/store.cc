@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/marks.h"
 #include "io/assert.h"
 
 namespace ncfs {
@@ -53,13 +54,14 @@ bool is_transition(ObjectState from, ObjectState to) {
     case cached:
       return to == removing;
     case removing:
-      return to == absent || to == partial || to == cached;
+      return to == absent || to == cached;
   }
   return false;
 }
 
 void Core::set_state(Object& o, ObjectState state) {
   NCFS_ASSERT(is_transition(o.state, state));
+  NCFS_TRANSITION(o.state, state);
   if (o.state == ObjectState::removing) removing_.erase(o.id);
   o.state = state;
   if (state == ObjectState::removing) removing_.insert(o.id);
@@ -95,6 +97,7 @@ void Core::create_storage(Object& o) {
 void Core::on_created(Object& o, std::int64_t result) {
   --o.io_in_flight;
   if (result < 0) {
+    NCFS_MARK(create_failed);
     // The file may exist all the same, or come into being late: removing it settles the matter.
     if (o.state == ObjectState::creating) {
       on_cache_error(o, static_cast<int>(-result), "creating a cache file");
@@ -182,6 +185,7 @@ void Core::pump_writes() {
       continue;
     }
     if (o.state == ObjectState::partial && !o.is_open()) open_cache(o);
+    if (o.dirty_bytes >= config_.checkpoint_bytes) NCFS_MARK(write_waits_for_checkpoint);
     if (!o.is_open() || o.needs_sidecar || o.dirty_bytes >= config_.checkpoint_bytes) {
       ++i;  // its file or its sidecar comes in a moment
       continue;
@@ -208,6 +212,7 @@ void Core::on_block_written(FetchId id, std::int64_t result) {
   // From here on readers find the block in the cache file, or nowhere.
   o.block_fetches.erase(*fetch.block);
   if (result < 0) {
+    NCFS_MARK(write_failed);
     if (o.state == ObjectState::partial) {
       on_cache_error(o, static_cast<int>(-result), "writing a cache file");
     }
@@ -267,9 +272,11 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
     const int error = static_cast<int>(-completion.result);
     end_persist(o);
     if (step == Step::persist_stat) {
+      NCFS_MARK(commit_unanswered);
       set_state(o, ObjectState::partial);
       on_copy_failed(o, error);
     } else {
+      NCFS_MARK(checkpoint_failed);
       on_cache_error(o, error, "making a cache file durable");
     }
     return;
@@ -289,6 +296,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       [[fallthrough]];
     case Step::persist_stat: {
       if (step == Step::persist_stat && completion.source.version != o.version) {
+        NCFS_MARK(changed_before_commit);
         end_persist(o);
         mark_changed(o);
         return;
@@ -448,9 +456,11 @@ void Core::postpone_removal(Object& o, int error) {
   }
   const bool is_good = o.removal_from == ObjectState::cached && o.removal != RemovalReason::failed;
   if (!is_good || o.removal_step > 1) {
+    NCFS_MARK(removal_postponed);
     attention_.insert(o.id);
     return;
   }
+  NCFS_MARK(victim_in_use);
   o.evict_after = now_ + 10 * kSecond;
   o.removal = RemovalReason::none;
   set_state(o, o.removal_from);

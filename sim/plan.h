@@ -64,7 +64,7 @@ enum class StepOp : std::uint8_t {
   deliver,        // event: takes one out of the mailbox
   disk_readonly,  // EROFS for whatever would change the disk
   disk_lies,      // syncs succeed and make nothing durable
-  disk_stick,     // name: cannot be removed any more; disk_heal frees all
+  disk_stick,     // name: cannot be removed any more
   nfs_reboot,     // every handle of the source that is open now is stale
 };
 inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::nfs_reboot) + 1;

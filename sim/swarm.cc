@@ -54,7 +54,7 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::deliver, 100, false},
     {StepOp::disk_readonly, 2, true},
     {StepOp::disk_lies, 2, true},
-    {StepOp::disk_stick, 2, true},
+    {StepOp::disk_stick, 12, true},
     {StepOp::nfs_reboot, 3, true},
 }};
 

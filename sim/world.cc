@@ -336,7 +336,6 @@ void World::apply_weather_step(const Step& step) {
     case StepOp::disk_heal:
       disk_.limit_capacity(std::numeric_limits<std::uint64_t>::max());
       disk_.set_lying(false);
-      disk_.unstick_all();
       weather_.disk_error = 0;
       weather_.disk_hangs = false;
       weather_.disk_is_readonly = false;
@@ -392,6 +391,7 @@ void World::stick_name(std::uint64_t index) {
 
 void World::heal() {
   apply({StepOp::disk_heal});
+  disk_.unstick_all();
   apply({StepOp::nfs_heal});
   apply({StepOp::release_holds});
   const bool is_tired =
