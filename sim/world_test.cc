@@ -81,6 +81,46 @@ std::uint64_t pending_syncs(const World& world) {
                     [](const SimIo::Pending& one) { return one.request.op == Op::cache_sync; }));
 }
 
+TEST(World, ReadOnlyDiskIsNotNoticed) {
+  World world;
+  apply_all(world, "open 0\nread\nclose\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  apply_all(world, "disk_readonly\nopen 0\nrun\nread 0 0 12287\nrun 7\nopen 2\nread 1\nrun 7\n");
+  EXPECT_EQ(world.readers().reads_finished(), 3U);
+  EXPECT_EQ(broken(world), "");
+}
+
+// The file changes while its open is in the mailbox; the handle gets either content, the cache
+// only the new one.
+TEST(World, OpenWaitsInTheMailboxWhileTheFileChanges) {
+  World world;
+  apply_all(world, "knob 14 1\nopen 0\n");
+  EXPECT_TRUE(world.readers().has_mail());
+  apply_all(world, "source_write 0 0 8191\ndeliver\n");
+  EXPECT_FALSE(world.readers().has_mail());
+  apply_all(world, "run\nread 0 0 12287\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  EXPECT_EQ(world.life()->engine().status().objects_cached, 0U) << "its version is gone";
+  apply_all(world, "open 0\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  EXPECT_EQ(world.life()->engine().status().objects_cached, 1U);
+  EXPECT_EQ(broken(world), "");
+}
+
+// What it lied about before it was honest again may be lost; what came after is there.
+TEST(World, LyingDiskLosesOnlyWhatItLiedAbout) {
+  World world;
+  apply_all(world, "disk_lies\nopen 0\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  apply_all(world, "disk_heal\nopen 2\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  ASSERT_EQ(world.life()->engine().status().objects_cached, 2U);
+  apply_all(world, "power\nremount\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  EXPECT_EQ(world.life()->engine().status().objects_cached, 1U);
+  EXPECT_EQ(broken(world), "");
+}
+
 // The reader's handle is of no use any more; the copy opens the file by itself.
 TEST(World, CopyGoesOnAfterTheServerRestarted) {
   World world;
