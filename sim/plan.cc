@@ -46,7 +46,7 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"rot", 2},
     {"knob", 2},
     {"wait", 1},
-    {"deliver", 1},
+    {"deliver", 0},
     {"disk_readonly", 0},
     {"disk_lies", 0},
     {"disk_stick", 1},

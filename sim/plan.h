@@ -61,7 +61,7 @@ enum class StepOp : std::uint8_t {
   rot,            // sidecar, bit: flipped while no process runs and nothing is held
   knob,           // which, value: in force from the next start on
   wait,           // nanoseconds: time passes and no timer fires
-  deliver,        // event: takes one out of the mailbox
+  deliver,        // the engine takes the oldest event out of the mailbox
   disk_readonly,  // EROFS for whatever would change the disk
   disk_lies,      // syncs succeed and make nothing durable
   disk_stick,     // name: cannot be removed any more

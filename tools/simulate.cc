@@ -69,8 +69,8 @@ std::optional<ncfs::Violation> run(const ncfs::Plan& plan, bool is_verbose) {
 
 // Memory that a worker shares with this process: what it did is known even if it aborts.
 struct Shared {
-  // Latency-ordered plans have several times as many steps as their workload.
-  static constexpr std::size_t kStepsMax = 1 << 16;
+  // A run ends here: far beyond what can still be shrunk. Only what is used takes memory.
+  static constexpr std::size_t kStepsMax = 1 << 20;
   ncfs::Coverage coverage;
   std::uint64_t steps_in_all = 0;
   std::size_t step_count = 0;  // of the plan that runs or ran last
@@ -304,7 +304,9 @@ int main(int argc, char** argv) {
   Options options;
   app.add_option("--seed", options.seed_text, "a number or a commit hash of 40 digits")
       ->capture_default_str();
-  app.add_option("--steps", options.step_count, "steps per plan")->capture_default_str();
+  app.add_option("--steps", options.step_count, "steps per plan")
+      ->check(CLI::Range(std::size_t{1}, Shared::kStepsMax))
+      ->capture_default_str();
   app.add_option("--plans", options.plan_count,
                  "plans to run (1000, or as many as --minutes allows)");
   app.add_option("--minutes", options.minutes, "time after which to stop");
