@@ -301,7 +301,7 @@ std::optional<Violation> Oracle::check_books(const World& world) const {
   const SimIo& io = world.life()->io();
   const bool is_at_rest = io.pending().empty() && !status.is_recovering && status.copies.empty() &&
                           io.cache_failures() == 0 && world.readers().files().empty() &&
-                          !world.readers().has_sent_fault();
+                          !world.readers().has_mail() && !world.readers().has_sent_fault();
   if (!is_at_rest) return std::nullopt;
   std::uint64_t complete = 0;
   std::uint64_t partial = 0;
