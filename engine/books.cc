@@ -14,6 +14,7 @@ EngineStatus Core::status() const {
   status.limit_bytes = space_.limit();
   status.used_bytes = space_.used();
   status.reserved_bytes = space_.reserved();
+  status.debris_bytes = debris_bytes_;
   status.handles_open = handles_.size();
   status.copies_queued = copy_queue_.size() + delayed_copies_.size();
   status.cache_health = {health_.state(), health_.reason(),  health_.last_error(),
@@ -43,7 +44,7 @@ EngineStatus Core::status() const {
 }
 
 void Core::check_invariants() const {
-  std::uint64_t used = 0;
+  std::uint64_t used = debris_bytes_;
   std::uint64_t reserved = 0;
   std::size_t evictable = 0;
   std::size_t on_disk = 0;

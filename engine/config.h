@@ -41,7 +41,8 @@ struct Config {
   // Bytes fetched ahead of a sequential reader.
   std::uint64_t readahead_bytes = 4 * kMiB;
 
-  // A crash costs at most this many bytes of a copy, or what was copied in this time.
+  // A crash costs at most this many bytes of a copy and the writes in flight, or what was copied in
+  // this time. At half of them a checkpoint begins; at all of them writes wait for it.
   std::uint64_t checkpoint_bytes = 256 * kMiB;
   Nanos checkpoint_interval = 5 * kSecond;
 

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/marks.h"
 #include "engine/planted.h"
 #include "io/assert.h"
 
@@ -173,8 +174,12 @@ bool Core::activate(Object& o) {
   }
   if (o.state == ObjectState::absent) {
     const Room room = make_room(o);
-    if (room == Room::soon) return false;
+    if (room == Room::soon) {
+      NCFS_MARK(copy_waits_for_room);
+      return false;
+    }
     if (room == Room::never) {
+      NCFS_MARK(copy_finds_no_room);
       answer_warms(o, {WarmResult::Kind::skipped, OpenReason::no_space, 0});
       leave_copy(o);
       o.last_error = kNoSpace;
@@ -197,19 +202,23 @@ bool Core::activate(Object& o) {
   notice(o.copy_bytes_at_start > 0 ? Notice::Kind::copy_resumed : Notice::Kind::copy_started, o,
          o.copy_bytes_at_start);
   advance_copy(o);
+  settle(o);  // it may lack nothing but the commit
   return true;
 }
 
 // A copy needs its cache file and a descriptor of the source: a reader's, which may read what the
-// daemon may not, else its own.
+// daemon may not, else its own. After a restart of the server the readers' are of no use.
 void Core::advance_copy(Object& o) {
   if (o.state == ObjectState::partial && !o.is_open()) open_cache(o);
   if (o.copy_source != FileHandle::none || o.is_opening_source) return;
-  if (!o.handles.empty()) {
+  const bool is_stale_handle = o.failures > 0 && o.last_error == kStaleHandle;
+  if (!o.handles.empty() && !is_stale_handle) {
     set_copy_source(o, handles_.at(*o.handles.begin()).source);
     return;
   }
   if (!source_rest_.take(now_)) return;  // asked again at every tick
+  if (is_stale_handle) NCFS_MARK(copy_avoids_stale_handle);
+  NCFS_MARK(copy_opens_source);
   o.is_opening_source = true;
   Request request = make_request(Op::source_open, config_.source_deadline);
   request.name = o.path;
@@ -229,7 +238,10 @@ void Core::on_source_opened(Object& o, const Completion& completion) {
   const bool is_same = completion.source.file == o.file && completion.source.version == o.version;
   if (is_same && o.copy == CopyPhase::active) set_copy_source(o, source);
   drop_source(source);
-  if (!is_same) return mark_changed(o);
+  if (!is_same) {
+    NCFS_MARK(copy_overtaken);
+    return mark_changed(o);
+  }
   settle(o);
 }
 

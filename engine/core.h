@@ -36,6 +36,8 @@ namespace ncfs {
 
 // An errno the engine itself gives to a copy whose source changed under it.
 inline constexpr int kSourceChanged = 116;  // ESTALE
+// What a server says to a handle that it knows no more.
+inline constexpr int kStaleHandle = 116;  // ESTALE
 // Linux errno values the engine gives or looks for; <cerrno> is not included, as a pure engine has
 // no errno of its own.
 inline constexpr int kNotPermitted = 1;      // EPERM
@@ -146,6 +148,12 @@ struct Shard {
   bool must_rescan = false;
   std::map<std::string, std::vector<CacheEntry>> stems;  // while loading
   std::set<HandleId> waiting_opens;
+};
+
+// A name that recovery removes.
+struct Debris {
+  std::uint64_t bytes = 0;
+  std::uint32_t failures = 0;
 };
 
 class Core {
@@ -279,7 +287,7 @@ class Core {
   void pump_recovery();
   void on_shard_listed(std::uint32_t shard, Completion& completion);
   void on_sidecar_loaded(std::uint32_t shard, const std::string& stem, Completion& completion);
-  void on_debris_unlinked(std::uint32_t shard, std::int64_t result);
+  void on_debris_unlinked(std::uint32_t shard, const std::string& name, std::int64_t result);
   void recover_object(std::uint32_t shard, const std::string& stem,
                       const std::vector<CacheEntry>& entries, std::optional<Sidecar> sidecar);
   void remove_debris(std::uint32_t shard, const std::string& stem,
@@ -346,6 +354,8 @@ class Core {
   std::uint32_t recovery_requests_ = 0;
   bool is_recovered_ = false;
   std::vector<std::pair<std::int64_t, ObjectId>> recovered_by_age_;
+  std::map<std::string, Debris> debris_;  // by name, with the shard; until recovery is done
+  std::uint64_t debris_bytes_ = 0;        // charged as used
 
   CacheHealth health_;
   std::deque<std::pair<Pending, Request>> held_;  // requests of the cache while it is down

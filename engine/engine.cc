@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/marks.h"
 #include "engine/planted.h"
 #include "io/assert.h"
 
@@ -168,7 +169,7 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
     case Step::recover_load:
       return on_sidecar_loaded(pending.shard, pending.stem, completion);
     case Step::recover_unlink:
-      return on_debris_unlinked(pending.shard, completion.result);
+      return on_debris_unlinked(pending.shard, pending.stem, completion.result);
     case Step::probe_store:
     case Step::probe_unlink:
       return on_probe_step(pending.step, completion.result);
@@ -251,6 +252,7 @@ void Core::on(OpenEvent&& event) {
   Shard& shard = shards_[shard_of(o.file)];
   if (shard.phase != ShardPhase::recovered && !refusal(o) && !health_.is_down()) {
     if (shard.phase == ShardPhase::unlisted) shards_to_list_.push_front(shard_of(o.file));
+    NCFS_MARK(open_waits_for_shard);
     shard.waiting_opens.insert(h.id);
     pump_recovery();
     return;
@@ -338,6 +340,7 @@ void Core::on(ReadEvent&& event) {
   ++counters_.reads_missing;
   note_read(h, o, block);
   if (!event.skip_cache && o.residency && o.residency->is_resident(block)) {
+    NCFS_MARK(read_found_resident);
     ReadResult result;
     result.kind = ReadResult::Kind::resident;
     result.residency = o.residency;
@@ -425,7 +428,10 @@ void Core::on(TickEvent&&) {
     if (NCFS_PLANT(open_without_patience)) break;
     if (!h.is_answered && now_ >= h.answer_by) impatient.push_back(id);
   }
-  for (const HandleId id : impatient) stop_waiting(handles_.at(id));
+  for (const HandleId id : impatient) {
+    NCFS_MARK(open_loses_patience);
+    stop_waiting(handles_.at(id));
+  }
 }
 
 void Core::on(StopEvent&&) {
@@ -476,7 +482,8 @@ void Core::settle(Object& o) {
     for (const FetchId id : idle_fetches_of(o)) retire(id);
   }
   if (o.state == ObjectState::partial && o.is_open() && !o.is_persisting) {
-    const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes || now_ >= o.checkpoint_at ||
+    // At half of what a crash may cost, so that writes go on while the first half is made durable.
+    const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes / 2 || now_ >= o.checkpoint_at ||
                         is_stopping_ || can_rest(o);
     if (can_commit(o) || o.needs_sidecar || (o.dirty_bytes > 0 && is_due)) start_persist(o);
   }

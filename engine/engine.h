@@ -46,6 +46,8 @@ struct EngineStatus {
   std::uint64_t limit_bytes = 0;
   std::uint64_t used_bytes = 0;      // on disk and complete, or left by an interrupted copy
   std::uint64_t reserved_bytes = 0;  // promised to files being filled
+  // Of used_bytes, what a crash left and nothing could remove: charged until the next start.
+  std::uint64_t debris_bytes = 0;
   std::uint64_t objects_cached = 0;
   std::uint64_t objects_partial = 0;
   std::uint64_t handles_open = 0;

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/marks.h"
 #include "engine/planted.h"
 #include "io/assert.h"
 
@@ -82,17 +83,21 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
     Fetch& fetch = fetches_.at(entry->second);
     if (may_join(h, fetch)) {
       if (fetch.phase == FetchPhase::loaded || fetch.phase == FetchPhase::writing) {
+        NCFS_MARK(fetch_shared_from_memory);
         answer_bytes(fetch, waiter);
       } else {
+        NCFS_MARK(fetch_joined);
         fetch.waiters.push_back(waiter);
       }
       return;
     }
     // It serves those who have it and makes way for one that can be shared.
+    NCFS_MARK(fetch_makes_way);
     o.block_fetches.erase(entry);
     if (idle_fetches_.contains(fetch.id)) retire(fetch.id);
   }
   const bool is_whole = h.is_sequential || waiter.range == block_range(o, block);
+  if (!is_whole) NCFS_MARK(fetch_of_a_few_bytes);
   Fetch& fetch = is_whole ? add_fetch(o, h.source, block_range(o, block), block, FetchKind::demand)
                           : add_fetch(o, h.source, waiter.range, std::nullopt, FetchKind::demand);
   fetch.waiters.push_back(waiter);
@@ -221,6 +226,7 @@ std::optional<BufferId> Core::take_buffer_for_demand() {
     const auto victim = std::find_if(write_queue_.begin(), write_queue_.end(),
                                      [this](FetchId id) { return fetches_.at(id).users == 0; });
     if (victim != write_queue_.end()) {
+      NCFS_MARK(reader_takes_buffer);
       Fetch& fetch = fetches_.at(*victim);
       unwant(fetch);
       retire(fetch.id);
@@ -282,7 +288,11 @@ void Core::on_fetch_checked(FetchId id, const Completion& completion) {
   const SourceVersion& version = completion.source.version;
   Object& o = object(fetch.object);
   if (version != o.version) mark_changed(o);
-  if (version.size <= fetch.range.offset + fetch.length) return on_fetch_loaded(fetch);
+  if (version.size <= fetch.range.offset + fetch.length) {
+    NCFS_MARK(source_shrank);
+    return on_fetch_loaded(fetch);
+  }
+  NCFS_MARK(short_read_repeated);
   if (++fetch.attempts >= kAttemptsMax) return on_fetch_failed(fetch, kInputOutputError);
   issue(fetch);
 }
@@ -302,6 +312,7 @@ void Core::on_fetch_failed(Fetch& fetch, int error) {
     if (handles_.at(waiter.handle).source == source) {
       answer_error(waiter, error);
     } else {
+      NCFS_MARK(fetch_tried_alone);
       fetch_alone(waiter);
     }
   }
@@ -371,6 +382,7 @@ void Core::keep_or_drop(Fetch& fetch) {
     write_queue_.push_back(fetch.id);
     return;
   }
+  if (fetch.issued_at < o.trusted_at) NCFS_MARK(racy_block_not_kept);
   if (fetch.users > 0) return;
   const bool is_useful =
       is_shared && !o.handles.empty() && !(o.residency && o.residency->is_resident(*fetch.block));

@@ -7,7 +7,7 @@
 //        ▲                 │  recovery─┘  │            │   recovery─►│
 //        └─── removing ◄───┴──────────────┴────────────┴─────────────┘
 //                 │    (an evicted object that turned out to be in use goes back)
-//                 └───────────────────────────────────────────────► partial, cached
+//                 └───────────────────────────────────────────────────────► cached
 #pragma once
 
 #include <cstdint>

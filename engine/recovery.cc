@@ -2,11 +2,13 @@
 //
 // Reads are served from the first moment. An open waits (at most open_patience) for the one shard
 // its file would be in. Nothing new is stored before every shard is known, as the space that is
-// taken is not known either. A shard that cannot be listed is tried again at every tick.
+// taken is not known either. A shard that cannot be listed is tried again at every tick. Debris
+// that cannot be removed is charged and left to the next start.
 
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/marks.h"
 #include "engine/planted.h"
 #include "io/assert.h"
 
@@ -15,6 +17,9 @@ namespace {
 
 // Enough to keep a disk busy, few enough to leave it responsive for readers.
 constexpr std::uint32_t kRecoveryRequestsMax = 32;
+
+// A name that could not be removed at five ticks is not the hiccup of a disk.
+constexpr std::uint32_t kDebrisFailuresMax = 5;
 
 const CacheEntry* find_kind(const std::vector<CacheEntry>& entries, NameKind kind) {
   for (const CacheEntry& entry : entries) {
@@ -70,6 +75,9 @@ void Core::on_shard_listed(std::uint32_t id, Completion& completion) {
       remove_debris(id, {}, {entry}, nullptr);
     } else if (!name) {
       host_.on_notice({Notice::Kind::name_ignored, shard_name(id) + '/' + entry.name, {}, 0, 0});
+    } else if (const auto debris = debris_.find(shard_name(id) + '/' + entry.name);
+               debris != debris_.end() && debris->second.failures >= kDebrisFailuresMax) {
+      continue;
     } else if (!recovered_stems_.contains(name->stem)) {
       shard.stems[name->stem].push_back(std::move(entry));
     }
@@ -106,6 +114,7 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
                           const std::vector<CacheEntry>& entries, std::optional<Sidecar> sidecar) {
   const std::string name = shard_name(id) + '/' + stem;
   if (!sidecar || object_stem(sidecar->file, sidecar->version, sidecar->serial) != name) {
+    NCFS_MARK(sidecar_damaged);
     return remove_debris(id, stem, entries, "damaged");
   }
   const CacheEntry* data = find_kind(entries, NameKind::data);
@@ -140,6 +149,7 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
     if (NCFS_PLANT(partial_recovered_as_whole)) o.durable.set_all();
     o.written = o.durable;
     o.needs_sidecar = sidecar->block_size_bytes != config_.block_size_bytes;
+    if (o.needs_sidecar) NCFS_MARK(block_size_changed);
     o.blocks_missing = o.written.block_count() - o.written.count();
     set_state(o, ObjectState::partial);
   }
@@ -156,19 +166,35 @@ void Core::remove_debris(std::uint32_t id, const std::string& stem,
                          const std::vector<CacheEntry>& entries, const char* why) {
   std::uint64_t bytes = 0;
   for (const CacheEntry& entry : entries) {
+    NCFS_MARK(debris_removed);
     bytes += entry.allocated_bytes;
     ++shards_[id].requests;
     ++recovery_requests_;
     Request request = cache_request(Op::cache_unlink);
     request.name = shard_name(id) + '/' + entry.name;
-    submit({.step = Step::recover_unlink, .shard = id}, std::move(request));
+    debris_[request.name].bytes = entry.allocated_bytes;
+    submit({.step = Step::recover_unlink, .shard = id, .stem = request.name}, request);
   }
   if (why == nullptr) return;
   host_.on_notice({Notice::Kind::object_removed, shard_name(id) + '/' + stem, why, bytes, 0});
 }
 
-void Core::on_debris_unlinked(std::uint32_t id, std::int64_t result) {
-  if (result < 0 && result != -kNoEntry) shards_[id].must_rescan = true;
+void Core::on_debris_unlinked(std::uint32_t id, const std::string& name, std::int64_t result) {
+  if (result < 0 && result != -kNoEntry) {
+    Debris& debris = debris_.at(name);
+    // Slow is not wrong: a disk that hangs has no use for a cache, nor the cache for it.
+    if (result != -kTimedOut) ++debris.failures;
+    if (debris.failures < kDebrisFailuresMax) {
+      shards_[id].must_rescan = true;
+    } else {
+      NCFS_MARK(debris_given_up);
+      ++counters_.cache_errors;
+      space_.found_used(debris.bytes);
+      debris_bytes_ += debris.bytes;
+      host_.on_notice({Notice::Kind::cache_error, name, "removing what a crash left", debris.bytes,
+                       static_cast<int>(-result)});
+    }
+  }
   settle_shard(id);
 }
 
@@ -181,6 +207,7 @@ void Core::settle_shard(std::uint32_t id) {
   if (shard.requests > 0) return;
   shard.phase = shard.must_rescan ? ShardPhase::unlisted : ShardPhase::recovered;
   if (shard.must_rescan) {
+    NCFS_MARK(shard_scanned_again);
     shards_to_rescan_.push_back(id);
     shard.must_rescan = false;
   } else {
@@ -195,6 +222,7 @@ void Core::settle_shard(std::uint32_t id) {
 void Core::finish_recovery() {
   is_recovered_ = true;
   recovered_stems_.clear();
+  debris_.clear();
   // What was used meanwhile is newer than any age on the disk.
   const auto recovered = std::exchange(recovered_by_age_, {});
   std::set<std::pair<std::int64_t, ObjectId>> by_age;

@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "engine/core.h"
+#include "engine/marks.h"
 #include "engine/planted.h"
 #include "io/assert.h"
 
@@ -54,13 +55,14 @@ bool is_transition(ObjectState from, ObjectState to) {
     case cached:
       return to == removing;
     case removing:
-      return to == absent || to == partial || to == cached;
+      return to == absent || to == cached;
   }
   return false;
 }
 
 void Core::set_state(Object& o, ObjectState state) {
   NCFS_ASSERT(is_transition(o.state, state) && "S10 Transitions");
+  NCFS_TRANSITION(o.state, state);
   if (o.state == ObjectState::removing) removing_.erase(o.id);
   o.state = state;
   if (state == ObjectState::removing) removing_.insert(o.id);
@@ -107,6 +109,7 @@ void Core::create_storage(Object& o) {
 void Core::on_created(Object& o, std::int64_t result) {
   --o.io_in_flight;
   if (result < 0) {
+    NCFS_MARK(create_failed);
     // The file may exist all the same, or come into being late: removing it settles the matter.
     if (o.state == ObjectState::creating) {
       on_cache_error(o, static_cast<int>(-result), "creating a cache file");
@@ -200,7 +203,8 @@ void Core::pump_writes() {
       continue;
     }
     if (o.state == ObjectState::partial && !o.is_open()) open_cache(o);
-    if (!o.is_open() || o.needs_sidecar) {
+    if (o.dirty_bytes >= config_.checkpoint_bytes) NCFS_MARK(write_waits_for_checkpoint);
+    if (!o.is_open() || o.needs_sidecar || o.dirty_bytes >= config_.checkpoint_bytes) {
       ++i;  // its file or its sidecar comes in a moment
       continue;
     }
@@ -228,6 +232,7 @@ void Core::on_block_written(FetchId id, std::int64_t result) {
   o.block_fetches.erase(*fetch.block);
   if (NCFS_PLANT(failed_write_ignored)) result = static_cast<std::int64_t>(fetch.range.length);
   if (result < 0) {
+    NCFS_MARK(write_failed);
     if (o.state == ObjectState::partial) {
       on_cache_error(o, static_cast<int>(-result), "writing a cache file");
     }
@@ -251,8 +256,10 @@ void Core::on_block_written(FetchId id, std::int64_t result) {
 
 // --- Making durable, publishing --------------------------------------------------------------
 
+// A source that did not answer the question before the last commit is given the back-off's time.
 bool Core::can_commit(const Object& o) const {
-  return o.blocks_missing == 0 && o.io_in_flight == 0 && o.copy != CopyPhase::delayed &&
+  const bool is_backing_off = o.copy == CopyPhase::delayed && o.failures > 0;
+  return o.blocks_missing == 0 && o.io_in_flight == 0 && !is_backing_off &&
          (o.copy_source != FileHandle::none || !o.handles.empty());
 }
 
@@ -293,10 +300,12 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
     const int error = static_cast<int>(-completion.result);
     end_persist(o);
     if (step == Step::persist_stat || (NCFS_PLANT(sync_retried) && is_commit && is_sync)) {
+      NCFS_MARK(commit_unanswered);
       if (step == Step::persist_stat) source_fails(o, error);
       set_state(o, ObjectState::partial);
       on_copy_failed(o, error);
     } else {
+      NCFS_MARK(checkpoint_failed);
       on_cache_error(o, error, "making a cache file durable");
     }
     return;
@@ -317,6 +326,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
     case Step::persist_stat: {
       if (step == Step::persist_stat && completion.source.version != o.version &&
           !NCFS_PLANT(version_not_checked)) {
+        NCFS_MARK(changed_before_commit);
         end_persist(o);
         mark_changed(o);
         return;
@@ -489,9 +499,11 @@ void Core::postpone_removal(Object& o, int error) {
   }
   const bool is_good = o.removal_from == ObjectState::cached && o.removal != RemovalReason::failed;
   if (!is_good || o.removal_step > 1) {
+    NCFS_MARK(removal_postponed);
     attention_.insert(o.id);
     return;
   }
+  NCFS_MARK(victim_in_use);
   o.evict_after = now_ + 10 * kSecond;
   o.removal = RemovalReason::none;
   set_state(o, o.removal_from);

@@ -84,14 +84,61 @@ class Misdirector final : public Tamper {
 
 TEST(Canary, WriteToTheWrongPlaceIsCaught) {
   Misdirector tamper;
-  // A law of io.h when that place is just being written.
-  EXPECT_THAT(first_catch(tamper), testing::AnyOf("S3 Residency", "IoLaws"));
+  // One write at a time: two that meet would be caught before they are made.
+  const Plan plan = parse_plan("knob 6 1\nopen 0\nrun 7\nrun 7\n").plan;
+  const auto violation = run_guarded(plan, {.tamper = &tamper});
+  ASSERT_TRUE(violation);
+  EXPECT_EQ(violation->name, "S3 Residency");
 }
 
 // A client that answers stat from its attribute cache: the check before the commit sees nothing.
 TEST(Canary, CommitOfAFileThatChangedMeanwhileIsCaught) {
   Idler tamper([](const Request& request) { return request.op == Op::source_stat; });
-  EXPECT_EQ(first_catch(tamper), "S2 CommitTruth");
+  EXPECT_EQ(first_catch(tamper), "S14 Fresh");
+}
+
+// A client that keeps what it read before across opens, as one without close-to-open does.
+class OldMemory final : public Tamper {
+ public:
+  void submit(Request request) override {
+    if (request.op == Op::source_read) {
+      next().submit_from_old_memory(std::move(request));
+    } else {
+      next().submit(std::move(request));
+    }
+  }
+};
+
+TEST(Canary, BytesFromBeforeTheOpenAreCaught) {
+  OldMemory tamper;
+  const Plan plan = parse_plan("source_write 0 0 4095\nopen 0\nread 0 0 4095\nrun 3\n").plan;
+  const auto violation = run_guarded(plan, {.tamper = &tamper});
+  ASSERT_TRUE(violation);
+  EXPECT_EQ(violation->name, "S14 Fresh");
+}
+
+// Sidecars of partial files that vouch for nothing: every crash starts the copy from its beginning.
+class Forgetter final : public Tamper {
+ public:
+  void submit(Request request) override {
+    if (request.op == Op::cache_store) {
+      std::optional<Sidecar> sidecar = decode(request.bytes);
+      if (sidecar && !sidecar->durable.is_full()) {
+        sidecar->durable = BlockSet(sidecar->durable.block_count());
+        request.bytes = encode(*sidecar);
+      }
+    }
+    next().submit(std::move(request));
+  }
+};
+
+TEST(Canary, CheckpointThatRecordsNothingIsCaught) {
+  Forgetter tamper;
+  std::string text = "open 4\n";
+  for (int count = 0; count < 40; ++count) text += "run\n";
+  const auto violation = run_guarded(parse_plan(text + "kill\n").plan, {.tamper = &tamper});
+  ASSERT_TRUE(violation);
+  EXPECT_EQ(violation->name, "L3 Resume");
 }
 
 // An engine whose pauses never grow.

@@ -110,13 +110,19 @@ Gen<StepOp> weighted_op() {
       {4, StepOp::nfs_heal},
       {2, StepOp::rot},
       {4, StepOp::knob},
+      {8, StepOp::wait},
+      {40, StepOp::deliver},
+      {1, StepOp::disk_readonly},
+      {1, StepOp::disk_lies},
+      {1, StepOp::disk_stick},
+      {2, StepOp::nfs_reboot},
       {1, StepOp::outage},
   });
 }
 
 // Small numbers become what the step needs; 0 stays 0, so that shrinking reaches the plainest.
 Step scaled(Step step) {
-  if (step.op == StepOp::tick) step.a *= 250 * ncfs::kMillisecond;
+  if (step.op == StepOp::tick || step.op == StepOp::wait) step.a *= 250 * ncfs::kMillisecond;
   if ((step.op == StepOp::kill || step.op == StepOp::power) && step.a > 16) {
     step.a += ncfs::kRandomMask;
   }

@@ -108,6 +108,7 @@ std::int64_t SimDisk::rename(const std::string& from, const std::string& to) {
   const SplitName new_name = split(to);
   const std::optional<InodeId> inode = inode_named(from);
   if (!inode || !existing_.contains(new_name.directory)) return -ENOENT;
+  if (stuck_.contains(*inode)) return -EPERM;
   if (old_name.directory == new_name.directory) {
     change_directory(directories_[old_name.directory],
                      {.removed = old_name.name, .added = new_name.name, .inode = *inode});
@@ -124,6 +125,7 @@ std::int64_t SimDisk::rename(const std::string& from, const std::string& to) {
 std::int64_t SimDisk::unlink(const std::string& name, FileHandle unless_others_have_it_open) {
   const std::optional<InodeId> inode = inode_named(name);
   if (!inode) return -ENOENT;
+  if (stuck_.contains(*inode)) return -EPERM;
   if (unless_others_have_it_open != FileHandle::none) {
     if (inode_of(unless_others_have_it_open) != inode) return -EINVAL;
     const Inode& file = get(*inode);
@@ -159,6 +161,10 @@ void SimDisk::sync_file(InodeId inode, SyncPoint point) {
   const auto found = inodes_.find(inode);
   if (found == inodes_.end()) return;
   Inode& file = found->second;
+  if (is_lying_) {
+    file.lied_until = std::max(file.lied_until, point);
+    return;
+  }
   const auto first_later =
       std::find_if(file.pending.begin(), file.pending.end(),
                    [point](const DataOperation& operation) { return operation.sequence >= point; });
@@ -172,6 +178,7 @@ void SimDisk::sync_file(InodeId inode, SyncPoint point) {
 void SimDisk::fail_file_sync(InodeId inode) {
   const auto found = inodes_.find(inode);
   if (found == inodes_.end()) return;
+  found->second.has_lost_lie = is_lied_about(inode);
   found->second.pending.clear();
   touch_content(found->second);
 }
@@ -179,6 +186,10 @@ void SimDisk::fail_file_sync(InodeId inode) {
 std::int64_t SimDisk::sync_directory(const std::string& directory, SyncPoint point) {
   if (!existing_.contains(directory)) return -ENOENT;
   Directory& found = directories_[directory];
+  if (is_lying_) {
+    found.lied_until = std::max(found.lied_until, point);
+    return 0;
+  }
   const auto first_later = std::find_if(
       found.pending.begin(), found.pending.end(),
       [point](const DirectoryOperation& operation) { return operation.sequence >= point; });
@@ -221,13 +232,27 @@ void SimDisk::lose_power(Survivors& survivors) {
   // First, so that nothing is chosen for files that are lost anyway.
   forget_unreachable();
   for (auto& [id, inode] : inodes_) {
+    const bool was_lied_about = is_lied_about(id);
     for (const DataOperation& operation : inode.pending) {
       apply_as_chosen(inode.durable, operation, survivors);
     }
+    if (was_lied_about && inode.durable != inode.cached) inode.is_ruined = true;
     inode.pending.clear();
     inode.cached = inode.durable;
     touch_content(inode);
   }
+}
+
+bool SimDisk::is_lied_about(InodeId inode) const {
+  const Inode& file = get(inode);
+  const bool is_pending = !file.pending.empty() && file.pending.front().sequence < file.lied_until;
+  return is_pending || file.has_lost_lie;
+}
+
+bool SimDisk::is_lied_about(const std::string& name) const {
+  const auto found = directories_.find(split(name).directory);
+  return found != directories_.end() && !found->second.pending.empty() &&
+         found->second.pending.front().sequence < found->second.lied_until;
 }
 
 void SimDisk::flip_bit(InodeId inode, std::uint64_t bit) {
@@ -342,24 +367,29 @@ void SimDisk::apply(Names& names, const DirectoryOperation& operation) {
 }
 
 // The outcomes of a write: lost; made; for one of several sectors a prefix, the rest old or
-// garbage; for one of a single sector the file's new length with zeros in it, as delayed allocation
-// leaves it.
+// garbage, or (Options) a suffix, the rest old; for one of a single sector the file's new length
+// with zeros in it, as delayed allocation leaves it.
 void SimDisk::apply_as_chosen(std::vector<std::byte>& content, const DataOperation& operation,
-                              Survivors& survivors) {
+                              Survivors& survivors) const {
   if (operation.sets_size) {
     if (survivors.choose(2) == 1) apply(content, operation);
     return;
   }
-  const std::uint64_t sectors = (operation.bytes.size() + kSectorBytes - 1) / kSectorBytes;
+  const std::uint64_t sector = options_.has_tiny_sectors ? kTinySectorBytes : kSectorBytes;
+  const std::uint64_t sectors = (operation.bytes.size() + sector - 1) / sector;
   const bool can_tear = sectors >= 2;
-  const std::uint64_t choice = survivors.choose(can_tear ? 4 : 3);
+  const std::uint64_t choice = survivors.choose(can_tear ? (options_.can_keep_suffix ? 5 : 4) : 3);
   if (choice == 0) return;
   DataOperation torn = operation;
   if (choice >= 2 && can_tear) {
-    const std::uint64_t kept = survivors.cut(sectors) * kSectorBytes;
+    const std::uint64_t kept = survivors.cut(sectors) * sector;
     if (choice == 2) torn.bytes.resize(kept);
     if (choice == 3) {
       std::fill(torn.bytes.begin() + static_cast<std::ptrdiff_t>(kept), torn.bytes.end(), kGarbage);
+    }
+    if (choice == 4) {
+      torn.bytes.erase(torn.bytes.begin(), torn.bytes.begin() + static_cast<std::ptrdiff_t>(kept));
+      torn.offset += kept;
     }
   } else if (choice == 2) {
     const std::uint64_t end = operation.offset + operation.bytes.size();

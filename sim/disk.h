@@ -32,6 +32,7 @@ namespace ncfs {
 enum class InodeId : std::uint64_t {};
 
 inline constexpr std::uint64_t kSectorBytes = 512;  // written whole or not at all
+inline constexpr std::uint64_t kTinySectorBytes = 32;
 inline constexpr std::uint64_t kAllocationBytes = 4096;
 
 class SimDisk {
@@ -39,6 +40,10 @@ class SimDisk {
   struct Options {
     // A journalling file system replays directory operations in order; others keep any of them.
     bool are_directories_ordered = false;
+    // What a write of several sectors that power cuts short may leave besides its beginning: its
+    // end; and whether sectors are so small that a sidecar has several.
+    bool can_keep_suffix = false;
+    bool has_tiny_sectors = false;
   };
 
   // A place in the list of pending operations of a file or directory; a sync makes durable what
@@ -73,6 +78,20 @@ class SimDisk {
   // reports success and makes nothing durable.
   void fail_file_sync(InodeId inode);
   std::int64_t sync_directory(const std::string& directory, SyncPoint point);
+
+  // A disk that acknowledges syncs and keeps the data in a cache of its own. What it acknowledged
+  // falsely is durable only after a later, honest sync.
+  void set_lying(bool is_lying) { is_lying_ = is_lying; }
+  // Something of the file, or of the directory that holds the name, was falsely acknowledged and is
+  // still not durable.
+  [[nodiscard]] bool is_lied_about(InodeId inode) const;
+  [[nodiscard]] bool is_lied_about(const std::string& name) const;
+  // A power loss took what was acknowledged: the content is anything.
+  [[nodiscard]] bool is_ruined(InodeId inode) const { return get(inode).is_ruined; }
+
+  // A file that only an administrator could remove (chattr +i): -EPERM.
+  void stick(InodeId inode) { stuck_.insert(inode); }
+  void unstick_all() { stuck_.clear(); }
 
   void kill();
   void lose_power(Survivors& survivors);
@@ -125,6 +144,9 @@ class SimDisk {
     std::uint32_t names = 0;    // in the cached view
     std::uint32_t handles = 0;  // of the process that dies in a crash
     std::uint32_t holds = 0;    // of others
+    SyncPoint lied_until = 0;   // operations before it were acknowledged as durable
+    bool has_lost_lie = false;  // of these, some were lost when a later sync failed
+    bool is_ruined = false;
   };
   struct DirectoryOperation {
     SyncPoint sequence = 0;
@@ -136,6 +158,7 @@ class SimDisk {
     Names cached;
     Names durable;
     std::vector<DirectoryOperation> pending;
+    SyncPoint lied_until = 0;
   };
 
   [[nodiscard]] static std::uint64_t allocated(const Inode& inode);
@@ -143,8 +166,8 @@ class SimDisk {
   [[nodiscard]] bool has_room(std::uint64_t bytes) const;
   static void apply(std::vector<std::byte>& content, const DataOperation& operation);
   static void apply(Names& names, const DirectoryOperation& operation);
-  static void apply_as_chosen(std::vector<std::byte>& content, const DataOperation& operation,
-                              Survivors& survivors);
+  void apply_as_chosen(std::vector<std::byte>& content, const DataOperation& operation,
+                       Survivors& survivors) const;
   void lose_names(Survivors& survivors);
   void add_data_operation(Inode& inode, DataOperation operation);
   void change_directory(Directory& directory, DirectoryOperation operation);
@@ -156,6 +179,8 @@ class SimDisk {
   [[nodiscard]] const Inode& get(InodeId inode) const;
 
   Options options_;
+  bool is_lying_ = false;
+  std::set<InodeId> stuck_;
   std::map<InodeId, Inode> inodes_;
   std::set<std::string> existing_;
   std::map<std::string, Directory> directories_;  // those with entries, now or once

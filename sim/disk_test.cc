@@ -138,6 +138,55 @@ TEST_F(SimDiskTest, CountingReachesEveryOutcomeOfATornWrite) {
   EXPECT_TRUE(outcomes.contains(prefix));
 }
 
+TEST_F(SimDiskTest, TornWriteMayKeepItsEndInstead) {
+  disk_.set_options({.can_keep_suffix = true});
+  write(durable_file("d/a"), 0, filled(2 * kSectorBytes, kNew));
+  lose_power(4);
+  EXPECT_EQ(combinations_, 5U);
+  std::vector<std::byte> suffix = filled(2 * kSectorBytes, kOld);
+  std::fill_n(suffix.begin() + kSectorBytes, kSectorBytes, kNew);
+  EXPECT_EQ(content("d/a"), suffix);
+}
+
+TEST_F(SimDiskTest, LyingSyncMakesNothingDurableUntilAnHonestOne) {
+  const FileHandle handle = durable_file("d/a");
+  const InodeId inode = *disk_.inode_of(handle);
+  write(handle, 0, filled(kSectorBytes, kNew));
+  disk_.set_lying(true);
+  sync(handle);
+  EXPECT_TRUE(disk_.is_lied_about(inode));
+  disk_.set_lying(false);
+  EXPECT_TRUE(disk_.is_lied_about(inode)) << "the data is where it was";
+  sync(handle);
+  EXPECT_FALSE(disk_.is_lied_about(inode));
+  lose_power(0);
+  EXPECT_FALSE(disk_.is_ruined(inode));
+}
+
+TEST_F(SimDiskTest, OnlyAFileThatWasLiedAboutAndLostSomethingIsRuined) {
+  const InodeId lied = *disk_.inode_of(durable_file("d/a"));
+  const InodeId unsynced = *disk_.inode_of(durable_file("d/b"));
+  const InodeId kept = *disk_.inode_of(durable_file("d/c"));
+  disk_.write(lied, 0, filled(kSectorBytes, kNew));
+  disk_.write(unsynced, 0, filled(kSectorBytes, kNew));
+  disk_.set_lying(true);
+  disk_.sync_file(lied, disk_.file_sync_point());
+  disk_.sync_file(kept, disk_.file_sync_point());
+  lose_power(0);
+  EXPECT_TRUE(disk_.is_ruined(lied));
+  EXPECT_FALSE(disk_.is_ruined(unsynced)) << "nobody was told that it is durable";
+  EXPECT_FALSE(disk_.is_ruined(kept));
+}
+
+TEST_F(SimDiskTest, StuckNameCanBeNeitherRemovedNorRenamed) {
+  const InodeId inode = *disk_.inode_of(durable_file("d/a"));
+  disk_.stick(inode);
+  EXPECT_EQ(disk_.unlink("d/a", FileHandle::none), -EPERM);
+  EXPECT_EQ(disk_.rename("d/a", "d/b"), -EPERM);
+  disk_.unstick_all();
+  EXPECT_EQ(disk_.unlink("d/a", FileHandle::none), 0);
+}
+
 TEST_F(SimDiskTest, TearsOnlyBetweenSectors) {
   for (std::uint64_t seed = 0; seed < 200; ++seed) {
     disk_ = SimDisk();

@@ -6,6 +6,9 @@
 namespace ncfs {
 namespace {
 
+// Saved plans name knobs by number: new ones are appended.
+constexpr std::uint64_t kKnobCount = 18;
+
 template <typename Value, std::size_t Count>
 Value pick(const std::array<Value, Count>& choices, std::uint64_t value) {
   return choices[value % Count];
@@ -30,7 +33,7 @@ Knobs::Knobs() {
 }
 
 void Knobs::set(std::uint64_t which, std::uint64_t value) {
-  switch (which % 15) {
+  switch (which % kKnobCount) {
     case 0:
       engine.block_size_bytes =
           pick(std::array<std::uint64_t, 3>{4 * kKiB, 8 * kKiB, 16 * kKiB}, value);
@@ -80,6 +83,20 @@ void Knobs::set(std::uint64_t which, std::uint64_t value) {
       return;
     case 13:
       disk.are_directories_ordered = value % 2 == 1;
+      return;
+    case 14:
+      mailbox_max = pick(std::array<std::size_t, 3>{0, 1, 4}, value);
+      return;
+    case 15:
+      disk.can_keep_suffix = value % 3 >= 1;
+      disk.has_tiny_sectors = value % 3 == 2;
+      return;
+    case 16:
+      // As little of everything as an engine runs with.
+      if (value % 2 == 0) return;
+      engine.buffers = engine.source_reads_max = 2;
+      engine.buffers_reserved = engine.source_reads_reserved = 1;
+      engine.copies_max = engine.copy_depth = engine.cache_writes_max = 1;
       return;
     default:
       engine.eviction = pick(

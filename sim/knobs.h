@@ -20,6 +20,8 @@ struct Knobs {
   // In force from the first start on: servers and disks keep their nature.
   SimNfs::Options nfs;
   SimDisk::Options disk;
+  // Events that wait until the engine takes them; with 0 it takes each at once.
+  std::size_t mailbox_max = 0;
 };
 
 }  // namespace ncfs

@@ -79,8 +79,9 @@ bool is_ailing(const World& world, const Request& request, const std::string& pa
   return request.op == Op::source_stat || ailment != Ailment::at_commit;
 }
 
-// Completes what is in flight, oldest first; whether a request of the ailing file was among it.
+// Completes what is in flight or in the mailbox, oldest first; whether a request of the ailing file was among it.
 bool complete_round(World& world, const std::string& ailing, Ailment ailment) {
+  world.readers().deliver_all();
   std::vector<Ticket> tickets;
   for (const SimIo::Pending& one : world.life()->io().pending()) {
     tickets.push_back(one.request.ticket);
@@ -135,7 +136,7 @@ std::optional<Violation> check_back_off(World& world) {
   std::uint64_t rounds_failed = 0;
   for (std::uint64_t second = 0; second < kSeconds && !world.violation(); ++second) {
     for (std::uint32_t round = 0; round < kRoundsPerSecond; ++round) {
-      if (world.life()->io().pending().empty()) break;
+      if (world.life()->io().pending().empty() && !world.readers().has_mail()) break;
       if (complete_round(world, ailing, ailment)) ++rounds_failed;
       world.advance_readers();
     }

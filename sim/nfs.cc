@@ -118,11 +118,16 @@ std::int64_t SimNfs::read(FileHandle handle, std::size_t revision, ByteRange ran
 }
 
 std::int64_t SimNfs::close(FileHandle handle) {
+  lost_.erase(handle);
   return handles_.erase(handle) == 1 ? 0 : -EBADF;
 }
 
+void SimNfs::reboot() {
+  for (const auto& [handle, inode] : handles_) lost_.insert(handle);
+}
+
 bool SimNfs::is_stale(FileHandle handle) const {
-  return files_.at(inode_of(handle)).is_stale;
+  return lost_.contains(handle) || files_.at(inode_of(handle)).is_stale;
 }
 
 SourceInode SimNfs::inode_of(FileHandle handle) const {

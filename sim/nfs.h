@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -66,7 +67,12 @@ class SimNfs {
   std::int64_t read(FileHandle handle, std::size_t revision, ByteRange range,
                     std::span<std::byte> bytes) const;
   std::int64_t close(FileHandle handle);
-  void close_all() { handles_.clear(); }  // this client died
+  void close_all() {  // this client died
+    handles_.clear();
+    lost_.clear();
+  }
+  // The server restarts and knows none of the handles open now.
+  void reboot();
 
   // For the oracle. changes() grows with every revision of any file.
   [[nodiscard]] std::uint64_t changes() const { return changes_; }
@@ -102,6 +108,7 @@ class SimNfs {
   std::map<SourceInode, File> files_;
   std::map<std::string, SourceInode> paths_;
   std::map<FileHandle, SourceInode> handles_;
+  std::set<FileHandle> lost_;  // open, but the server knows them no more
   std::uint64_t next_inode_ = 1;
   std::uint64_t changes_ = 0;
   // Far from SimDisk's, so that a handle used on the wrong side is never valid there.

@@ -100,6 +100,18 @@ TEST(SimNfs, AgeIsNegativeWhenTheServerIsAhead) {
   EXPECT_EQ(state.age_ns, -static_cast<std::int64_t>(3 * kSecond));
 }
 
+TEST(SimNfs, RestartedServerKnowsOnlyHandlesOpenedSince) {
+  SimNfs nfs(SimNfs::Options{});
+  nfs.add("a", 100, 0);
+  SourceState state;
+  const FileHandle before = open(nfs, "a", state, 1);
+  nfs.reboot();
+  const FileHandle since = open(nfs, "a", state, 2);
+  EXPECT_EQ(nfs.stat(before, state, 3), -ESTALE);
+  EXPECT_EQ(nfs.stat(since, state, 3), 0);
+  EXPECT_EQ(nfs.close(before), 0);
+}
+
 TEST(SimNfs, ClosedHandlesAreNeverValidAgain) {
   SimNfs nfs(SimNfs::Options{});
   nfs.add("a", 100, 0);

@@ -57,6 +57,9 @@ void Oracle::begin_life(const SimDisk& disk, const Config& config) {
   charged_max_ = std::max(config.cache_size_bytes,
                           disk.allocated_bytes() + disk.names_count() * kAllocationBytes);
   was_recovering_ = true;
+  resident_before_.clear();
+  waiting_before_.clear();
+  requests_seen_ = 0;
   invisible_bytes_ = disk.invisible_bytes();
   health_changes_ = 0;
   cache_requests_ = 0;
@@ -73,6 +76,7 @@ std::optional<Violation> Oracle::check(World& world) {
   if (auto violation = check_residencies(world)) return violation;
   if (auto violation = check_space(world)) return violation;
   if (auto violation = check_pins(world)) return violation;
+  if (auto violation = check_once(world)) return violation;
   if (auto violation = check_finished(world)) return violation;
   if (auto violation = check_stopped(world)) return violation;
   if (auto violation = check_degrade(world)) return violation;
@@ -126,6 +130,9 @@ std::optional<Violation> Oracle::check_object(const World& world, const std::str
   const auto revisions = revisions_of(world.nfs(), sidecar->file, sidecar->version);
   if (!revisions) return Violation{"S2 CommitTruth", "there never was such a version"};
   const bool is_complete = files.data.has_value() && sidecar->durable.is_full();
+  // A lying disk owes nothing but what it can still show; what it lost is for checksums to find.
+  if (disk.is_ruined(data_inode)) return std::nullopt;
+  const bool is_lied_about = disk.is_lied_about(data_inode);
   if (is_complete) {
     const RevisionSpan last = {revisions->last, revisions->last};
     if (data.cached.size() != sidecar->version.size) {
@@ -134,14 +141,18 @@ std::optional<Violation> Oracle::check_object(const World& world, const std::str
     if (const auto bad = find_bad_block(world.nfs(), *sidecar, last, data.cached)) {
       return Violation{"S2 CommitTruth", *bad};
     }
-    if (const auto bad = find_bad_block(world.nfs(), *sidecar, last, data.durable)) {
+    const auto bad =
+        is_lied_about ? std::nullopt : find_bad_block(world.nfs(), *sidecar, last, data.durable);
+    if (bad) {
       return Violation{"S2 CommitTruth", "after a power loss, " + *bad};
     }
   } else {
     // A block may have been read after a change that is not noticed yet: such an object is never
     // completed, and nobody can open its version any more.
     const RevisionSpan since = {revisions->first, history_length(world.nfs(), sidecar->file) - 1};
-    if (const auto bad = find_bad_block(world.nfs(), *sidecar, since, data.durable)) {
+    const auto bad =
+        is_lied_about ? std::nullopt : find_bad_block(world.nfs(), *sidecar, since, data.durable);
+    if (bad) {
       return Violation{"S3 Residency", "recorded as durable: " + *bad};
     }
   }
@@ -163,7 +174,7 @@ std::optional<Violation> Oracle::check_residencies(const World& world) {
     for (std::uint64_t block = 0; block < file.residency->block_count(); ++block) {
       if (file.residency->is_resident(block)) bits.durable.set(block);
     }
-    if (bits.durable.count() == 0) continue;
+    if (bits.durable.count() == 0 || disk.is_ruined(*inode)) continue;
     const SimDisk::FileView view = disk.view(*inode);
     const std::uint64_t history = history_length(world.nfs(), bits.file);
     std::uint64_t key = fold({static_cast<std::uint64_t>(*inode), view.revision, history});
@@ -238,6 +249,9 @@ std::optional<Violation> Oracle::check_finished(World& world) const {
       const auto sidecar = sidecar_of(stem, disk.view(*files.meta).cached);
       if (!sidecar || sidecar->path != path) continue;
       was_found = true;
+      const bool is_lied_about = disk.is_lied_about(*files.data) ||
+                                 disk.is_lied_about(*files.meta) || disk.is_lied_about(stem);
+      survives = survives || is_lied_about;
       const auto found = durable.find(stem);
       if (found == durable.end()) continue;
       survives =
@@ -271,6 +285,7 @@ std::optional<Violation> Oracle::check_stopped(const World& world) const {
     const auto sidecar = object == objects.end()
                              ? std::nullopt
                              : sidecar_of(object->first, disk.view(*object->second.meta).durable);
+    if (object != objects.end() && disk.is_lied_about(*object->second.meta)) continue;
     BlockSet recorded(file.residency->block_count());
     if (sidecar) {
       recorded = with_block_size(sidecar->durable, sidecar->version.size, sidecar->block_size_bytes,
@@ -298,7 +313,7 @@ std::optional<Violation> Oracle::check_degrade(const World& world) {
                                        std::to_string(requests - cache_requests_) + " times"};
   }
   for (const auto& [handle, file] : world.readers().files()) {
-    if (!file.is_answered) {
+    if (!file.is_answered && !world.readers().has_mail()) {
       return Violation{"S8 Degrade",
                        "the cache disk is down and an open of " + file.path + " waits for it"};
     }
@@ -318,7 +333,7 @@ std::optional<Violation> Oracle::check_books(const World& world) const {
   const SimIo& io = world.life()->io();
   const bool is_at_rest = io.pending().empty() && !status.is_recovering && status.copies.empty() &&
                           io.cache_failures() == 0 && world.readers().files().empty() &&
-                          !world.readers().has_sent_fault();
+                          !world.readers().has_mail() && !world.readers().has_sent_fault();
   if (!is_at_rest) return std::nullopt;
   std::uint64_t complete = 0;
   std::uint64_t partial = 0;

@@ -23,20 +23,30 @@
 //                   everything is there (checked by SimIo and Readers)
 //   S11 Books       the engine's books agree with each other (Engine::check_invariants) and, at
 //                   rest, with the disk
-//   S12 Same        the same plan leaves the same trace (checked by its own property)
+//   S12 Same        the same plan leaves the same trace (checked by its own test)
+//   S14 Fresh       a handle opened after a change never gets older bytes; what is published was
+//                   compared with the source after its last byte (checked by Readers and SimIo)
+//   S15 OnceOverTheWire  a block that is in the cache is not fetched again; without faults and with
+//                   room for everything, each byte of a file crosses once (own property)
 //   L1 Cached       after heal(), every wanted file that fits becomes cached
 //   L2 Zero         after heal() and the last close, nothing is held any more
+//   L3 Resume       a crash costs a copy at most checkpoint_bytes and one block for each write in
+//                   flight; recovery ends even if debris cannot be removed (own test)
 //   L4 BackOff      a copy that fails for good is tried ever more rarely, and keeps no other file
 //                   from being cached
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 
 #include "engine/config.h"
+#include "engine/event.h"
+#include "engine/format.h"
 #include "sim/disk.h"
 #include "sim/nfs.h"
 #include "sim/plan.h"
@@ -50,6 +60,8 @@ class Oracle {
  public:
   void begin_life(const SimDisk& disk, const Config& config);
   [[nodiscard]] std::optional<Violation> check(World& world);
+  // L3, while the process that is about to die is still there.
+  [[nodiscard]] static std::optional<Violation> check_crash_cost(const World& world);
 
  private:
   // The files of one stem in one view of the directory.
@@ -72,6 +84,7 @@ class Oracle {
   [[nodiscard]] std::optional<Violation> check_stopped(const World& world) const;
   [[nodiscard]] std::optional<Violation> check_books(const World& world) const;
   [[nodiscard]] std::optional<Violation> check_degrade(const World& world);
+  [[nodiscard]] std::optional<Violation> check_once(const World& world);
 
   // What was found good, by everything it depends on: most steps change nothing on the disk.
   std::map<std::string, std::uint64_t> good_;
@@ -82,6 +95,14 @@ class Oracle {
   std::uint64_t cache_requests_ = 0;  // when health_changes_ was seen first
   // Files without a name that others held when this life began: no engine can know of them.
   std::uint64_t invisible_bytes_ = 0;
+  // What readers knew to be resident after the last step, and the requests submitted until then.
+  struct Resident {
+    std::shared_ptr<Residency> residency;
+    BlockSet blocks;
+  };
+  std::map<HandleId, Resident> resident_before_;
+  std::set<ReadToken> waiting_before_;  // reads that waited for the engine
+  std::uint64_t requests_seen_ = 0;
 };
 
 // S7: one file is opened and read while the cache disk hangs and of the source only those reads

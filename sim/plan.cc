@@ -45,6 +45,12 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"nfs_heal", 0},
     {"rot", 2},
     {"knob", 2},
+    {"wait", 1},
+    {"deliver", 0},
+    {"disk_readonly", 0},
+    {"disk_lies", 0},
+    {"disk_stick", 1},
+    {"nfs_reboot", 0},
     {"outage", 2},
 }};
 

@@ -58,8 +58,14 @@ enum class StepOp : std::uint8_t {
   nfs_error,  // error
   nfs_hang,
   nfs_heal,
-  rot,   // sidecar, bit: flipped while no process runs and nothing is held
-  knob,  // which, value: in force from the next start on
+  rot,            // sidecar, bit: flipped while no process runs and nothing is held
+  knob,           // which, value: in force from the next start on
+  wait,           // nanoseconds: time passes and no timer fires
+  deliver,        // the engine takes the oldest event out of the mailbox
+  disk_readonly,  // EROFS for whatever would change the disk
+  disk_lies,      // syncs succeed and make nothing durable
+  disk_stick,     // name: cannot be removed any more
+  nfs_reboot,     // every handle of the source that is open now is stale
   // Errors or hangs of the disk or the source for a while, seen by readers who open and close.
   outage,  // kind, seconds
 };

@@ -9,9 +9,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -57,7 +59,10 @@ class Readers final : public Host {
  public:
   Readers(SimDisk& disk, SimNfs& nfs, Trace& trace) : disk_(disk), nfs_(nfs), trace_(trace) {}
 
-  void be_born(Life& life) { life_ = &life; }
+  void be_born(Life& life, std::size_t mailbox_max) {
+    life_ = &life;
+    mailbox_max_ = mailbox_max;
+  }
   // All handles are gone. With `keeps_holds` the files that the kernel reads by itself stay open.
   void die(bool keeps_holds);
   void release_holds();
@@ -73,10 +78,15 @@ class Readers final : public Host {
   bool advance(std::uint64_t read_index);
   void advance_all();
   void close_all();
+  // The engine takes the oldest event out of the mailbox; false if there is none. An open event
+  // says what the source was when the file was opened, however long it waited.
+  bool deliver();
+  void deliver_all();
 
   [[nodiscard]] const std::map<HandleId, OpenFile>& files() const { return files_; }
   [[nodiscard]] const std::vector<ActiveRead>& reads() const { return reads_; }
   [[nodiscard]] std::size_t warms_pending() const { return warms_.size(); }
+  [[nodiscard]] bool has_mail() const { return !mailbox_.empty(); }
   [[nodiscard]] bool is_stopping() const { return is_stopping_; }
   [[nodiscard]] bool is_stopped() const { return is_stopped_; }
   [[nodiscard]] bool has_sent_fault() const { return has_sent_fault_; }
@@ -114,6 +124,7 @@ class Readers final : public Host {
   void check_error(const ActiveRead& read);
   void forget_finished();
   void send_close(HandleId handle);
+  void send(Event event);
 
   SimDisk& disk_;
   SimNfs& nfs_;
@@ -123,6 +134,9 @@ class Readers final : public Host {
   std::vector<ActiveRead> reads_;
   std::map<WarmToken, std::string> warms_;
   std::vector<Hold> holds_;
+  std::size_t mailbox_max_ = 0;
+  std::deque<Event> mailbox_;
+  std::set<HandleId> closing_;  // their close is in the mailbox
   std::vector<std::string> finished_;
   std::optional<WarmResult> last_warm_;
   std::optional<Violation> violation_;

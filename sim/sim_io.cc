@@ -16,6 +16,22 @@ bool is_close(Op op) {
   return op == Op::source_close || op == Op::cache_close;
 }
 
+// The driver opens cache files for reading and writing, which a read-only file system refuses.
+bool needs_writable_disk(Op op) {
+  switch (op) {
+    case Op::cache_create:
+    case Op::cache_open:
+    case Op::cache_write:
+    case Op::cache_store:
+    case Op::cache_rename:
+    case Op::cache_unlink:
+    case Op::cache_touch:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace
 
 bool is_source_operation(Op op) {
@@ -69,14 +85,18 @@ SimIo::SimIo(const Config& config, Nanos clock_origin, SimDisk& disk, SimNfs& nf
       buffers_(config.buffers, std::vector<std::byte>(config.block_size_bytes, kJunk)) {}
 
 void SimIo::submit(Request request) {
-  enqueue(std::move(request), true);
+  enqueue(std::move(request));
 }
 
 void SimIo::submit_without_effect(Request request) {
-  enqueue(std::move(request), false);
+  enqueue(std::move(request)).has_effect = false;
 }
 
-void SimIo::enqueue(Request request, bool has_effect) {
+void SimIo::submit_from_old_memory(Request request) {
+  enqueue(std::move(request)).is_from_old_memory = true;
+}
+
+SimIo::Pending& SimIo::enqueue(Request request) {
   check_common(request);
   if (!is_source_operation(request.op) && !request.name.ends_with(kProbeName)) ++cache_requests_;
   trace_.add(static_cast<std::uint64_t>(request.op));
@@ -92,7 +112,6 @@ void SimIo::enqueue(Request request, bool has_effect) {
 
   Pending pending;
   pending.sequence = next_sequence_++;
-  pending.has_effect = has_effect;
   pending.sync_point = disk_.file_sync_point();
   if (request.op == Op::source_read && nfs_.is_open(request.file)) {
     pending.revision = nfs_.current_revision(nfs_.inode_of(request.file));
@@ -104,6 +123,7 @@ void SimIo::enqueue(Request request, bool has_effect) {
   }
   pending.request = std::move(request);
   pending_.push_back(std::move(pending));
+  return pending_.back();
 }
 
 bool SimIo::is_stuck(const Pending& pending) const {
@@ -124,8 +144,7 @@ Completion SimIo::complete(std::size_t index, const Answer& answer) {
   const Op op = pending.request.op;
   Completion completion;
   completion.ticket = pending.request.ticket;
-  const int weather_error = is_source_operation(op) ? weather_.nfs_error : weather_.disk_error;
-  const int error = answer.kind == Answer::Kind::error ? answer.error : weather_error;
+  const int error = answer.kind == Answer::Kind::error ? answer.error : weather_error(op);
   if (error != 0) {
     completion.result = -error;
     if (answer.is_half_done) perform_in_spite_of_error(pending);
@@ -140,6 +159,12 @@ Completion SimIo::complete(std::size_t index, const Answer& answer) {
   }
   finish(pending, completion);
   return completion;
+}
+
+int SimIo::weather_error(Op op) const {
+  if (is_source_operation(op)) return weather_.nfs_error;
+  if (weather_.disk_error != 0) return weather_.disk_error;
+  return weather_.disk_is_readonly && needs_writable_disk(op) ? EROFS : 0;
 }
 
 std::optional<Completion> SimIo::expire(std::uint32_t effects) {
@@ -304,8 +329,10 @@ void SimIo::perform_source_read(const Pending& pending, const Answer& answer,
     return;
   }
   std::vector<std::byte>& into = buffers_[static_cast<std::size_t>(request.buffer)];
-  const std::size_t revision =
-      answer.is_early ? pending.revision : nfs_.current_revision(nfs_.inode_of(request.file));
+  const std::size_t revision = pending.is_from_old_memory ? 0
+                               : answer.is_early
+                                   ? pending.revision
+                                   : nfs_.current_revision(nfs_.inode_of(request.file));
   std::fill(into.begin(), into.end(), kJunk);
   completion.result = nfs_.read(request.file, revision, request.range, into);
   if (answer.kind == Answer::Kind::short_count && completion.result > 1) {
@@ -379,11 +406,25 @@ void SimIo::perform_store(const Request& request, Completion& completion) {
 }
 
 void SimIo::finish(const Pending& pending, const Completion& completion) {
+  ++completions_;
+  if (pending.request.op == Op::source_stat && completion.result == 0 && pending.has_effect) {
+    looked_at_[{completion.source.file, completion.source.version}] = completions_;
+  }
   note_outcome(pending, completion.result);
   trace_.add(static_cast<std::uint64_t>(completion.ticket));
   trace_.add(static_cast<std::uint64_t>(completion.result));
   trace_.add(completion.bytes);
   for (const CacheEntry& entry : completion.entries) trace_.add(entry.name);
+}
+
+std::vector<ByteRange> SimIo::written_ranges(InodeId inode) const {
+  const auto found = books_.find(inode);
+  return found == books_.end() ? std::vector<ByteRange>{} : found->second.written;
+}
+
+bool SimIo::has_failed(SourceInode inode) const {
+  return std::any_of(failures_.begin(), failures_.end(),
+                     [&](const SourceFailure& failure) { return failure.inode == inode; });
 }
 
 void SimIo::note_outcome(const Pending& pending, std::int64_t result) {
@@ -400,6 +441,8 @@ void SimIo::note_outcome(const Pending& pending, std::int64_t result) {
   if (request.op == Op::cache_write) {
     ++books.writes;
     books.has_unsynced_writes = true;
+    books.last_write = completions_;
+    if (result > 0) books.written.push_back(request.range);
   } else if (request.op == Op::cache_sync) {
     if (result < 0) books.has_failed_sync = true;
     if (result == 0 && books.writes == books.writes_at_sync) books.has_unsynced_writes = false;

@@ -14,6 +14,7 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/config.h"
@@ -43,7 +44,8 @@ struct Answer {
 struct Weather {
   bool nfs_hangs = false;
   bool disk_hangs = false;
-  int nfs_error = 0;   // errno of every source operation, 0 if none
+  bool disk_is_readonly = false;  // EROFS for all that would change the disk, and its opens
+  int nfs_error = 0;              // errno of every source operation, 0 if none
   int disk_error = 0;  // errno of every cache operation, and of readers' reads of cache files
 };
 
@@ -61,7 +63,8 @@ class SimIo final : public Io {
     std::uint64_t sequence = 0;
     bool is_hung = false;
     bool has_effect = true;
-    std::size_t revision = 0;           // source_read: of the file when submitted
+    std::size_t revision = 0;  // source_read: of the file when submitted
+    bool is_from_old_memory = false;
     SimDisk::SyncPoint sync_point = 0;  // what a sync is bound to make durable
     std::optional<InodeId> inode;       // cache operations on a handle
   };
@@ -73,6 +76,9 @@ class SimIo final : public Io {
   // Will be acknowledged like any other and do nothing: how a test plants a driver that lies. A
   // source_stat is answered with what the file was when the handle was opened.
   void submit_without_effect(Request request);
+  // A source_read answered with what the file held first, as a client that keeps its page cache
+  // across opens would do.
+  void submit_from_old_memory(Request request);
 
   void set_now(Nanos now) { now_ = now; }
   Weather& weather() { return weather_; }
@@ -97,6 +103,9 @@ class SimIo final : public Io {
 
   // Of an open handle of the source: what the file was at its open.
   void note_source_handle(FileHandle handle, const SourceState& state);
+  [[nodiscard]] const SourceState& source_state(FileHandle handle) const {
+    return source_handles_.at(handle);
+  }
 
   [[nodiscard]] const std::optional<Violation>& violation() const { return violation_; }
   [[nodiscard]] const std::vector<SourceFailure>& source_failures() const { return failures_; }
@@ -105,6 +114,11 @@ class SimIo final : public Io {
   // How many there were that are no probe of the disk.
   [[nodiscard]] std::uint64_t cache_requests() const { return cache_requests_; }
   [[nodiscard]] std::uint64_t source_bytes() const { return source_bytes_; }
+  // The ranges of one cache file that were written in this life.
+  [[nodiscard]] std::vector<ByteRange> written_ranges(InodeId inode) const;
+  // True if a source operation on the file failed or came back short in this life.
+  [[nodiscard]] bool has_failed(SourceInode inode) const;
+  [[nodiscard]] std::uint64_t next_sequence() const { return next_sequence_; }
 
  private:
   // What was asked of one cache file and answered, for SyncOnce and Transitions.
@@ -114,6 +128,8 @@ class SimIo final : public Io {
     // Writes completed since the sync in flight was submitted stay unsynced when it completes.
     std::uint64_t writes = 0;
     std::uint64_t writes_at_sync = 0;
+    std::vector<ByteRange> written;
+    std::uint64_t last_write = 0;  // number of the completion
   };
 
   struct LateWrite {
@@ -123,10 +139,11 @@ class SimIo final : public Io {
   };
 
   void report(const char* name, const Request& request, const char* what);
-  void enqueue(Request request, bool has_effect);
+  Pending& enqueue(Request request);
   void check_common(const Request& request);
   void check_buffer(const Request& request);
   [[nodiscard]] bool has_failed(FileHandle source) const;
+  [[nodiscard]] int weather_error(Op op) const;
   void check_source_read(const Request& request);
   void check_cache_write(const Request& request);
   void check_close(const Request& request);
@@ -160,6 +177,9 @@ class SimIo final : public Io {
   std::vector<LateWrite> late_writes_;
   std::map<FileHandle, SourceState> source_handles_;
   std::map<InodeId, FileBooks> books_;
+  // The number of the completion of the newest source_stat that told of a version.
+  std::map<std::pair<FileId, SourceVersion>, std::uint64_t> looked_at_;
+  std::uint64_t completions_ = 0;
   std::vector<SourceFailure> failures_;
   std::optional<Violation> violation_;
   std::uint64_t next_sequence_ = 0;

@@ -156,6 +156,16 @@ void SimIo::check_rename(const Request& request) {
     report("S10 Transitions", request, "the data was written and not synced");
   }
   if (books.has_failed_sync) report("S9 SyncOnce", request, "a sync of the data has failed");
+  const std::string_view part = request.name;
+  const std::string stem(part.substr(0, part.size() - suffix(NameKind::partial).size()));
+  std::vector<std::byte> bytes;
+  disk_.load(stem + std::string(suffix(NameKind::sidecar)), bytes);
+  const std::optional<Sidecar> sidecar = decode(bytes);
+  if (!sidecar) return;
+  const auto looked_at = looked_at_.find({sidecar->file, sidecar->version});
+  if (looked_at == looked_at_.end() || looked_at->second < books.last_write) {
+    report("S14 Fresh", request, "published without asking the source after its last byte");
+  }
 }
 
 }  // namespace ncfs

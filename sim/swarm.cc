@@ -50,6 +50,12 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::nfs_heal, 6, false},
     {StepOp::rot, 6, true},
     {StepOp::knob, 6, true},
+    {StepOp::wait, 10, true},
+    {StepOp::deliver, 100, false},
+    {StepOp::disk_readonly, 2, true},
+    {StepOp::disk_lies, 2, true},
+    {StepOp::disk_stick, 12, true},
+    {StepOp::nfs_reboot, 3, true},
     {StepOp::outage, 1, true},
 }};
 
@@ -71,6 +77,7 @@ Step fill_in(StepOp op, Rng& rng) {
       step.b = rng.chance({1, 2}) ? 0 : rng.below(64 * kKiB);
       step.c = rng.below(16 * kKiB);
       break;
+    case StepOp::wait:
     case StepOp::tick:
       step.a = pick_duration(rng);
       step.b = rng.below(std::uint64_t{1} << 32);

@@ -33,6 +33,12 @@ std::optional<std::string> find_lie(const SimNfs& nfs, SourceInode inode, std::s
          std::to_string(offset + static_cast<std::uint64_t>(lie - is_true.begin()));
 }
 
+const char* name_of_lie(const char* usual, const SimNfs& nfs, SourceInode inode, std::size_t first,
+                        std::uint64_t offset, std::span<const std::byte> bytes) {
+  const bool was_true = first > 0 && !find_lie(nfs, inode, 0, first - 1, offset, bytes);
+  return was_true ? "S14 Fresh" : usual;
+}
+
 std::optional<RevisionSpan> revisions_of(const SimNfs& nfs, const FileId& file,
                                          const SourceVersion& version) {
   const std::vector<SourceRevision>* history = nfs.history(file);

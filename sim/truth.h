@@ -18,6 +18,12 @@ namespace ncfs {
                                                   std::uint64_t offset,
                                                   std::span<const std::byte> bytes);
 
+// The name of the invariant that such a lie breaks: S14 if the bytes were all true before revision
+// `first`, else `usual`.
+[[nodiscard]] const char* name_of_lie(const char* usual, const SimNfs& nfs, SourceInode inode,
+                                      std::size_t first, std::uint64_t offset,
+                                      std::span<const std::byte> bytes);
+
 // The revisions of one version: [first, last]. Nothing if there never was such a version. There are
 // several if changes fell into one tick of the server's clock, or changed nothing but attributes.
 struct RevisionSpan {

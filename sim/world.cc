@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "engine/format.h"
@@ -29,7 +30,8 @@ constexpr std::uint64_t kOutageSecondsMax = 200;
 // Often enough to meet every state of the disk's health, seldom enough to leave it time.
 constexpr std::uint64_t kOutageOpenEvery = 5;
 
-constexpr std::array<int, 6> kErrors = {EIO, ENOSPC, ESTALE, EACCES, EROFS, EINTR};
+constexpr std::array<int, 8> kErrors = {EIO,   ENOSPC, ESTALE,    EACCES,
+                                        EROFS, EINTR,  ETIMEDOUT, EDQUOT};
 
 }  // namespace
 
@@ -63,10 +65,15 @@ void World::apply(const Step& step) {
     case StepOp::read:
     case StepOp::advance:
     case StepOp::warm:
+    case StepOp::deliver:
       apply_reader_step(step);
       break;
     case StepOp::tick:
       tick(step.a, static_cast<std::uint32_t>(step.b));
+      break;
+    case StepOp::wait:
+      now_ += std::min(step.a, kTickMax);
+      if (life_) life_->set_now(now_);
       break;
     case StepOp::complete:
     case StepOp::short_count:
@@ -128,6 +135,9 @@ void World::apply_reader_step(const Step& step) {
     case StepOp::read:
       readers_.begin_read(step.a, step.b, step.c);
       return;
+    case StepOp::deliver:
+      readers_.deliver();
+      return;
     default:
       readers_.advance(step.a);
       return;
@@ -159,7 +169,9 @@ void World::complete(std::size_t index, const Answer& answer) {
 
 void World::advance_readers() {
   if (violation_ || !life_) return;
+  readers_.deliver_all();
   readers_.advance_all();
+  readers_.deliver_all();
   observe();
 }
 
@@ -183,6 +195,7 @@ void World::apply_request_step(const Step& step) {
       return;
     default:
       for (std::uint64_t round = 0; round <= step.a % 8; ++round) {
+        readers_.deliver_all();
         complete_all();
         readers_.advance_all();
       }
@@ -210,6 +223,7 @@ void World::tick(Nanos duration, std::uint32_t effects) {
   now_ += std::min(duration, kTickMax);
   if (!life_) return;
   life_->set_now(now_);
+  readers_.deliver_all();
   life_->expire(effects);
   life_->handle(TickEvent{});
 }
@@ -224,7 +238,7 @@ void World::start() {
   life_ =
       std::make_unique<Life>(knobs_.engine, now_, disk_, nfs_, trace_, readers_, options_.tamper);
   life_->io().weather() = weather_;
-  readers_.be_born(*life_);
+  readers_.be_born(*life_, knobs_.mailbox_max);
   oracle_.begin_life(disk_, knobs_.engine);
   life_->start();
 }
@@ -238,6 +252,7 @@ void World::finish_recovery() {
 
 void World::crash(Survivors& survivors, bool is_power_loss, bool keeps_holds) {
   if (!life_) return;
+  if (auto violation = Oracle::check_crash_cost(*this)) fail(std::move(*violation));
   life_->io().crash(survivors);
   readers_.die(keeps_holds && !is_power_loss);
   if (is_power_loss) {
@@ -327,8 +342,22 @@ void World::apply_weather_step(const Step& step) {
       break;
     case StepOp::disk_heal:
       disk_.limit_capacity(std::numeric_limits<std::uint64_t>::max());
+      disk_.set_lying(false);
       weather_.disk_error = 0;
       weather_.disk_hangs = false;
+      weather_.disk_is_readonly = false;
+      break;
+    case StepOp::disk_readonly:
+      weather_.disk_is_readonly = true;
+      break;
+    case StepOp::disk_lies:
+      disk_.set_lying(true);
+      break;
+    case StepOp::disk_stick:
+      stick_name(step.a);
+      break;
+    case StepOp::nfs_reboot:
+      nfs_.reboot();
       break;
     case StepOp::nfs_error:
       weather_.nfs_error = kErrors[step.a % kErrors.size()];
@@ -385,11 +414,21 @@ void World::flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit) {
   if (!sidecars.empty()) disk_.flip_bit(sidecars[index % sidecars.size()], bit);
 }
 
+void World::stick_name(std::uint64_t index) {
+  const SimDisk::Names names = disk_.names_cached();
+  if (names.empty()) return;
+  const auto name = std::next(names.begin(), static_cast<std::ptrdiff_t>(index % names.size()));
+  disk_.stick(name->second);
+}
+
 void World::heal() {
   apply({StepOp::disk_heal});
+  disk_.unstick_all();
   apply({StepOp::nfs_heal});
   apply({StepOp::release_holds});
-  if (!life_ || readers_.is_stopping()) apply({StepOp::remount});
+  const bool is_tired =
+      !life_ || readers_.is_stopping() || life_->engine().status().debris_bytes > 0;
+  if (is_tired) apply({StepOp::remount});
   for (std::size_t index = 0; index < life_->io().pending().size(); ++index) {
     life_->io().set_hung(index, false);
   }
@@ -402,8 +441,9 @@ bool World::is_settled() const {
       std::all_of(readers_.files().begin(), readers_.files().end(),
                   [](const auto& file) { return file.second.is_answered; });
   return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
-         readers_.warms_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
-         status.copies.empty() && status.cache_health.state == HealthState::normal;
+         !readers_.has_mail() && readers_.warms_pending() == 0 && !status.is_recovering &&
+         status.copies_queued == 0 && status.copies.empty() &&
+         status.cache_health.state == HealthState::normal;
 }
 
 bool World::settle(std::uint32_t rounds_max) {

@@ -75,6 +75,7 @@ class World {
   void apply_weather_step(const Step& step);
   void suffer_outage(std::uint64_t kind, std::uint64_t seconds);
   void flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit);
+  void stick_name(std::uint64_t index);
 
   void start();
   void finish_recovery();

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "engine/format.h"
 
 namespace ncfs {
@@ -72,6 +74,95 @@ TEST(World, HealedWorldComesToRest) {
   EXPECT_FALSE(violation) << violation->name << ": " << violation->message;
 }
 
+std::uint64_t pending_syncs(const World& world) {
+  const std::vector<SimIo::Pending>& pending = world.life()->io().pending();
+  return static_cast<std::uint64_t>(
+      std::count_if(pending.begin(), pending.end(),
+                    [](const SimIo::Pending& one) { return one.request.op == Op::cache_sync; }));
+}
+
+TEST(World, ReadOnlyDiskIsNotNoticed) {
+  World world;
+  apply_all(world, "open 0\nread\nclose\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  apply_all(world, "disk_readonly\nopen 0\nrun\nread 0 0 12287\nrun 7\nopen 2\nread 1\nrun 7\n");
+  EXPECT_EQ(world.readers().reads_finished(), 3U);
+  EXPECT_EQ(broken(world), "");
+}
+
+// The file changes while its open is in the mailbox; the handle gets either content, the cache
+// only the new one.
+TEST(World, OpenWaitsInTheMailboxWhileTheFileChanges) {
+  World world;
+  apply_all(world, "knob 14 1\nopen 0\n");
+  EXPECT_TRUE(world.readers().has_mail());
+  apply_all(world, "source_write 0 0 8191\ndeliver\n");
+  EXPECT_FALSE(world.readers().has_mail());
+  apply_all(world, "run\nread 0 0 12287\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  EXPECT_EQ(world.life()->engine().status().objects_cached, 0U) << "its version is gone";
+  apply_all(world, "open 0\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  EXPECT_EQ(world.life()->engine().status().objects_cached, 1U);
+  EXPECT_EQ(broken(world), "");
+}
+
+// What it lied about before it was honest again may be lost; what came after is there.
+TEST(World, LyingDiskLosesOnlyWhatItLiedAbout) {
+  World world;
+  apply_all(world, "disk_lies\nopen 0\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  apply_all(world, "disk_heal\nopen 2\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  ASSERT_EQ(world.life()->engine().status().objects_cached, 2U);
+  apply_all(world, "power\nremount\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  EXPECT_EQ(world.life()->engine().status().objects_cached, 1U);
+  EXPECT_EQ(broken(world), "");
+}
+
+// The reader's handle is of no use any more; the copy opens the file by itself.
+TEST(World, CopyGoesOnAfterTheServerRestarted) {
+  World world;
+  apply_all(world, "open 4\nread 0\nrun 1\nnfs_reboot\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  EXPECT_EQ(broken(world), "");
+  EXPECT_EQ(world.life()->engine().status().objects_cached, 1U);
+}
+
+// All blocks are there, but the source does not answer the question before the commit: it is asked
+// again after the back-off, not at once and for ever.
+TEST(World, CommitThatFailsIsTriedAgainAfterABackOff) {
+  World world;
+  apply_all(world, "open 1\nrun 2\nnfs_error 0\n");
+  std::uint64_t syncs = 0;
+  for (int round = 0; round < 50; ++round) {
+    apply_all(world, "run\n");
+    syncs += pending_syncs(world);
+  }
+  EXPECT_LE(syncs, 2U) << "no time has passed";
+  apply_all(world, "nfs_heal\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  EXPECT_EQ(world.life()->engine().status().objects_cached, 1U);
+}
+
+// Debris that nothing can remove costs its space until the next start, and nothing else.
+TEST(World, RecoveryEndsThoughDebrisCannotBeRemoved) {
+  World world;
+  apply_all(world, "open 0\ncomplete\nkill\ndisk_stick\nremount 1\n");
+  ASSERT_GT(world.disk().names_count(), 0U);
+  for (int tick = 0; tick < 30; ++tick) apply_all(world, "run 7\ntick 1000000000\n");
+  ASSERT_TRUE(world.life());
+  const EngineStatus status = world.life()->engine().status();
+  EXPECT_FALSE(status.is_recovering) << "L3 Resume";
+  EXPECT_EQ(status.used_bytes, 12 * kKiB);
+  EXPECT_EQ(status.debris_bytes, 12 * kKiB);
+  apply_all(world, "open 2\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  EXPECT_EQ(world.life()->engine().status().objects_cached, 1U);
+  EXPECT_EQ(broken(world), "");
+}
+
 // A published object with one wrong byte, as only a broken engine or disk would leave it.
 TEST(Oracle, SeesAWrongByteInACompleteObject) {
   World world;
@@ -120,6 +211,20 @@ TEST(Oracle, SeesAResidentBlockThatWasNeverWritten) {
   world.apply({StepOp::tick});
   ASSERT_TRUE(world.violation());
   EXPECT_EQ(world.violation()->name, "S3 Residency");
+}
+
+// A reader who asks for a block that is in the cache, though no read of the cache has failed.
+TEST(Oracle, SeesAFetchOfABlockThatIsInTheCache) {
+  World world;
+  apply_all(world, "open 0\n");
+  ASSERT_TRUE(world.settle(kRounds));
+  apply_all(world, "open 0\ntick\n");
+  const auto& [handle, file] = *world.readers().files().rbegin();
+  ASSERT_TRUE(file.residency);
+  world.life()->handle(ReadEvent{ReadToken{1'000'000}, handle, {0, 4 * kKiB}, true});
+  world.apply({StepOp::tick});
+  ASSERT_TRUE(world.violation());
+  EXPECT_EQ(world.violation()->name, "S15 OnceOverTheWire");
 }
 
 }  // namespace

@@ -2,12 +2,15 @@
 //
 // Every plan runs in a process of its own, so that an engine that aborts on a broken assertion is a
 // failure like any other: it can be shrunk and saved. After its steps a plan is healed and has to
-// settle (L1, L2).
+// settle (L1, L2). Every other plan completes its requests in an order chosen to do harm; the rest
+// take the times of real devices (sim/latency.h). What is saved is the steps up to the failure.
 //
 // Exit status: 0 nothing found, 2 wrong usage, 127 broken assertion or crash, 128 liveness,
-// 129 correctness.
+// 129 correctness, 130 a coverage mark was required and not reached.
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,12 +22,15 @@
 #include <iterator>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "sim/latency.h"
 #include "sim/oracle.h"
 #include "sim/plan.h"
 #include "sim/shrink.h"
 #include "sim/swarm.h"
 #include "sim/world.h"
+#include "tools/coverage_report.h"
 
 namespace {
 
@@ -32,6 +38,8 @@ constexpr int kExitUsage = 2;
 constexpr int kExitAssertion = 127;
 constexpr int kExitLiveness = 128;
 constexpr int kExitCorrectness = 129;
+constexpr int kExitCoverage = 130;
+constexpr std::uint32_t kJobsMax = 256;
 // Enough to shrink some thousand steps to a dozen; a fork and a run take a few milliseconds.
 constexpr std::uint64_t kShrinkRunsMax = 5000;
 
@@ -59,10 +67,63 @@ std::optional<ncfs::Violation> run(const ncfs::Plan& plan, bool is_verbose) {
   return check_liveness(world);
 }
 
+// Memory that a worker shares with this process: what it did is known even if it aborts.
+struct Shared {
+  // A run ends here: far beyond what can still be shrunk. Only what is used takes memory.
+  static constexpr std::size_t kStepsMax = 1 << 20;
+  ncfs::Coverage coverage;
+  std::uint64_t steps_in_all = 0;
+  std::size_t step_count = 0;  // of the plan that runs or ran last
+  std::array<ncfs::Step, kStepsMax> steps;
+
+  [[nodiscard]] ncfs::Plan plan() const { return {steps.begin(), steps.begin() + step_count}; }
+};
+
+Shared& map_shared() {
+  void* memory =
+      ::mmap(nullptr, sizeof(Shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) throw std::system_error(errno, std::system_category());
+  return *static_cast<Shared*>(memory);  // zeros are a valid, empty one
+}
+
+void record_and_apply(ncfs::World& world, const ncfs::Step& step, Shared& shared) {
+  shared.steps[shared.step_count++] = step;
+  ++shared.steps_in_all;
+  world.apply(step);
+}
+
+bool has_room(const Shared& shared) {
+  return shared.step_count < Shared::kStepsMax;
+}
+
+struct Assignment {
+  ncfs::Plan plan;
+  std::optional<ncfs::Rng> latency_rng;  // of a plan whose order is that of latencies
+};
+
+std::optional<ncfs::Violation> run_recorded(const Assignment& assignment, Shared& shared) {
+  ncfs::World world;
+  if (assignment.latency_rng) {
+    ncfs::LatencyDriver driver(world, assignment.plan, *assignment.latency_rng);
+    while (!world.violation() && has_room(shared)) {
+      const std::optional<ncfs::Step> step = driver.next();
+      if (!step) break;
+      record_and_apply(world, *step, shared);
+    }
+  } else {
+    for (const ncfs::Step& step : assignment.plan) {
+      if (world.violation() || !has_room(shared)) break;
+      record_and_apply(world, step, shared);
+    }
+  }
+  return world.violation() ? world.violation() : check_liveness(world);
+}
+
 // The child tells what it found on its standard error, where an aborting assertion tells it, too.
-[[noreturn]] void run_in_child(const ncfs::Plan& plan, int out) {
+[[noreturn]] void run_in_child(const Assignment& assignment, Shared& shared, int out) {
   ::dup2(out, STDERR_FILENO);
-  const std::optional<ncfs::Violation> violation = run(plan, false);
+  ncfs::coverage_sink = &shared.coverage;
+  const std::optional<ncfs::Violation> violation = run_recorded(assignment, shared);
   if (!violation) ::_exit(0);
   fmt::print(stderr, "{}\n{}\n", violation->name, violation->message);
   ::_exit(status_of(violation->name));
@@ -77,18 +138,29 @@ std::string read_all(int in) {
   return text;
 }
 
-Outcome run_isolated(const ncfs::Plan& plan) {
+struct Worker {
+  pid_t process = -1;
+  int out = -1;
+  std::uint64_t index = 0;  // of the plan
+};
+
+Worker start_worker(const Assignment& assignment, std::uint64_t index, Shared& shared) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) throw std::system_error(errno, std::system_category());
+  shared.step_count = 0;
   std::fflush(nullptr);
   const pid_t child = ::fork();
   if (child < 0) throw std::system_error(errno, std::system_category());
-  if (child == 0) run_in_child(plan, ends[1]);
+  if (child == 0) run_in_child(assignment, shared, ends[1]);
   ::close(ends[1]);
-  const std::string text = read_all(ends[0]);
-  ::close(ends[0]);
+  return {child, ends[0], index};
+}
+
+Outcome wait_for(const Worker& worker) {
+  const std::string text = read_all(worker.out);
+  ::close(worker.out);
   int wait_status = 0;
-  ::waitpid(child, &wait_status, 0);
+  ::waitpid(worker.process, &wait_status, 0);
   const int status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : kExitAssertion;
   if (status == 0) return {};
   const std::size_t first_end = std::min(text.find('\n'), text.size());
@@ -96,6 +168,10 @@ Outcome run_isolated(const ncfs::Plan& plan) {
     return {status, text.substr(0, first_end), text.substr(std::min(first_end + 1, text.size()))};
   }
   return {kExitAssertion, text.substr(0, first_end), {}};
+}
+
+Outcome run_isolated(const ncfs::Plan& plan, Shared& shared) {
+  return wait_for(start_worker({plan, {}}, 0, shared));
 }
 
 // A commit hash is a seed as well: each commit tries something new and can be repeated.
@@ -113,16 +189,19 @@ struct Options {
   std::uint64_t step_count = 300;
   std::uint64_t plan_count = 0;
   double minutes = 0;
+  std::uint32_t jobs = 1;
+  bool shows_coverage = false;
+  bool requires_coverage = false;
   std::string replay;
   std::string output = std::filesystem::temp_directory_path() / "nfs-cachefs-failure.plan";
   bool is_verbose = false;
   bool is_shrinking = false;
 };
 
-int report(const ncfs::Plan& plan, const Outcome& outcome, const Options& options) {
+int report(const ncfs::Plan& plan, const Outcome& outcome, const Options& options, Shared& shared) {
   fmt::print("{}\n{}\n", outcome.name, outcome.message);
   const ncfs::Plan small = shrink_plan(plan, kShrinkRunsMax, [&](const ncfs::Plan& candidate) {
-    const Outcome again = run_isolated(candidate);
+    const Outcome again = run_isolated(candidate, shared);
     return again.status == outcome.status && again.name == outcome.name;
   });
   std::ofstream(options.output) << "# " << outcome.name << '\n' << to_string(small);
@@ -144,8 +223,9 @@ int replay(const Options& options) {
     return kExitUsage;
   }
   if (options.is_shrinking) {
-    const Outcome outcome = run_isolated(parsed.plan);
-    return outcome.status == 0 ? 0 : report(parsed.plan, outcome, options);
+    Shared& shared = map_shared();
+    const Outcome outcome = run_isolated(parsed.plan, shared);
+    return outcome.status == 0 ? 0 : report(shared.plan(), outcome, options, shared);
   }
   const std::optional<ncfs::Violation> violation = run(parsed.plan, options.is_verbose);
   if (!violation) return 0;
@@ -153,24 +233,68 @@ int replay(const Options& options) {
   return status_of(violation->name);
 }
 
+Assignment assignment_of(const ncfs::Rng& root, std::uint64_t index, std::uint64_t step_count) {
+  ncfs::Rng rng = root.fork("plan " + std::to_string(index));
+  Assignment assignment{ncfs::make_swarm_plan(rng, step_count), {}};
+  if (index % 2 == 1) assignment.latency_rng = rng.fork("latency");
+  return assignment;
+}
+
+int report_coverage(const ncfs::Coverage& coverage, const Options& options) {
+  if (options.shows_coverage) fmt::print("{}", report_of(coverage));
+  const std::vector<std::string> missing = never_reached(coverage);
+  for (const std::string& name : missing) fmt::print("never reached: {}\n", name);
+  return options.requires_coverage && !missing.empty() ? kExitCoverage : 0;
+}
+
+// Each job runs plans of its own, one at a time, each in a process. The jobs' plans are begun and
+// awaited in turns, so that of several failures the first is reported, whatever the timing.
 int search(const Options& options, std::uint64_t seed) {
   using Clock = std::chrono::steady_clock;
   const auto end = Clock::now() + std::chrono::duration<double, std::ratio<60>>(options.minutes);
   const std::uint64_t plan_count =
       options.plan_count == 0 && options.minutes == 0 ? 1000 : options.plan_count;
   const ncfs::Rng root(seed);
-  std::uint64_t index = 0;
-  for (; plan_count == 0 || index < plan_count; ++index) {
-    if (options.minutes > 0 && Clock::now() >= end) break;
-    ncfs::Rng rng = root.fork("plan " + std::to_string(index));
-    const ncfs::Plan plan = ncfs::make_swarm_plan(rng, options.step_count);
-    const Outcome outcome = run_isolated(plan);
-    if (outcome.status == 0) continue;
-    fmt::print("seed {}, plan {}: ", options.seed_text, index);
-    return report(plan, outcome, options);
+  std::vector<Shared*> shared;
+  std::vector<std::optional<Worker>> workers(options.jobs);
+  for (std::uint32_t job = 0; job < options.jobs; ++job) shared.push_back(&map_shared());
+  std::uint64_t started = 0;
+  std::uint64_t done = 0;
+  std::optional<std::pair<ncfs::Plan, Outcome>> failure;
+  const auto may_start = [&] {
+    const bool is_over = options.minutes > 0 && Clock::now() >= end;
+    return !failure && !is_over && (plan_count == 0 || started < plan_count);
+  };
+  while (may_start() || done < started) {
+    const std::size_t job = done % options.jobs;
+    while (may_start() && started < done + options.jobs) {
+      workers[started % options.jobs] =
+          start_worker(assignment_of(root, started, options.step_count), started,
+                       *shared[started % options.jobs]);
+      ++started;
+    }
+    const Worker worker = *workers[job];
+    const Outcome outcome = wait_for(worker);
+    ++done;
+    if (outcome.status == 0 || failure) continue;
+    fmt::print("seed {}, plan {}: ", options.seed_text, worker.index);
+    failure = {shared[job]->plan(), outcome};
   }
-  fmt::print("{} plans of {} steps kept every promise\n", index, options.step_count);
-  return 0;
+  if (failure) return report(failure->first, failure->second, options, *shared.front());
+  ncfs::Coverage coverage;
+  std::uint64_t steps = 0;
+  for (const Shared* one : shared) {
+    add(coverage, one->coverage);
+    steps += one->steps_in_all;
+  }
+  rusage usage{};
+  ::getrusage(RUSAGE_CHILDREN, &usage);
+  const double cpu_seconds = static_cast<double>(usage.ru_utime.tv_sec) +
+                             static_cast<double>(usage.ru_utime.tv_usec) / 1e6;
+  fmt::print("{} plans, {} steps, kept every promise; {:.0f} steps/s on one core\n", done, steps,
+             static_cast<double>(steps) / cpu_seconds);
+  const bool is_asked = options.shows_coverage || options.requires_coverage;
+  return is_asked ? report_coverage(coverage, options) : 0;
 }
 
 }  // namespace
@@ -180,10 +304,18 @@ int main(int argc, char** argv) {
   Options options;
   app.add_option("--seed", options.seed_text, "a number or a commit hash of 40 digits")
       ->capture_default_str();
-  app.add_option("--steps", options.step_count, "steps per plan")->capture_default_str();
+  app.add_option("--steps", options.step_count, "steps per plan")
+      ->check(CLI::Range(std::size_t{1}, Shared::kStepsMax))
+      ->capture_default_str();
   app.add_option("--plans", options.plan_count,
                  "plans to run (1000, or as many as --minutes allows)");
   app.add_option("--minutes", options.minutes, "time after which to stop");
+  app.add_option("--jobs", options.jobs, "processes at a time")
+      ->check(CLI::Range(1U, kJobsMax))
+      ->capture_default_str();
+  app.add_flag("--coverage", options.shows_coverage, "tell which rare branches were reached");
+  app.add_flag("--require-coverage", options.requires_coverage,
+               "fail if a mark or a way between states was never reached");
   app.add_option("--output", options.output, "where to save a failing plan")->capture_default_str();
   app.add_option("--replay", options.replay, "run this plan instead");
   app.add_flag("--shrink", options.is_shrinking, "with --replay: make the plan smaller");
