@@ -20,8 +20,8 @@
 #define NCFS_BUGS(X) \
   X(short_read_handed_on, "a short read is taken for the end of the file unasked", "S1 ReadTruth") \
   X(joined_bytes_misplaced, "who joins a fetch gets its bytes from the start", "S1 ReadTruth") \
-  X(old_fetch_joined, "an open within the racy window shares what was fetched before", "S1 ReadTruth") \
-  X(version_not_checked, "published though the source changed during the copy", "S2 CommitTruth") \
+  X(old_fetch_joined, "an open within the racy window shares what was fetched before", "S14 Fresh") \
+  X(version_not_checked, "published though the source changed during the copy", "S14 Fresh") \
   X(racy_window_ignored, "young timestamps are trusted at once", "S2 CommitTruth") \
   X(published_at_submit, "a block is resident before its write has completed", "S3 Residency") \
   X(failed_write_ignored, "a write that failed is taken for a good one", "S3 Residency") \
