@@ -226,9 +226,9 @@ void Core::on(OpenEvent&& event) {
 
   Shard& shard = shards_[shard_of(o.file)];
   if (shard.phase != ShardPhase::recovered && !refusal(o)) {
-    if (shard.phase == ShardPhase::unlisted) shards_to_list_.push_front(shard_of(o.file));
+    const bool is_first = shard.waiting_opens.empty();
     shard.waiting_opens.insert(h.id);
-    pump_recovery();
+    if (is_first) hurry_shard(shard_of(o.file));
     return;
   }
   continue_open(h);

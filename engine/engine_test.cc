@@ -29,9 +29,12 @@ class EngineTest : public testing::Test, private Io, private Host {
     config_.readahead_bytes = 0;
   }
 
-  void start() {
+  void begin() {
     engine_.emplace(config_, static_cast<Io&>(*this), static_cast<Host&>(*this));
     engine_->start(now_);
+  }
+  void start() {
+    begin();
     while (const auto list = pending(Op::cache_list)) {
       Completion listed;
       if (const auto entries = on_disk_.find(list->name); entries != on_disk_.end()) {
@@ -469,6 +472,31 @@ TEST_F(EngineTest, DebrisOfACrashIsRemovedAndStrangersAreLeftAlone) {
   EXPECT_EQ(pending(Op::cache_unlink)->name, stem + ".part");
   run({});
   EXPECT_FALSE(engine_->status().is_recovering);
+}
+
+TEST_F(EngineTest, AnOpenWaitsForItsOwnShardAndNotForTheOthers) {
+  const SourceState source = state(7, 1);
+  const std::string shard = shard_name(shard_of(source.file));
+  begin();
+  const auto listed_with = [](std::uint64_t objects) {
+    Completion listed;
+    for (std::uint64_t inode = 0; inode < objects; ++inode) {
+      listed.entries.push_back({object_stem({1, inode}, {}, inode).substr(3) + ".meta", 90, 90, 1});
+    }
+    return listed;
+  };
+  // Far more sidecars than requests may be in flight.
+  while (const auto list = pending(Op::cache_list)) answer(*list, listed_with(50));
+  for (const Request& load : requests_) ASSERT_NE(load.name.substr(0, 2), shard);
+  open(1, source);
+  answer(Op::cache_load, -2);
+  answer(Op::cache_unlink, 0);
+  const auto list = pending(Op::cache_list);
+  ASSERT_TRUE(list);
+  ASSERT_EQ(list->name, shard);
+  answer(*list, listed_with(2));
+  EXPECT_EQ(requests_.back().op, Op::cache_load);
+  EXPECT_EQ(requests_.back().name.substr(0, 2), shard);
 }
 
 TEST_F(EngineTest, WarmingAnswersWithWhatBecameOfTheFile) {

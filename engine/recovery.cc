@@ -42,7 +42,9 @@ void Core::pump_recovery() {
   while (recovery_requests_ < kRecoveryRequestsMax) {
     Request request;
     Pending pending;
-    if (!sidecars_to_load_.empty()) {
+    const bool is_list_awaited =
+        !shards_to_list_.empty() && !shards_[shards_to_list_.front()].waiting_opens.empty();
+    if (!sidecars_to_load_.empty() && !is_list_awaited) {
       std::tie(pending.shard, pending.stem) = std::move(sidecars_to_load_.front());
       sidecars_to_load_.pop_front();
       pending.step = Step::recover_load;
@@ -67,6 +69,17 @@ void Core::pump_recovery() {
   }
 }
 
+// An open waits for the shard: it comes before all others.
+void Core::hurry_shard(std::uint32_t id) {
+  if (shards_[id].phase == ShardPhase::unlisted) {
+    shards_to_list_.push_front(id);
+  } else {
+    std::stable_partition(sidecars_to_load_.begin(), sidecars_to_load_.end(),
+                          [id](const auto& sidecar) { return sidecar.first == id; });
+  }
+  pump_recovery();
+}
+
 void Core::on_shard_listed(std::uint32_t id, Completion& completion) {
   Shard& shard = shards_[id];
   shard.phase = ShardPhase::loading;
@@ -87,7 +100,11 @@ void Core::on_shard_listed(std::uint32_t id, Completion& completion) {
   for (auto stem = shard.stems.begin(); stem != shard.stems.end();) {
     if (is_plausible(stem->second)) {
       ++shard.requests;
-      sidecars_to_load_.emplace_back(id, stem->first);
+      if (shard.waiting_opens.empty()) {
+        sidecars_to_load_.emplace_back(id, stem->first);
+      } else {
+        sidecars_to_load_.emplace_front(id, stem->first);
+      }
       ++stem;
     } else {
       const bool has_sidecar = find_kind(stem->second, NameKind::sidecar) != nullptr;
