@@ -173,6 +173,7 @@ class DamagedCache : public testing::TestWithParam<Damage> {
     config.cache_writes_max = 2;
     config.buffers = 16;
     config.buffers_reserved = 4;
+    config.cache_deadline = config.open_patience = 100 * kSecond;  // a busy machine is no fault
     config.run_id = ++runs_ * 1'000'000;
     return {config, source_.get(), cache_.get()};
   }
