@@ -369,6 +369,7 @@ void Core::on(TickEvent&&) {
     if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
   }
   wake_delayed();
+  if (is_recovered_) evict_to_limit();  // what was in use when recovery ended
   for (const std::uint32_t shard : std::exchange(shards_to_rescan_, {})) {
     shards_to_list_.push_back(shard);
   }

@@ -224,10 +224,14 @@ class PowerLoss : public testing::TestWithParam<bool> {
       if (read.reason == OpenReason::cached) ++opens_cached_;
       if (read.reason == OpenReason::partial) ++opens_partial_;
     }
-    ASSERT_TRUE(runtime.wait_until([](const EngineStatus& s) {
+    const bool has_settled = runtime.wait_until([](const EngineStatus& s) {
       return !s.is_recovering && s.copies.empty() &&
              s.used_bytes + s.reserved_bytes <= s.limit_bytes;
-    }));
+    });
+    const EngineStatus status = runtime.status();
+    ASSERT_TRUE(has_settled) << "recovering " << status.is_recovering << ", copies "
+                             << status.copies.size() << ", used " << status.used_bytes
+                             << ", reserved " << status.reserved_bytes;
     runtime.stop();
     std::uint64_t occupied = 0;
     for (std::uint32_t shard = 0; shard < kShardCount; ++shard) {
