@@ -285,6 +285,7 @@ class Core {
 
   // recovery.cc
   void pump_recovery();
+  void hurry_shard(std::uint32_t shard);
   void on_shard_listed(std::uint32_t shard, Completion& completion);
   void on_sidecar_loaded(std::uint32_t shard, const std::string& stem, Completion& completion);
   void on_debris_unlinked(std::uint32_t shard, const std::string& name, std::int64_t result);

@@ -251,10 +251,10 @@ void Core::on(OpenEvent&& event) {
 
   Shard& shard = shards_[shard_of(o.file)];
   if (shard.phase != ShardPhase::recovered && !refusal(o) && !health_.is_down()) {
-    if (shard.phase == ShardPhase::unlisted) shards_to_list_.push_front(shard_of(o.file));
     NCFS_MARK(open_waits_for_shard);
+    const bool is_first = shard.waiting_opens.empty();
     shard.waiting_opens.insert(h.id);
-    pump_recovery();
+    if (is_first) hurry_shard(shard_of(o.file));
     return;
   }
   continue_open(h);
@@ -419,6 +419,7 @@ void Core::on(TickEvent&&) {
   wake_delayed();
   for (const ObjectId id : active_copies_) advance_copy(object(id));
   if (health_.is_probe_due(now_) && !is_probing_ && !is_stopping_) start_probe();
+  if (is_recovered_) evict_to_limit();  // what was in use when recovery ended
   for (const std::uint32_t shard : std::exchange(shards_to_rescan_, {})) {
     shards_to_list_.push_back(shard);
   }

@@ -29,9 +29,12 @@ class EngineTest : public testing::Test, private Io, private Host {
     config_.readahead_bytes = 0;
   }
 
-  void start() {
+  void begin() {
     engine_.emplace(config_, static_cast<Io&>(*this), static_cast<Host&>(*this));
     engine_->start(now_);
+  }
+  void start() {
+    begin();
     while (const auto list = pending(Op::cache_list)) {
       Completion listed;
       if (const auto entries = on_disk_.find(list->name); entries != on_disk_.end()) {
@@ -540,6 +543,68 @@ TEST_F(EngineTest, DebrisOfACrashIsRemovedAndStrangersAreLeftAlone) {
   EXPECT_EQ(pending(Op::cache_unlink)->name, stem + ".part");
   run({});
   EXPECT_FALSE(engine_->status().is_recovering);
+}
+
+TEST_F(EngineTest, WhatExceedsTheLimitAfterARestartGoesWhenItIsClosed) {
+  config_.cache_size_bytes = 40 * kKiB;  // holds one of them
+  std::map<std::string, std::vector<std::byte>> sidecars;
+  for (const std::uint64_t inode : {1, 2}) {
+    const SourceState source = state(inode, 3);
+    Sidecar sidecar{source.file, source.version, inode, kBlock, "file", BlockSet(3)};
+    sidecar.durable.set_all();
+    const std::string stem = object_stem(source.file, source.version, inode);
+    sidecars[stem + ".meta"] = encode(sidecar);
+    std::vector<CacheEntry>& entries = on_disk_[stem.substr(0, 2)];
+    entries.push_back({stem.substr(3) + ".data", 3 * kBlock, 3 * kBlock, 0});
+    entries.push_back({stem.substr(3) + ".meta", 200, kBlock, 0});
+  }
+  begin();
+  open(1, state(1, 3));
+  open(2, state(2, 3));
+  while (const auto list = pending(Op::cache_list)) {
+    Completion listed;
+    listed.entries = on_disk_[list->name];
+    answer(*list, std::move(listed));
+  }
+  while (const auto load = pending(Op::cache_load)) {
+    Completion loaded;
+    loaded.bytes = sidecars.at(load->name);
+    answer(*load, std::move(loaded));
+  }
+  run(state(1, 3));
+  ASSERT_EQ(engine_->status().objects_cached, 2U);
+  ASSERT_GT(engine_->status().used_bytes, engine_->status().limit_bytes);
+  close(1);
+  run({});
+  tick(kSecond);
+  run({});
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+  EXPECT_LE(engine_->status().used_bytes, engine_->status().limit_bytes);
+}
+
+TEST_F(EngineTest, AnOpenWaitsForItsOwnShardAndNotForTheOthers) {
+  const SourceState source = state(7, 1);
+  const std::string shard = shard_name(shard_of(source.file));
+  begin();
+  const auto listed_with = [](std::uint64_t objects) {
+    Completion listed;
+    for (std::uint64_t inode = 0; inode < objects; ++inode) {
+      listed.entries.push_back({object_stem({1, inode}, {}, inode).substr(3) + ".meta", 90, 90, 1});
+    }
+    return listed;
+  };
+  // Far more sidecars than requests may be in flight.
+  while (const auto list = pending(Op::cache_list)) answer(*list, listed_with(50));
+  for (const Request& load : requests_) ASSERT_NE(load.name.substr(0, 2), shard);
+  open(1, source);
+  answer(Op::cache_load, -2);
+  answer(Op::cache_unlink, 0);
+  const auto list = pending(Op::cache_list);
+  ASSERT_TRUE(list);
+  ASSERT_EQ(list->name, shard);
+  answer(*list, listed_with(2));
+  EXPECT_EQ(requests_.back().op, Op::cache_load);
+  EXPECT_EQ(requests_.back().name.substr(0, 2), shard);
 }
 
 TEST_F(EngineTest, WarmingAnswersWithWhatBecameOfTheFile) {

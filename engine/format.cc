@@ -57,6 +57,11 @@ std::uint64_t BlockSet::count() const {
   return total;
 }
 
+std::uint64_t sidecar_bytes_max(std::uint64_t size_bytes) {
+  const std::uint64_t blocks = std::min(size_bytes / kAllocationUnit + 1, kBlockCountMax);
+  return kHeaderBytes + kPathMax + (blocks + 63) / 64 * sizeof(std::uint64_t) + kChecksumBytes;
+}
+
 std::vector<std::byte> encode(const Sidecar& sidecar) {
   const std::string_view path = std::string_view(sidecar.path).substr(0, kPathMax);
   std::vector<std::byte> bytes;
@@ -95,14 +100,17 @@ std::optional<Sidecar> decode(std::span<const std::byte> bytes) {
   sidecar.serial = read_at<std::uint64_t>(bytes, 56);
   sidecar.block_size_bytes = read_at<std::uint64_t>(bytes, 64);
   if (path_bytes > kPathMax) return std::nullopt;
-  if (sidecar.block_size_bytes == 0 || sidecar.block_size_bytes % kAllocationUnit != 0) {
+  if (sidecar.block_size_bytes == 0 || sidecar.block_size_bytes % kAllocationUnit != 0 ||
+      sidecar.block_size_bytes > kBlockSizeMax) {
     return std::nullopt;
   }
   // Divided before it is rounded up: a hostile size must not wrap around.
   if (sidecar.version.size / sidecar.block_size_bytes >= kBlockCountMax) return std::nullopt;
-  sidecar.durable = BlockSet(block_count_of(sidecar.version.size, sidecar.block_size_bytes));
+  const std::uint64_t blocks = block_count_of(sidecar.version.size, sidecar.block_size_bytes);
+  const std::uint64_t bitmap_bytes = (blocks + 63) / 64 * sizeof(std::uint64_t);
+  if (body.size() != kHeaderBytes + path_bytes + bitmap_bytes) return std::nullopt;
+  sidecar.durable = BlockSet(blocks);
   const std::span<std::uint64_t> words = sidecar.durable.words();
-  if (body.size() != kHeaderBytes + path_bytes + words.size_bytes()) return std::nullopt;
   sidecar.path.assign(reinterpret_cast<const char*>(body.data()) + kHeaderBytes, path_bytes);
   if (!words.empty()) {
     std::memcpy(words.data(), body.data() + kHeaderBytes + path_bytes, words.size_bytes());

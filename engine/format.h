@@ -12,8 +12,9 @@
 // Rules of recovery:
 //   .data + .meta that says all blocks   complete
 //   .part + .meta                        partial: the blocks of the bitmap are good, others are not
-//   anything else with a name of ours    debris of a crash: removed
 //   health.probe in objects/00           left by a probe of the disk: removed
+//   anything else with a name of ours    debris of a crash, or damaged: removed, links and FIFOs
+//                                        included; directories, which no cache made, are left alone
 //   any other name                       not ours: left alone
 //
 // Sidecar, version 1, little-endian:
@@ -49,6 +50,8 @@ inline constexpr std::uint32_t kShardCount = 256;
 inline constexpr std::string_view kProbeName = "health.probe";
 // Unit in which file systems allocate; smaller units make the books err on the safe side.
 inline constexpr std::uint64_t kAllocationUnit = 4 * kKiB;
+// Far beyond what an option allows; what a sidecar says must not wrap around.
+inline constexpr std::uint64_t kBlockSizeMax = kGiB;
 // A sidecar of this many blocks has a bitmap of 32 MiB and fits into kCacheLoadMax.
 inline constexpr std::uint64_t kBlockCountMax = std::uint64_t{1} << 28;
 
@@ -91,8 +94,11 @@ struct Sidecar {
   friend bool operator==(const Sidecar&, const Sidecar&) = default;
 };
 
+// The longest sidecar of a file of this size, in blocks of any size.
+[[nodiscard]] std::uint64_t sidecar_bytes_max(std::uint64_t size_bytes);
 [[nodiscard]] std::vector<std::byte> encode(const Sidecar& sidecar);
-// Nothing if the bytes are not exactly one intact sidecar of this format.
+// Nothing if the bytes are not exactly one intact sidecar of this format. Takes no more memory than
+// a few times the bytes, whatever they say.
 [[nodiscard]] std::optional<Sidecar> decode(std::span<const std::byte> bytes);
 
 // The same content seen in blocks of another size: a block is in the result if all of its bytes

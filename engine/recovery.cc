@@ -28,6 +28,19 @@ const CacheEntry* find_kind(const std::vector<CacheEntry>& entries, NameKind kin
   return nullptr;
 }
 
+// Worth reading: a sidecar, of a size that one of this data can have, and nothing that is no file.
+// What is not cannot be as we left it, and its sidecar could take any amount of memory.
+bool is_plausible(const std::vector<CacheEntry>& entries) {
+  const CacheEntry* sidecar = find_kind(entries, NameKind::sidecar);
+  if (sidecar == nullptr) return false;
+  std::uint64_t data_bytes = 0;
+  for (const CacheEntry& entry : entries) {
+    if (entry.kind != EntryKind::file) return false;
+    if (&entry != sidecar) data_bytes = std::max(data_bytes, entry.size_bytes);
+  }
+  return sidecar->size_bytes <= sidecar_bytes_max(data_bytes);
+}
+
 }  // namespace
 
 void Core::pump_recovery() {
@@ -35,7 +48,9 @@ void Core::pump_recovery() {
   while (recovery_requests_ < kRecoveryRequestsMax) {
     Request request;
     Pending pending;
-    if (!sidecars_to_load_.empty()) {
+    const bool is_list_awaited =
+        !shards_to_list_.empty() && !shards_[shards_to_list_.front()].waiting_opens.empty();
+    if (!sidecars_to_load_.empty() && !is_list_awaited) {
       std::tie(pending.shard, pending.stem) = std::move(sidecars_to_load_.front());
       sidecars_to_load_.pop_front();
       pending.step = Step::recover_load;
@@ -58,6 +73,17 @@ void Core::pump_recovery() {
     ++recovery_requests_;
     submit(std::move(pending), std::move(request));
   }
+}
+
+// An open waits for the shard: it comes before all others.
+void Core::hurry_shard(std::uint32_t id) {
+  if (shards_[id].phase == ShardPhase::unlisted) {
+    shards_to_list_.push_front(id);
+  } else {
+    std::stable_partition(sidecars_to_load_.begin(), sidecars_to_load_.end(),
+                          [id](const auto& sidecar) { return sidecar.first == id; });
+  }
+  pump_recovery();
 }
 
 void Core::on_shard_listed(std::uint32_t id, Completion& completion) {
@@ -83,13 +109,17 @@ void Core::on_shard_listed(std::uint32_t id, Completion& completion) {
     }
   }
   for (auto stem = shard.stems.begin(); stem != shard.stems.end();) {
-    const bool has_sidecar = find_kind(stem->second, NameKind::sidecar) != nullptr;
-    if (has_sidecar) {
+    if (is_plausible(stem->second)) {
       ++shard.requests;
-      sidecars_to_load_.emplace_back(id, stem->first);
+      if (shard.waiting_opens.empty()) {
+        sidecars_to_load_.emplace_back(id, stem->first);
+      } else {
+        sidecars_to_load_.emplace_front(id, stem->first);
+      }
       ++stem;
     } else {
-      remove_debris(id, stem->first, stem->second, "unfinished");
+      const bool has_sidecar = find_kind(stem->second, NameKind::sidecar) != nullptr;
+      remove_debris(id, stem->first, stem->second, has_sidecar ? "damaged" : "unfinished");
       stem = shard.stems.erase(stem);
     }
   }
@@ -121,7 +151,8 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
   const bool is_complete = data != nullptr;
   if (!is_complete) data = find_kind(entries, NameKind::partial);
   if (data == nullptr || data->size_bytes != sidecar->version.size ||
-      (is_complete && !sidecar->durable.is_full())) {
+      (is_complete && !sidecar->durable.is_full()) ||
+      sidecar->version.size / config_.block_size_bytes >= kBlockCountMax) {
     return remove_debris(id, stem, entries, "damaged");
   }
   Object& o = object_for(sidecar->file, sidecar->version);
@@ -165,8 +196,14 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
 void Core::remove_debris(std::uint32_t id, const std::string& stem,
                          const std::vector<CacheEntry>& entries, const char* why) {
   std::uint64_t bytes = 0;
+  bool is_any_removed = false;
   for (const CacheEntry& entry : entries) {
+    if (entry.kind == EntryKind::directory) {
+      host_.on_notice({Notice::Kind::name_ignored, shard_name(id) + '/' + entry.name, {}, 0, 0});
+      continue;
+    }
     NCFS_MARK(debris_removed);
+    is_any_removed = true;
     bytes += entry.allocated_bytes;
     ++shards_[id].requests;
     ++recovery_requests_;
@@ -175,7 +212,7 @@ void Core::remove_debris(std::uint32_t id, const std::string& stem,
     debris_[request.name].bytes = entry.allocated_bytes;
     submit({.step = Step::recover_unlink, .shard = id, .stem = request.name}, request);
   }
-  if (why == nullptr) return;
+  if (why == nullptr || !is_any_removed) return;
   host_.on_notice({Notice::Kind::object_removed, shard_name(id) + '/' + stem, why, bytes, 0});
 }
 

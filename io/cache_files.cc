@@ -58,10 +58,12 @@ std::int64_t allocate(int fd, std::uint64_t length) {
 
 CacheEntry entry_of(const char* name, const struct stat& status) {
   constexpr std::uint64_t kStatBlockBytes = 512;
+  const EntryKind other = S_ISDIR(status.st_mode) ? EntryKind::directory : EntryKind::other;
   return {.name = name,
           .size_bytes = static_cast<std::uint64_t>(status.st_size),
           .allocated_bytes = static_cast<std::uint64_t>(status.st_blocks) * kStatBlockBytes,
-          .mtime_ns = wall_nanos(status.st_mtim.tv_sec, status.st_mtim.tv_nsec)};
+          .mtime_ns = wall_nanos(status.st_mtim.tv_sec, status.st_mtim.tv_nsec),
+          .kind = S_ISREG(status.st_mode) ? EntryKind::file : other};
 }
 
 }  // namespace

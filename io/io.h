@@ -75,11 +75,14 @@ struct Request {
   std::vector<std::byte> bytes;   // cache_store
 };
 
+enum class EntryKind : std::uint8_t { file, directory, other };  // other: links, FIFOs, devices
+
 struct CacheEntry {
   std::string name;                    // without the directory
   std::uint64_t size_bytes = 0;        // length of the file
   std::uint64_t allocated_bytes = 0;   // what it occupies on the disk
   std::int64_t mtime_ns = 0;           // wall clock
+  EntryKind kind = EntryKind::file;
 };
 
 struct Completion {

@@ -13,6 +13,8 @@ set(tools_MAY
 # A test may include what its subject's folder may and, to check the laws of io.h, the simulator.
 set(io_test_MAY "io|engine|sim")
 set(sim_test_MAY "io|engine|sim")
+# What the simulated disk says of a power loss is tried on the real driver.
+set(fuse_adapter_test_MAY "io|engine|fuse_adapter|sim")
 
 # engine and sim are pure: no system calls, threads, clocks, randomness, Asio or FUSE.
 set(pure_MUST_NOT

@@ -390,6 +390,41 @@ class MountCommandTest(unittest.TestCase):
         self.assertEqual(self.status()["backend_reads"]["bytes"], (640 - durable) * MIB)
         run("cmp", self.backend / "models/huge", self.mnt / "models/huge")
 
+    def test_damaged_and_strange_files_in_the_cache_are_told_about_and_not_used(self):
+        for number in range(4):
+            self.write(f"models/{number}", os.urandom(5000))
+        self.mount()
+        control("cache", "warm", "--wait", self.mnt)
+        run("umount", self.mnt)
+        self.assert_ended(self.pids[0])
+        precious = self.directory / "precious"
+        precious.write_bytes(b"x" * 5000)
+        shard = self.sidecars()[0].parent
+        (shard / "notes.txt").write_text("mine")
+        damages = {
+            "random": lambda path: path.write_bytes(os.urandom(200)),
+            "directory": lambda path: (path.unlink(), path.mkdir()),
+            "link": lambda path: (path.unlink(), path.symlink_to(precious)),
+            "fifo": lambda path: (path.unlink(), os.mkfifo(path)),
+        }
+        damaged = dict(zip(damages, self.sidecars()))
+        for name, path in damaged.items():
+            damages[name](path)
+        seen = len(SYSTEM_LOG)
+        self.mount()
+        wait_until(lambda: self.status()["state"] == "running", "recovered")
+        for name in ("small", "models/big", *(f"models/{number}" for number in range(4))):
+            self.assertEqual((self.mnt / name).read_bytes(), (self.backend / name).read_bytes())
+        control("cache", "warm", "--wait", self.mnt)
+        self.assertEqual(self.status()["cache"]["objects_cached"], 6)
+        self.assertEqual(precious.read_bytes(), b"x" * 5000)
+        self.assertTrue((shard / "notes.txt").exists() and damaged["directory"].is_dir())
+        for name in ("random", "link", "fifo"):
+            self.assertFalse(damaged[name].is_symlink() or damaged[name].exists(), name)
+        for path in (shard / "notes.txt", *damaged.values()):
+            wait_until(lambda text=f"{path.parent.name}/{path.stem}": any(
+                text in line for line in SYSTEM_LOG[seen:]), f"a line about {path}")
+
     def sidecars(self):
         return list(self.directory.glob("cache/objects/*/*.meta"))
 
