@@ -56,6 +56,8 @@ const char* to_string(Notice::Kind kind) {
       return "unknown name ignored";
     case Notice::Kind::cache_error:
       return "cache error";
+    case Notice::Kind::damaged:
+      return "damaged in the cache";
   }
   return "unknown";
 }
@@ -129,7 +131,7 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
     case Step::fetch_check:
       return on_fetch_checked(pending.fetch, completion);
     case Step::block_write:
-      return on_block_written(pending.fetch, completion.result);
+      return on_block_written(pending.fetch, completion);
     case Step::create:
       return on_created(object(pending.object), completion.result);
     case Step::open_cache:
@@ -157,6 +159,12 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
       return on_sidecar_loaded(pending.shard, pending.stem, completion);
     case Step::recover_unlink:
       return on_debris_unlinked(pending.shard, completion.result);
+    case Step::load_checksums:
+      return on_checksums_loaded(object(pending.object), completion);
+    case Step::verify_read:
+      return on_verify_read(object(pending.object), completion);
+    case Step::cached_read:
+      return on_cached_read(pending.fetch, completion);
   }
 }
 
@@ -221,6 +229,7 @@ void Core::on(OpenEvent&& event) {
   h.answer_by = now_ + config_.open_patience;
   hold_source(h.source);
   o.handles.insert(h.id);
+  o.was_used = true;
   retire_other_versions(o, h.had_other_version);
   update_evictable(o);
 
@@ -270,8 +279,8 @@ void Core::answer_open(Handle& h) {
   h.is_answered = true;
   const Object& o = object(h.object);
   OpenResult result;
-  result.residency = o.state == ObjectState::removing ? nullptr : o.residency;
-  result.is_complete = o.state == ObjectState::cached && result.residency != nullptr;
+  result.residency = residency_for_readers(o);
+  result.is_complete = o.state == ObjectState::cached && o.residency != nullptr;
   result.reason = reason_of(o, h);
   ++(result.reason == OpenReason::cached ? counters_.opens_hit : counters_.opens_miss);
   host_.on_open(h.id, result);
@@ -301,14 +310,15 @@ void Core::on(ReadEvent&& event) {
   NCFS_ASSERT(!event.range.empty() && event.range.end() <= block_range(o, block).end());
   ++counters_.reads_missing;
   note_read(h, o, block);
-  if (!event.skip_cache && o.residency && o.residency->is_resident(block)) {
+  const bool is_cached = !event.skip_cache && o.residency && o.residency->is_resident(block);
+  if (is_cached && config_.checksum != Checksum::read) {
     ReadResult result;
     result.kind = ReadResult::Kind::resident;
     result.residency = o.residency;
     host_.on_read(event.token, result);
     return;
   }
-  fetch_for_reader(h, {event.token, event.handle, event.range});
+  fetch_for_reader(h, {event.token, event.handle, event.range}, is_cached);
 }
 
 void Core::on(ReadDoneEvent&& event) {
@@ -369,6 +379,7 @@ void Core::on(TickEvent&&) {
     if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
   }
   wake_delayed();
+  grow_scrub_budget();
   for (const std::uint32_t shard : std::exchange(shards_to_rescan_, {})) {
     shards_to_list_.push_back(shard);
   }
@@ -387,12 +398,14 @@ void Core::on(TickEvent&&) {
 
 void Core::on(StopEvent&&) {
   is_stopping_ = true;
+  for (auto& [token, job] : verify_jobs_) job.is_started = job.result.is_cancelled = true;
   std::vector<ObjectId> ids;
   for (const auto& [id, o] : objects_) ids.push_back(id);
   for (const ObjectId id : ids) {
     Object& o = object(id);
     leave_copy(o);
     answer_warms(o, {WarmResult::Kind::failed, {}, kCanceled});
+    if (o.verify != VerifyPhase::none) end_verify(o, Verdict::skipped);
     settle(o);
   }
 }
@@ -413,7 +426,8 @@ std::optional<OpenReason> Core::refusal(const Object& o) const {
   if (o.version.size == 0 || o.version.size < config_.min_file_size_bytes) {
     return OpenReason::too_small;
   }
-  if (block_count_of(o.version.size, config_.block_size_bytes) > kBlockCountMax ||
+  const std::uint64_t blocks = block_count_of(o.version.size, config_.block_size_bytes);
+  if (blocks > (config_.checksum == Checksum::read ? kChecksumCountMax : kBlockCountMax) ||
       object_charge(o.version.size, config_.block_size_bytes) > config_.cache_size_bytes) {
     return OpenReason::too_large;
   }
@@ -439,11 +453,15 @@ void Core::settle(Object& o) {
     }
   }
   if (o.state == ObjectState::removing) advance_removal(o);
+  if (o.verify == VerifyPhase::closing &&
+      (!o.handles.empty() || (!o.is_open() && o.io_in_flight == 0))) {
+    o.verify = VerifyPhase::none;
+  }
   if (now_ < o.evict_after) attention_.insert(o.id);
   update_evictable(o);
   const bool is_idle = o.state == ObjectState::absent && o.handles.empty() && o.fetches == 0 &&
                        o.copy == CopyPhase::none && o.warms.empty() && o.io_in_flight == 0 &&
-                       !o.is_opening_source;
+                       !o.is_opening_source && o.verify == VerifyPhase::none;
   if (is_idle) {
     NCFS_ASSERT(o.copy_source == FileHandle::none && o.commit_source == FileHandle::none);
     attention_.erase(o.id);
@@ -455,13 +473,17 @@ void Core::settle(Object& o) {
 // Nobody uses the object and nothing is under way.
 bool Core::can_rest(const Object& o) const {
   return o.handles.empty() && o.copy != CopyPhase::active && o.io_in_flight == 0 &&
-         o.fetches == 0 && !o.is_persisting;
+         o.fetches == 0 && !o.is_persisting && o.verify != VerifyPhase::active;
 }
 
 void Core::update_evictable(Object& o) {
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
-  const bool should =
-      has_file && can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after;
+  // A verification is no use: the object keeps its place, and may be evicted at any time.
+  const bool is_at_rest =
+      o.is_verifying() ? o.handles.empty() && o.copy != CopyPhase::active && o.fetches == 0 &&
+                             !o.is_persisting
+                       : can_rest(o) && !o.is_open();
+  const bool should = has_file && is_at_rest && o.warms.empty() && now_ >= o.evict_after;
   if (should == evictable_.contains(o.id)) return;
   if (should) {
     evictable_.insert(o.id, o.charge_bytes);

@@ -30,6 +30,11 @@ struct CopyStatus {
   std::uint64_t bytes_at_start = 0;  // already there when this copy started or resumed
 };
 
+struct VerifyStatus {
+  VerifyToken token{};
+  VerifyResult result;  // so far
+};
+
 struct EngineStatus {
   bool is_recovering = false;
   std::uint64_t limit_bytes = 0;
@@ -55,6 +60,10 @@ struct EngineStatus {
   std::uint64_t evictions = 0;
   std::uint64_t evicted_bytes = 0;
   std::uint32_t buffers_in_use = 0;
+  std::uint64_t verified_bytes = 0;   // compared with their checksums, for whatever reason
+  std::uint64_t damaged_blocks = 0;   // of these, blocks that did not match or could not be read
+  std::uint64_t damaged_objects = 0;  // removed for it
+  std::vector<VerifyStatus> verifications;  // asked for by VerifyEvents and not done yet
 };
 
 class Core;  // engine/core.h: the inside

@@ -133,6 +133,7 @@ class EngineTest : public testing::Test, private Io, private Host {
   std::map<std::uint64_t, ReadResult> answered_;
   std::map<std::uint64_t, WarmResult> warmed_;
   std::vector<Notice> notices_;
+  std::vector<VerifyResult> verified_;
   std::vector<Op> order_;
   std::optional<Sidecar> stored_;
   int stopped_ = 0;
@@ -151,6 +152,9 @@ class EngineTest : public testing::Test, private Io, private Host {
   }
   void on_notice(const Notice& notice) override { notices_.push_back(notice); }
   void on_stopped() override { ++stopped_; }
+  void on_verify(VerifyToken, const VerifyResult& result) override {
+    verified_.push_back(result);
+  }
 };
 
 TEST_F(EngineTest, FirstOpenIsAnsweredWithoutWaitingForTheCache) {

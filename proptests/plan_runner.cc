@@ -93,6 +93,9 @@ Gen<StepOp> weighted_op() {
       {4, StepOp::nfs_heal},
       {2, StepOp::rot},
       {4, StepOp::knob},
+      {3, StepOp::rot_data},
+      {2, StepOp::misdirect},
+      {4, StepOp::verify},
   });
 }
 
@@ -109,7 +112,7 @@ Step scaled(Step step) {
 }  // namespace
 
 Gen<Step> Arbitrary<Step>::arbitrary() {
-  const auto small = gen::inRange<std::uint64_t>(0, 64);
+  const auto small = gen::inRange<std::uint64_t>(0, 66);
   const auto bytes = gen::inRange<std::uint64_t>(0, 64 * ncfs::kKiB);
   return gen::map(gen::build<Step>(gen::set(&Step::op, weighted_op()), gen::set(&Step::a, small),
                                    gen::set(&Step::b, bytes), gen::set(&Step::c, bytes)),

@@ -21,6 +21,10 @@
 //   S11 Books       the engine's books agree with each other (Engine::check_invariants) and, at
 //                   rest, with the disk
 //   S12 Same        the same plan leaves the same trace (checked by its own test)
+//   S13 Rot         with Checksum::read no rotten or misdirected byte of the cache is returned
+//                   (checked by Readers); with any checksums what was rotten when a verification of
+//                   everything began is gone when it has ended, and a block of a partial object
+//                   that was rotten when the process started is not resident
 //   L1 Cached       after heal(), every wanted file that fits becomes cached
 //   L2 Zero         after heal() and the last close, nothing is held any more
 #pragma once
@@ -28,6 +32,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 
 #include "engine/config.h"
@@ -64,6 +69,7 @@ class Oracle {
   [[nodiscard]] std::optional<Violation> check_finished(World& world) const;
   [[nodiscard]] std::optional<Violation> check_stopped(const World& world) const;
   [[nodiscard]] std::optional<Violation> check_books(const World& world) const;
+  [[nodiscard]] std::optional<Violation> check_rot(const World& world) const;
 
   // What was found good, by everything it depends on: most steps change nothing on the disk.
   std::map<std::string, std::uint64_t> good_;
@@ -72,6 +78,8 @@ class Oracle {
   bool was_recovering_ = false;
   // Files without a name that others held when this life began: no engine can know of them.
   std::uint64_t invisible_bytes_ = 0;
+  // Partial data files of an earlier life that have checksums: bytes that were rotten then.
+  std::map<InodeId, std::set<std::uint64_t>> rotten_at_start_;
 };
 
 // S7: one file is opened and read while the cache disk hangs and of the source only those reads

@@ -45,6 +45,9 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"nfs_heal", 0},
     {"rot", 2},
     {"knob", 2},
+    {"rot_data", 2},
+    {"misdirect", 1},
+    {"verify", 1},
 }};
 
 const StepForm& form_of(StepOp op) {

@@ -60,8 +60,12 @@ enum class StepOp : std::uint8_t {
   nfs_heal,
   rot,   // sidecar, bit: flipped while no process runs and nothing is held
   knob,  // which, value: in force from the next start on
+  // Rot while the process runs, and the search for it.
+  rot_data,   // data file, bit
+  misdirect,  // checked read of the cache: completed with other bytes of the file
+  verify,     // file - 1; 0: everything
 };
-inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::knob) + 1;
+inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::verify) + 1;
 
 struct Step {
   StepOp op{};

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -37,6 +38,7 @@ struct Answer {
   std::uint64_t length = 0;   // short_count: taken modulo what is possible
   bool is_early = false;      // source_read: executed when it was submitted
   bool is_half_done = false;  // error: something of it took effect
+  bool is_misdirected = false;  // cache_verify, cache_read: the disk returns the next sector on
 };
 
 // What is wrong with the world as a whole.
@@ -103,6 +105,9 @@ class SimIo final : public Io {
   // How often a request of the cache failed or timed out.
   [[nodiscard]] std::uint64_t cache_failures() const { return cache_failures_; }
   [[nodiscard]] std::uint64_t source_bytes() const { return source_bytes_; }
+  [[nodiscard]] std::uint64_t misdirections() const { return misdirections_; }
+  // Whether the disk gave other bytes for the buffer than were once written.
+  [[nodiscard]] bool is_tainted(BufferId id) const { return tainted_.contains(id); }
 
  private:
   // What was asked of one cache file and answered, for SyncOnce and Transitions.
@@ -127,6 +132,7 @@ class SimIo final : public Io {
   [[nodiscard]] bool has_failed(FileHandle source) const;
   void check_source_read(const Request& request);
   void check_cache_write(const Request& request);
+  void check_checked_read(const Request& request);
   void check_close(const Request& request);
   void check_rename(const Request& request);
   [[nodiscard]] ByteRange block_of(FileHandle file, ByteRange range) const;
@@ -134,7 +140,8 @@ class SimIo final : public Io {
   void perform(const Pending& pending, const Answer& answer, Completion& completion);
   void perform_source(const Pending& pending, const Answer& answer, Completion& completion);
   void perform_source_read(const Pending& pending, const Answer& answer, Completion& completion);
-  void perform_cache(const Pending& pending, Completion& completion);
+  void perform_cache(const Pending& pending, const Answer& answer, Completion& completion);
+  void perform_checked_read(const Request& request, bool is_misdirected, Completion& completion);
   void perform_store(const Request& request, Completion& completion);
   void perform_in_spite_of_error(const Pending& pending);
   void note_outcome(const Pending& pending, std::int64_t result);
@@ -163,6 +170,8 @@ class SimIo final : public Io {
   std::uint64_t next_sequence_ = 0;
   std::uint64_t cache_failures_ = 0;
   std::uint64_t source_bytes_ = 0;
+  std::uint64_t misdirections_ = 0;
+  std::set<BufferId> tainted_;
 };
 
 }  // namespace ncfs

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "io/types.h"
+#include "sim/knobs.h"
 #include "sim/survivors.h"
 
 namespace ncfs {
@@ -50,6 +51,9 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::nfs_heal, 6, false},
     {StepOp::rot, 6, true},
     {StepOp::knob, 6, true},
+    {StepOp::rot_data, 4, true},
+    {StepOp::misdirect, 3, true},
+    {StepOp::verify, 6, true},
 }};
 
 std::uint64_t pick_duration(Rng& rng) {
@@ -86,7 +90,7 @@ Step fill_in(StepOp op, Rng& rng) {
       step.a = rng.below(64 * kKiB);
       break;
     case StepOp::knob:
-      step.a = rng.below(64);
+      step.a = rng.chance({1, 8}) ? kKnobChecksum + rng.below(2) : rng.below(kKnobChecksum);
       step.b = rng.below(8);
       break;
     default:
@@ -110,6 +114,7 @@ Plan make_swarm_plan(Rng& rng, std::uint64_t step_count) {
   const std::uint64_t total = std::accumulate(weights.begin(), weights.end(), std::uint64_t{0});
   Plan plan;
   // Knobs first: they are in force from the first start on.
+  plan.push_back({StepOp::knob, kKnobChecksum, rng.below(3)});
   for (std::uint64_t count = rng.below(8); count > 0; --count) {
     plan.push_back(fill_in(StepOp::knob, rng));
   }

@@ -73,6 +73,8 @@ class World {
   void apply_source_step(const Step& step);
   void apply_weather_step(const Step& step);
   void flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit);
+  void rot_data(std::uint64_t index, std::uint64_t bit);
+  void misdirect(std::uint64_t k);
 
   void start();
   void finish_recovery();
