@@ -22,6 +22,7 @@ EngineStatus Core::status() const {
       ++status.objects_partial;
     }
   }
+  status.objects_verifying = verify_queue_.size() + verifying_.size();
   for (const auto& [token, job] : verify_jobs_) {
     VerifyStatus& verification = status.verifications.emplace_back();
     verification.token = token;

@@ -66,7 +66,7 @@ struct Config {
 
   Checksum checksum = Checksum::copy;
   // Time between two verifications of a complete object; 0: none. A week is time enough to read a
-  // full cache of 4 TiB at the rate below ten times over, and short against the life of a disk.
+  // full cache of 4 TiB at the rate below nine times over, and short against the life of a disk.
   Nanos scrub_interval = 7 * 24 * 3600 * kSecond;
   // Bytes that the scrub reads in a second: a few percent of what an NVMe disk gives, a third of
   // what a hard disk does.

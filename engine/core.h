@@ -96,8 +96,9 @@ enum class FetchPhase : std::uint8_t {
   reading_cache,  // from the cache file, to be compared with the checksum; see verify.cc
 };
 
-// One read of the source, or with Checksum::read of a cached block. Always within one block; `block` is set when it is all of that block, and
-// only then are others let in on it and the bytes kept.
+// One read of the source, or with Checksum::read of a cached block. Always within one block;
+// `block` is set when it is all of that block, and only then are others let in on it and the bytes
+// kept.
 struct Fetch {
   FetchId id{};
   ObjectId object{};
@@ -341,8 +342,8 @@ class Core {
   std::uint32_t source_reads_ = 0;
   std::uint32_t background_reads_ = 0;  // of these, for prefetch and copies
   std::uint32_t cache_writes_ = 0;
-  std::uint32_t cache_reads_ = 0;        // fetches of phase reading_cache
-  std::deque<FetchId> cached_queue_;     // wait for that
+  std::uint32_t cache_reads_ = 0;     // fetches of phase reading_cache
+  std::deque<FetchId> cached_queue_;  // wait for that
 
   std::map<std::uint64_t, ObjectId> copy_queue_;
   std::set<std::pair<Nanos, ObjectId>> delayed_copies_;
@@ -360,8 +361,8 @@ class Core {
   std::vector<std::pair<std::int64_t, ObjectId>> recovered_by_age_;
 
   std::map<VerifyToken, VerifyJob> verify_jobs_;
-  std::deque<ObjectId> verify_queue_;   // phase queued
-  std::vector<ObjectId> verifying_;     // phase active
+  std::deque<ObjectId> verify_queue_;                 // phase queued
+  std::vector<ObjectId> verifying_;                   // phase active
   std::set<std::pair<Nanos, ObjectId>> scrub_order_;  // cached objects with checksums
   std::uint64_t scrub_budget_bytes_ = 0;
   Nanos scrub_budget_at_ = 0;

@@ -479,10 +479,9 @@ bool Core::can_rest(const Object& o) const {
 void Core::update_evictable(Object& o) {
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
   // A verification is no use: the object keeps its place, and may be evicted at any time.
-  const bool is_at_rest =
-      o.is_verifying() ? o.handles.empty() && o.copy != CopyPhase::active && o.fetches == 0 &&
-                             !o.is_persisting
-                       : can_rest(o) && !o.is_open();
+  const bool is_at_rest = o.is_verifying() ? o.handles.empty() && o.copy != CopyPhase::active &&
+                                                 o.fetches == 0 && !o.is_persisting
+                                           : can_rest(o) && !o.is_open();
   const bool should = has_file && is_at_rest && o.warms.empty() && now_ >= o.evict_after;
   if (should == evictable_.contains(o.id)) return;
   if (should) {

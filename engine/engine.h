@@ -60,9 +60,10 @@ struct EngineStatus {
   std::uint64_t evictions = 0;
   std::uint64_t evicted_bytes = 0;
   std::uint32_t buffers_in_use = 0;
-  std::uint64_t verified_bytes = 0;   // compared with their checksums, for whatever reason
-  std::uint64_t damaged_blocks = 0;   // of these, blocks that did not match or could not be read
-  std::uint64_t damaged_objects = 0;  // removed for it
+  std::uint64_t verified_bytes = 0;         // match their checksums; for whatever reason compared
+  std::uint64_t damaged_blocks = 0;         // did not, or could not be read
+  std::uint64_t damaged_objects = 0;        // removed for it
+  std::uint64_t objects_verifying = 0;      // compared now or soon, by the scrub or on request
   std::vector<VerifyStatus> verifications;  // asked for by VerifyEvents and not done yet
 };
 

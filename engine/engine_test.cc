@@ -152,9 +152,7 @@ class EngineTest : public testing::Test, private Io, private Host {
   }
   void on_notice(const Notice& notice) override { notices_.push_back(notice); }
   void on_stopped() override { ++stopped_; }
-  void on_verify(VerifyToken, const VerifyResult& result) override {
-    verified_.push_back(result);
-  }
+  void on_verify(VerifyToken, const VerifyResult& result) override { verified_.push_back(result); }
 };
 
 TEST_F(EngineTest, FirstOpenIsAnsweredWithoutWaitingForTheCache) {

@@ -16,7 +16,8 @@ namespace ncfs {
 enum class HandleId : std::uint64_t {};   // one open file of an application; chosen by the caller
 enum class ReadToken : std::uint64_t {};  // one read waiting for an answer; chosen by the caller
 enum class WarmToken : std::uint64_t {};  // one file of a warm-up; chosen by the caller
-enum class VerifyToken : std::uint64_t {};  // one verification; chosen by the caller
+// One verification; chosen by the caller.
+enum class VerifyToken : std::uint64_t {};
 
 // A file was opened and its source looked at. Answered by Host::on_open. The engine owns `source`
 // from here on and closes it when the handle is closed and nothing reads from it any more.

@@ -90,8 +90,7 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
     o.block_fetches.erase(entry);
     if (idle_fetches_.contains(fetch.id)) retire(fetch.id);
   }
-  const bool is_whole =
-      h.is_sequential || is_cached || waiter.range == block_range(o, block);
+  const bool is_whole = h.is_sequential || is_cached || waiter.range == block_range(o, block);
   Fetch& fetch = is_whole ? add_fetch(o, h.source, block_range(o, block), block, FetchKind::demand)
                           : add_fetch(o, h.source, waiter.range, std::nullopt, FetchKind::demand);
   fetch.waiters.push_back(waiter);
@@ -365,10 +364,9 @@ void Core::keep_or_drop(Fetch& fetch) {
     return;
   }
   if (fetch.users > 0) return;
-  const bool is_in_file =
-      is_shared && o.residency && o.residency->is_resident(*fetch.block);
-  const bool is_useful = is_shared && !o.handles.empty() &&
-                         (!is_in_file || config_.checksum == Checksum::read);
+  const bool is_in_file = is_shared && o.residency && o.residency->is_resident(*fetch.block);
+  const bool is_useful =
+      is_shared && !o.handles.empty() && (!is_in_file || config_.checksum == Checksum::read);
   if (is_useful && idle_fetches_.size() < idle_fetches_max()) {
     idle_fetches_.insert(fetch.id);
     return;

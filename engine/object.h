@@ -81,17 +81,18 @@ struct Object {
   BlockSet unverified;                   // of `durable`, from an earlier run and not yet compared
   std::uint64_t unverified_count = 0;
   std::uint64_t blocks_missing = 0;  // not in `written`
-  std::uint64_t dirty_bytes = 0;  // written but not durable
+  std::uint64_t dirty_bytes = 0;     // written but not durable
   Nanos checkpoint_at = 0;
 
   // Requests in flight on the object's names or cache file; nothing is closed or unlinked before
   // they have come back.
   std::uint32_t io_in_flight = 0;
   bool is_opening = false;
-  // The sidecar on disk speaks of blocks of another size: one in ours comes before the first write,
-  // which may overwrite what the old one vouches for.
+  // The sidecar on disk speaks of blocks of another size, or vouches for one found damaged: a right
+  // one comes before the first write, which may overwrite what the old one vouches for.
   bool needs_sidecar = false;
-  bool is_sidecar_outdated = false;  // so will the one on its way be, as a block was found damaged
+  // So will the one on its way be, as a block was found damaged.
+  bool is_sidecar_outdated = false;
   bool is_persisting = false;  // a checkpoint or the commit is on its way
   BlockSet persisting;         // what it will vouch for
   std::uint64_t persisting_bytes = 0;
@@ -130,8 +131,8 @@ struct Object {
   std::vector<std::uint64_t> checksums;
   std::uint64_t checksum_block_bytes = 0;
   VerifyPhase verify = VerifyPhase::none;
-  bool is_scrub = false;         // verified for the scrub alone, and at its rate
-  bool is_verify_read = false;   // one is in flight
+  bool is_scrub = false;           // verified for the scrub alone, and at its rate
+  bool is_verify_read = false;     // one is in flight
   std::uint64_t verify_block = 0;  // that it reads
   std::uint64_t verify_next = 0;   // the first block not compared in this pass
   std::uint64_t verify_bytes = 0;  // compared in this pass

@@ -139,8 +139,8 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
     o.has_checksums = has_checksums;
     // What has never been verified since it was stored is as old as its sidecar.
     const auto age = std::max<std::int64_t>(0, find_kind(entries, NameKind::sidecar)->age_ns);
-    o.scrub_at = now_ + config_.scrub_interval -
-                 std::min(config_.scrub_interval, static_cast<Nanos>(age));
+    o.scrub_at =
+        now_ + config_.scrub_interval - std::min(config_.scrub_interval, static_cast<Nanos>(age));
     set_state(o, ObjectState::cached);
   } else {
     space_.found_reserved(o.charge_bytes);

@@ -419,8 +419,7 @@ constexpr std::uint32_t kDamagedDataStep = 3;
 void Core::advance_removal(Object& o) {
   const bool is_damaged = o.removal == RemovalReason::damaged;
   const bool is_data_next = !is_damaged || o.removal_step >= kDamagedDataStep;
-  const bool is_held =
-      o.residency && !o.handles.empty() && config_.checksum != Checksum::read;
+  const bool is_held = o.residency && !o.handles.empty() && config_.checksum != Checksum::read;
   if (o.io_in_flight > 0 || (is_data_next && is_held)) return;
   const bool was_complete = o.removal_from == ObjectState::cached;
   if (o.removal_step == 0) {

@@ -49,8 +49,7 @@ bool Core::wants_checksums(const Object& o) const {
 }
 
 std::shared_ptr<Residency> Core::residency_for_readers(const Object& o) const {
-  const bool is_hidden =
-      o.state == ObjectState::removing || config_.checksum == Checksum::read;
+  const bool is_hidden = o.state == ObjectState::removing || config_.checksum == Checksum::read;
   return is_hidden ? nullptr : o.residency;
 }
 
@@ -149,8 +148,8 @@ void Core::postpone_scrub(Object& o) {
 
 void Core::pump_verifies() {
   start_scrub();
-  std::size_t slots = std::ranges::count_if(
-      verifying_, [this](ObjectId id) { return !object(id).is_scrub; });
+  std::size_t slots =
+      std::ranges::count_if(verifying_, [this](ObjectId id) { return !object(id).is_scrub; });
   for (; slots < kVerifyingMax && !verify_queue_.empty(); ++slots) {
     Object& o = object(verify_queue_.front());
     verify_queue_.pop_front();
@@ -271,8 +270,8 @@ void Core::on_damaged(Object& o, const std::string& what, int error) {
 void Core::end_verify(Object& o, Verdict verdict) {
   if (o.verify == VerifyPhase::queued) std::erase(verify_queue_, o.id);
   if (o.verify == VerifyPhase::active) std::erase(verifying_, o.id);
-  const bool is_closing = o.verify == VerifyPhase::active && o.state == ObjectState::cached &&
-                          o.handles.empty();
+  const bool is_closing =
+      o.verify == VerifyPhase::active && o.state == ObjectState::cached && o.handles.empty();
   o.verify = is_closing ? VerifyPhase::closing : VerifyPhase::none;
   o.is_scrub = false;
   for (auto& [token, job] : verify_jobs_) {

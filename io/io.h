@@ -55,10 +55,10 @@ enum class Op : std::uint8_t {
                          //                          and anybody else has that file open or mapped
   cache_touch,           // name                  -> 0; sets the file's mtime to now
   cache_close,           // file                  -> 0
-  // Both hand over Completion::checksum of the bytes that were read; short only at the end of file.
-  cache_verify,  // file, range                   -> bytes read, which go nowhere. Pages that were not
-                 //                                  in memory are not left there.
-  cache_read,    // file, range, buffer           -> bytes read into the start of the buffer
+  // Both tell Completion::checksum of the bytes that were read; short only at the end of the file.
+  cache_verify,          // file, range           -> bytes read, which go nowhere; pages that were
+                         //                          not in memory are not left there
+  cache_read,            // file, range, buffer   -> bytes read into the start of the buffer
 };
 
 // cache_load refuses larger files with -EFBIG: a sidecar of the largest supported file is smaller.

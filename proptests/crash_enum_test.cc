@@ -25,6 +25,7 @@ constexpr Scenario kScenarios[] = {
     {"checkpoints", "knob 8 1\nopen 0\n"},
     {"reader", "knob 8 2\nopen 0\nread 0 0 12287\n"},
     {"eviction", "knob 1 2\nopen 0\nrun 7\nrun 7\nclose 0\nrun 7\nopen 2\n"},
+    {"damaged", "knob 64 1\nknob 8 1\nopen 0\nrun\nrun\nrun\nrun\nkill\nrot_data 0 1\nopen 0\n"},
     {"resumed", "knob 8 1\nopen 0\nrun\nrun\nrun\nrun\npower 3\nopen 0\n"},
 };
 

@@ -54,8 +54,8 @@ std::int64_t SimDisk::close(FileHandle handle) {
   return 0;
 }
 
-std::int64_t SimDisk::read(FileHandle handle, std::uint64_t offset,
-                           std::span<std::byte> bytes, Rot rot) const {
+std::int64_t SimDisk::read(FileHandle handle, std::uint64_t offset, std::span<std::byte> bytes,
+                           Rot rot) const {
   const std::optional<InodeId> inode = inode_of(handle);
   if (!inode) return -EBADF;
   const Inode& file = get(*inode);

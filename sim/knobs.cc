@@ -38,7 +38,7 @@ void Knobs::set(std::uint64_t which, std::uint64_t value) {
   }
   if (which == kKnobScrub) {
     // At the lower rate most passes wait for a tick in their midst.
-    engine.scrub_interval = pick(std::array<Nanos, 3>{0, 20 * kSecond, 20 * kSecond}, value);
+    engine.scrub_interval = pick(std::array<Nanos, 3>{0, 20 * kSecond, 100 * kSecond}, value);
     engine.scrub_bytes_per_second = pick(std::array<std::uint64_t, 3>{0, kGiB, 4 * kKiB}, value);
     return;
   }

@@ -120,8 +120,8 @@ bool Readers::verify(const std::string& path) {
       if (is_data && !disk_.rotten_bytes(inode).empty()) rotten.insert(inode);
     }
   }
-  life_->handle(VerifyEvent{token, path.empty() ? std::vector<std::string>{}
-                                                : std::vector<std::string>{path}});
+  life_->handle(VerifyEvent{
+      token, path.empty() ? std::vector<std::string>{} : std::vector<std::string>{path}});
   return true;
 }
 
@@ -238,8 +238,8 @@ void Readers::use_planned(ActiveRead& read) {
   }
   // Rot that nobody has looked for yet does reach these readers.
   std::vector<std::byte> bytes(read.segment.length);
-  const std::int64_t result = disk_.read(read.residency->cache_file(), read.segment.offset, bytes,
-                                         SimDisk::Rot::ignored);
+  const std::int64_t result =
+      disk_.read(read.residency->cache_file(), read.segment.offset, bytes, SimDisk::Rot::ignored);
   if (result == -EBADF) {
     report("S5 Pins", name_of(read.handle) + ": the cache file was closed under a reader");
     return finish(read);

@@ -342,7 +342,8 @@ void SimIo::perform_checked_read(const Request& request, bool is_misdirected,
     std::rotate(bytes.begin(), bytes.begin() + kSectorBytes, bytes.end());
   }
   if (bytes != expected && is_misdirected) ++misdirections_;
-  completion.checksum = XXH3_64bits(bytes.data(), bytes.size());
+  const std::vector<std::byte>& looked_at = looks_away_ ? expected : bytes;
+  completion.checksum = XXH3_64bits(looked_at.data(), looked_at.size());
   if (request.op != Op::cache_read) return;
   std::vector<std::byte>& into = buffers_[static_cast<std::size_t>(request.buffer)];
   std::fill(into.begin(), into.end(), kJunk);
@@ -375,8 +376,8 @@ void SimIo::perform_cache(const Pending& pending, const Answer& answer, Completi
                                             buffer(request.buffer).first(request.range.length))
                               : -EBADF;
       if (request.wants_checksum) {
-        completion.checksum =
-            XXH3_64bits(buffer(request.buffer).data(), static_cast<std::size_t>(request.range.length));
+        completion.checksum = XXH3_64bits(buffer(request.buffer).data(),
+                                          static_cast<std::size_t>(request.range.length));
       }
       return;
     case Op::cache_verify:

@@ -34,10 +34,10 @@ namespace ncfs {
 struct Answer {
   enum class Kind : std::uint8_t { success, short_count, error };
   Kind kind = Kind::success;
-  int error = 0;              // error: an errno
-  std::uint64_t length = 0;   // short_count: taken modulo what is possible
-  bool is_early = false;      // source_read: executed when it was submitted
-  bool is_half_done = false;  // error: something of it took effect
+  int error = 0;                // error: an errno
+  std::uint64_t length = 0;     // short_count: taken modulo what is possible
+  bool is_early = false;        // source_read: executed when it was submitted
+  bool is_half_done = false;    // error: something of it took effect
   bool is_misdirected = false;  // cache_verify, cache_read: the disk returns the next sector on
 };
 
@@ -75,6 +75,10 @@ class SimIo final : public Io {
   // Will be acknowledged like any other and do nothing: how a test plants a driver that lies. A
   // source_stat is answered with what the file was when the handle was opened.
   void submit_without_effect(Request request);
+
+  // From now on checksums of reads are those of what was once written: how a test plants a driver,
+  // or an engine, that does not look.
+  void look_away() { looks_away_ = true; }
 
   void set_now(Nanos now) { now_ = now; }
   Weather& weather() { return weather_; }
@@ -171,6 +175,7 @@ class SimIo final : public Io {
   std::uint64_t cache_failures_ = 0;
   std::uint64_t source_bytes_ = 0;
   std::uint64_t misdirections_ = 0;
+  bool looks_away_ = false;
   std::set<BufferId> tainted_;
 };
 

@@ -70,9 +70,9 @@ void SimIo::check_buffer(const Request& request) {
     report("IoLaws", request, "the range is larger than a buffer");
   }
   for (const Pending& other : pending_) {
-    const bool has_buffer =
-        other.request.op == Op::source_read || other.request.op == Op::cache_write ||
-        other.request.op == Op::cache_read;
+    const bool has_buffer = other.request.op == Op::source_read ||
+                            other.request.op == Op::cache_write ||
+                            other.request.op == Op::cache_read;
     if (has_buffer && other.request.buffer == request.buffer) {
       report("IoLaws", request, "the buffer is in use by another request");
     }

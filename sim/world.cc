@@ -404,7 +404,8 @@ bool World::is_settled() const {
       std::all_of(readers_.files().begin(), readers_.files().end(),
                   [](const auto& file) { return file.second.is_answered; });
   return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
-         readers_.warms_pending() == 0 && readers_.verifies_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
+         readers_.warms_pending() == 0 && readers_.verifies_pending() == 0 &&
+         status.objects_verifying == 0 && !status.is_recovering && status.copies_queued == 0 &&
          status.copies.empty();
 }
 
