@@ -31,7 +31,12 @@ class MountIntegrityTest : public testing::TestWithParam<PassthroughPolicy> {
     ASSERT_EQ(::pread(data.get(), &byte, 1, kPlace), 1);
     byte = static_cast<char>(byte ^ 1);
     ASSERT_EQ(::pwrite(data.get(), &byte, 1, kPlace), 1);
+    start(checksum);
+  }
+  void start(Checksum checksum) {
     mount_.start({.passthrough = GetParam(), .checksum = checksum});
+    ASSERT_TRUE(
+        mount_.wait_until([](const EngineStatus& status) { return !status.is_recovering; }));
   }
 
   TestMount mount_;
@@ -63,6 +68,14 @@ TEST_P(MountIntegrityTest, AVerificationDropsADamagedFileAndTheNextReadIsRight) 
 TEST_P(MountIntegrityTest, WithChecksumReadADamagedBlockIsNeverServed) {
   rot_cached_file(Checksum::read);
   EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == bytes_);
+  // A machine so slow that the open did not wait for the cache has read the source alone.
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (mount_.engine_status().damaged_blocks == 0 &&
+         std::chrono::steady_clock::now() < deadline) {
+    mount_.stop();
+    start(Checksum::read);
+    EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == bytes_);
+  }
   EXPECT_EQ(mount_.engine_status().damaged_blocks, 1U);
   EXPECT_EQ(mount_.stats().opens_passthrough.value(), 0U);
   EXPECT_TRUE(
