@@ -84,6 +84,9 @@ class SimDisk {
   // Rot that is kept apart from the content, so that what should be there stays known: read() sees
   // it, load() and view() do not. A write over it heals it.
   void rot_bit(InodeId inode, std::uint64_t bit);
+  void heal_rot() {
+    for (auto& [id, inode] : inodes_) inode.rot.clear();
+  }
   // Offsets of the bytes with a rotten bit.
   [[nodiscard]] std::set<std::uint64_t> rotten_bytes(InodeId inode) const;
   [[nodiscard]] bool is_rotten(InodeId inode, std::uint64_t offset, std::uint64_t length) const;

@@ -391,6 +391,7 @@ void World::heal() {
   apply({StepOp::disk_heal});
   apply({StepOp::nfs_heal});
   apply({StepOp::release_holds});
+  disk_.heal_rot();
   if (!life_ || readers_.is_stopping()) apply({StepOp::remount});
   for (std::size_t index = 0; index < life_->io().pending().size(); ++index) {
     life_->io().set_hung(index, false);
