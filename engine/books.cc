@@ -31,6 +31,15 @@ EngineStatus Core::status() const {
       ++status.objects_partial;
     }
   }
+  status.objects_verifying = verify_queue_.size() + verifying_.size();
+  for (const auto& [token, job] : verify_jobs_) {
+    VerifyStatus& verification = status.verifications.emplace_back();
+    verification.token = token;
+    verification.result = job.result;
+    for (const ObjectId id : verifying_) {
+      if (job.todo.contains(id)) verification.result.bytes_verified += objects_.at(id).verify_bytes;
+    }
+  }
   for (const ObjectId id : active_copies_) {
     const Object& o = objects_.at(id);
     const std::uint64_t missing = o.blocks_missing * config_.block_size_bytes;
@@ -63,13 +72,18 @@ void Core::check_invariants() const {
     }
     if (eviction_->is_evictable(id)) {
       ++evictable;
-      NCFS_ASSERT(o.handles.empty() && !o.is_open() && o.io_in_flight == 0 && "S5 Pins");
+      NCFS_ASSERT(o.handles.empty() && "S5 Pins");
+      NCFS_ASSERT((o.is_verifying() || (!o.is_open() && o.io_in_flight == 0)) && "S5 Pins");
       NCFS_ASSERT(o.state == ObjectState::cached || o.state == ObjectState::partial);
     }
     if (o.state == ObjectState::partial || o.state == ObjectState::committing) {
       NCFS_ASSERT(o.blocks_missing == o.written.block_count() - o.written.count());
+      NCFS_ASSERT(o.unverified_count == o.unverified.count());
+      NCFS_ASSERT(o.checksums.size() == (o.has_checksums ? o.written.block_count() : 0));
       for (std::size_t word = 0; word < o.durable.words().size(); ++word) {
-        NCFS_ASSERT((o.durable.words()[word] & ~o.written.words()[word]) == 0);
+        NCFS_ASSERT((o.durable.words()[word] & ~o.written.words()[word] &
+                     ~o.unverified.words()[word]) == 0);
+        NCFS_ASSERT((o.written.words()[word] & o.unverified.words()[word]) == 0);
         if (o.residency && o.residency->is_resident(word * 64)) {
           NCFS_ASSERT(o.written.test(word * 64) && "S3 Residency");
         }
@@ -79,6 +93,10 @@ void Core::check_invariants() const {
     NCFS_ASSERT((o.copy == CopyPhase::delayed) == delayed_copies_.contains({o.copy_at, id}));
     NCFS_ASSERT((o.copy == CopyPhase::queued) == copy_queue_.contains(o.copy_order) ||
                 o.copy != CopyPhase::queued);
+    NCFS_ASSERT((o.verify == VerifyPhase::queued) == std::ranges::count(verify_queue_, id));
+    NCFS_ASSERT((o.verify == VerifyPhase::active) == std::ranges::count(verifying_, id));
+    NCFS_ASSERT(scrub_order_.contains({o.scrub_at, id}) ==
+                (o.state == ObjectState::cached && o.has_checksums));
     if (o.copy_source != FileHandle::none) ++references[o.copy_source];
     if (o.commit_source != FileHandle::none) ++references[o.commit_source];
     std::uint32_t source_readers = 0;
@@ -107,11 +125,13 @@ void Core::check_invariants() const {
   std::size_t buffers = free_buffers_.size();
   std::uint32_t reads = 0;
   std::uint32_t writes = 0;
+  std::uint32_t cache_reads = 0;
   std::size_t users = 0;
   for (const auto& [id, fetch] : fetches_) {
     if (fetch.buffer) ++buffers;
     if (fetch.phase == FetchPhase::reading || fetch.phase == FetchPhase::checking) ++reads;
     if (fetch.phase == FetchPhase::writing) ++writes;
+    if (fetch.phase == FetchPhase::reading_cache) ++cache_reads;
     users += fetch.users;
     ++references[fetch.source];
     NCFS_ASSERT((fetch.phase == FetchPhase::queued) == !fetch.buffer.has_value());
@@ -122,10 +142,19 @@ void Core::check_invariants() const {
   }
   for (const auto& [id, h] : handles_) ++references[h.source];
   NCFS_ASSERT(buffers == config_.buffers);
-  NCFS_ASSERT(reads == source_reads_ && writes == cache_writes_);
+  NCFS_ASSERT(reads == source_reads_ && writes == cache_writes_ && cache_reads == cache_reads_);
   NCFS_ASSERT(reads <= config_.source_reads_max && "S6 OneFetch");
   NCFS_ASSERT(writes <= config_.cache_writes_max && "S6 OneFetch");
+  NCFS_ASSERT(cache_reads <= config_.cache_writes_max && "S6 OneFetch");
   NCFS_ASSERT(users == answers_.size());
+  for (const auto& [token, job] : verify_jobs_) {
+    const auto& [found, intact, damaged, skipped, bytes, is_cancelled] = job.result;
+    NCFS_ASSERT(found.files == intact.files + damaged.files + skipped.files + job.todo.size());
+    for (const ObjectId id : job.todo) {
+      NCFS_ASSERT(objects_.at(id).verify == VerifyPhase::queued ||
+                  objects_.at(id).verify == VerifyPhase::active);
+    }
+  }
   NCFS_ASSERT(references == sources_);
 }
 

@@ -13,6 +13,13 @@ namespace ncfs {
 enum class Eviction : std::uint8_t { lru, lfu, arc, s3fifo };
 [[nodiscard]] std::string_view to_string(Eviction eviction);
 
+// What is done about a cache disk that does not return what was written to it.
+enum class Checksum : std::uint8_t {
+  off,   // nothing
+  copy,  // blocks get checksums when they are copied, which verification compares with
+  read,  // and every block is compared before it is served
+};
+
 struct Config {
   // Hard limit of everything the cache keeps on disk: data, sidecars, reservations.
   std::uint64_t cache_size_bytes = 0;
@@ -63,6 +70,14 @@ struct Config {
   // How long an open waits for the cache (recovery of a directory, opening the cache file)
   // before the handle is given the source alone.
   Nanos open_patience = 1 * kSecond;
+
+  Checksum checksum = Checksum::copy;
+  // Time between two verifications of a complete object; 0: none. A week is time enough to read a
+  // full cache of 4 TiB at the rate below nine times over, and short against the life of a disk.
+  Nanos scrub_interval = 7 * 24 * 3600 * kSecond;
+  // Bytes that the scrub reads in a second: a few percent of what an NVMe disk gives, a third of
+  // what a hard disk does.
+  std::uint64_t scrub_bytes_per_second = 64 * kMiB;
 
   // A random 64-bit number, drawn for every run over one cache directory: the serials in the names
   // of this run's objects count up from it, and a serial must never be used twice.

@@ -195,10 +195,10 @@ bool Core::activate(Object& o) {
   active_copies_.push_back(o.id);
   update_evictable(o);
   o.copy_started_at = now_;
-  o.copy_bytes_at_start =
-      o.state == ObjectState::partial
-          ? (o.written.block_count() - o.blocks_missing) * config_.block_size_bytes
-          : 0;
+  o.copy_bytes_at_start = o.state == ObjectState::partial
+                              ? (o.written.block_count() - o.blocks_missing + o.unverified_count) *
+                                    config_.block_size_bytes
+                              : 0;
   notice(o.copy_bytes_at_start > 0 ? Notice::Kind::copy_resumed : Notice::Kind::copy_started, o,
          o.copy_bytes_at_start);
   advance_copy(o);

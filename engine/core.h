@@ -6,6 +6,7 @@
 //   copier.cc    which object is copied when: queue, slots, room, back-off, the racy window
 //   recovery.cc  the cache directory at start
 //   degrade.cc   the cache disk or the source fails: what is left out meanwhile, and how it returns
+//   verify.cc    comparing cached bytes with their checksums
 //
 // A handler records what happened and then calls settle() on the object, which alone decides what
 // follows from the object's facts. Nothing here recurses: settle() submits requests, and requests
@@ -78,6 +79,9 @@ enum class Step : std::uint8_t {
   recover_unlink,
   probe_store,
   probe_unlink,
+  load_checksums,
+  verify_read,
+  cached_read,
 };
 
 struct Pending {
@@ -102,10 +106,12 @@ enum class FetchPhase : std::uint8_t {
   checking,  // came back short: asking the source whether it has shrunk; still counts as a read
   loaded,    // bytes in the buffer
   writing,   // bytes in the buffer, on the way to the cache file
+  reading_cache,  // from the cache file, to be compared with the checksum; see verify.cc
 };
 
-// One read of the source. Always within one block; `block` is set when it is all of that block, and
-// only then are others let in on it and the bytes kept.
+// One read of the source, or with Checksum::read of a cached block. Always within one block;
+// `block` is set when it is all of that block, and only then are others let in on it and the bytes
+// kept.
 struct Fetch {
   FetchId id{};
   ObjectId object{};
@@ -120,6 +126,7 @@ struct Fetch {
   std::uint32_t attempts = 0;
   Nanos issued_at = 0;
   bool is_wanted_on_disk = false;
+  bool is_from_cache = false;  // queued or read there; on failure it turns to the source
   std::vector<Waiter> waiters;
 };
 
@@ -138,6 +145,14 @@ struct Handle {
   std::uint64_t last_block = 0;
   std::uint64_t prefetch_next = 0;
   std::uint64_t prefetch_end = 0;
+};
+
+// One VerifyEvent.
+struct VerifyJob {
+  std::vector<std::string> paths;
+  bool is_started = false;  // not before all objects are known
+  std::set<ObjectId> todo;
+  VerifyResult result;  // bytes_verified: of objects done
 };
 
 enum class ShardPhase : std::uint8_t { unlisted, listing, loading, recovered };
@@ -176,6 +191,7 @@ class Core {
   void on(CacheFaultEvent&& event);
   void on(TickEvent&& event);
   void on(StopEvent&& event);
+  void on(VerifyEvent&& event);
   void continue_open(Handle& handle);
   void answer_open(Handle& handle);
   void stop_waiting(Handle& handle);
@@ -203,7 +219,7 @@ class Core {
   void note_read(Handle& handle, const Object& object, std::uint64_t block);
   Fetch& add_fetch(Object& object, FileHandle source, ByteRange range,
                    std::optional<std::uint64_t> block, FetchKind kind);
-  void fetch_for_reader(Handle& handle, const Waiter& waiter);
+  void fetch_for_reader(Handle& handle, const Waiter& waiter, bool is_cached);
   [[nodiscard]] bool may_join(const Handle& handle, const Fetch& fetch) const;
   void pump();
   bool start_demand();
@@ -215,7 +231,8 @@ class Core {
   void end_source_read(const Fetch& fetch);
   // Reads and writes that no reader waits for, and that may never end, leave the reserved buffers.
   [[nodiscard]] bool may_hold_one_more_buffer() const {
-    return background_reads_ + cache_writes_ < config_.buffers - config_.buffers_reserved;
+    return background_reads_ + cache_writes_ + cache_reads_ <
+           config_.buffers - config_.buffers_reserved;
   }
   std::optional<BufferId> take_buffer_for_demand();
   void on_fetch_read(FetchId id, std::int64_t result);
@@ -246,7 +263,7 @@ class Core {
   void adopt_cache_file(Object& object, FileHandle file);
   void publish_blocks(Object& object);
   void pump_writes();
-  void on_block_written(FetchId id, std::int64_t result);
+  void on_block_written(FetchId id, const Completion& completion);
   [[nodiscard]] bool can_commit(const Object& object) const;
   void start_persist(Object& object);
   void on_persist_step(Object& object, Step step, const Completion& completion);
@@ -310,6 +327,29 @@ class Core {
   void source_answers();
   void source_fails(const Object& object, int error);
 
+  // verify.cc
+  [[nodiscard]] bool wants_checksums(const Object& object) const;
+  [[nodiscard]] std::shared_ptr<Residency> residency_for_readers(const Object& object) const;
+  void start_job(VerifyJob& job);
+  void finish_jobs();
+  void queue_verify(Object& object);
+  void grow_scrub_budget();
+  void start_scrub();
+  void postpone_scrub(Object& object);
+  void pump_verifies();
+  void advance_verify(Object& object);
+  [[nodiscard]] std::optional<std::uint64_t> next_verify_block(const Object& object) const;
+  [[nodiscard]] ByteRange checksum_range(const Object& object, std::uint64_t block) const;
+  void on_verify_read(Object& object, const Completion& completion);
+  void on_block_damaged(Object& object, std::uint64_t block, int error);
+  void on_damaged(Object& object, const std::string& what, int error);
+  enum class Verdict : std::uint8_t { intact, damaged, skipped };
+  void end_verify(Object& object, Verdict verdict);
+  void load_checksums(Object& object);
+  void on_checksums_loaded(Object& object, const Completion& completion);
+  bool start_cached_reads();
+  void on_cached_read(FetchId id, const Completion& completion);
+
   const Config config_;
   Io& io_;
   Host& host_;
@@ -340,6 +380,8 @@ class Core {
   std::uint32_t source_reads_ = 0;
   std::uint32_t background_reads_ = 0;  // of these, for prefetch and copies
   std::uint32_t cache_writes_ = 0;
+  std::uint32_t cache_reads_ = 0;     // fetches of phase reading_cache
+  std::deque<FetchId> cached_queue_;  // wait for that
 
   std::map<std::uint64_t, ObjectId> copy_queue_;
   std::set<std::pair<Nanos, ObjectId>> delayed_copies_;
@@ -367,6 +409,13 @@ class Core {
   BackOff source_rest_;               // of reads of the source for copies
   std::set<ObjectId> failed_in_row_;  // copies, since a read of the source last succeeded
   int source_error_ = 0;              // why source_rest_ began
+
+  std::map<VerifyToken, VerifyJob> verify_jobs_;
+  std::deque<ObjectId> verify_queue_;                 // phase queued
+  std::vector<ObjectId> verifying_;                   // phase active
+  std::set<std::pair<Nanos, ObjectId>> scrub_order_;  // cached objects with checksums
+  std::uint64_t scrub_budget_bytes_ = 0;
+  Nanos scrub_budget_at_ = 0;
 
   EngineStatus counters_;  // only its counters since start are used
 };

@@ -62,6 +62,8 @@ const char* to_string(Notice::Kind kind) {
       return "cache disk";
     case Notice::Kind::source_health:
       return "backend";
+    case Notice::Kind::damaged:
+      return "damaged in the cache";
   }
   return "unknown";
 }
@@ -142,7 +144,7 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
     case Step::fetch_check:
       return on_fetch_checked(pending.fetch, completion);
     case Step::block_write:
-      return on_block_written(pending.fetch, completion.result);
+      return on_block_written(pending.fetch, completion);
     case Step::create:
       return on_created(object(pending.object), completion.result);
     case Step::open_cache:
@@ -173,6 +175,12 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
     case Step::probe_store:
     case Step::probe_unlink:
       return on_probe_step(pending.step, completion.result);
+    case Step::load_checksums:
+      return on_checksums_loaded(object(pending.object), completion);
+    case Step::verify_read:
+      return on_verify_read(object(pending.object), completion);
+    case Step::cached_read:
+      return on_cached_read(pending.fetch, completion);
   }
 }
 
@@ -245,6 +253,7 @@ void Core::on(OpenEvent&& event) {
   hold_source(h.source);
   o.handles.insert(h.id);
   if (h.reads_source) ++o.source_readers;
+  o.was_used = true;
   retire_other_versions(o, h.had_other_version);
   eviction_->access(o.id, eviction_key(o.file, o.version));
   update_evictable(o);
@@ -298,9 +307,9 @@ void Core::answer_open(Handle& h) {
   h.is_answered = true;
   const Object& o = object(h.object);
   OpenResult result;
-  const bool is_usable = o.state != ObjectState::removing && !health_.is_down();
-  result.residency = is_usable ? o.residency : nullptr;
-  result.is_complete = o.state == ObjectState::cached && result.residency != nullptr;
+  result.residency = health_.is_down() ? nullptr : residency_for_readers(o);
+  result.is_complete =
+      o.state == ObjectState::cached && o.residency != nullptr && !health_.is_down();
   if (NCFS_PLANT(complete_too_early)) result.is_complete = result.residency != nullptr;
   result.reason = reason_of(o, h);
   ++(result.reason == OpenReason::cached ? counters_.opens_hit : counters_.opens_miss);
@@ -339,7 +348,8 @@ void Core::on(ReadEvent&& event) {
   NCFS_ASSERT(!event.range.empty() && event.range.end() <= block_range(o, block).end());
   ++counters_.reads_missing;
   note_read(h, o, block);
-  if (!event.skip_cache && o.residency && o.residency->is_resident(block)) {
+  const bool is_cached = !event.skip_cache && o.residency && o.residency->is_resident(block);
+  if (is_cached && config_.checksum != Checksum::read) {
     NCFS_MARK(read_found_resident);
     ReadResult result;
     result.kind = ReadResult::Kind::resident;
@@ -350,7 +360,7 @@ void Core::on(ReadEvent&& event) {
   if (NCFS_PLANT(cache_error_to_reader) && event.skip_cache) {
     return answer_error({event.token, event.handle, event.range}, kInputOutputError);
   }
-  fetch_for_reader(h, {event.token, event.handle, event.range});
+  fetch_for_reader(h, {event.token, event.handle, event.range}, is_cached);
 }
 
 void Core::on(ReadDoneEvent&& event) {
@@ -420,6 +430,7 @@ void Core::on(TickEvent&&) {
   for (const ObjectId id : active_copies_) advance_copy(object(id));
   if (health_.is_probe_due(now_) && !is_probing_ && !is_stopping_) start_probe();
   if (is_recovered_) evict_to_limit();  // what was in use when recovery ended
+  grow_scrub_budget();
   for (const std::uint32_t shard : std::exchange(shards_to_rescan_, {})) {
     shards_to_list_.push_back(shard);
   }
@@ -437,12 +448,14 @@ void Core::on(TickEvent&&) {
 
 void Core::on(StopEvent&&) {
   is_stopping_ = true;
+  for (auto& [token, job] : verify_jobs_) job.is_started = job.result.is_cancelled = true;
   std::vector<ObjectId> ids;
   for (const auto& [id, o] : objects_) ids.push_back(id);
   for (const ObjectId id : ids) {
     Object& o = object(id);
     leave_copy(o);
     answer_warms(o, {WarmResult::Kind::failed, {}, kCanceled});
+    if (o.verify != VerifyPhase::none) end_verify(o, Verdict::skipped);
     settle(o);
   }
 }
@@ -470,7 +483,8 @@ std::optional<OpenReason> Core::refusal(const Object& o) const {
   if (o.version.size == 0 || o.version.size < config_.min_file_size_bytes) {
     return OpenReason::too_small;
   }
-  if (block_count_of(o.version.size, config_.block_size_bytes) > kBlockCountMax ||
+  const std::uint64_t blocks = block_count_of(o.version.size, config_.block_size_bytes);
+  if (blocks > (config_.checksum == Checksum::read ? kChecksumCountMax : kBlockCountMax) ||
       object_charge(o.version.size, config_.block_size_bytes) > config_.cache_size_bytes) {
     return OpenReason::too_large;
   }
@@ -499,11 +513,15 @@ void Core::settle(Object& o) {
   const bool is_cached = o.state == ObjectState::cached;
   if (NCFS_PLANT(closed_under_reader) && is_cached && o.is_open()) close_cache(o);
   if (o.state == ObjectState::removing) advance_removal(o);
+  if (o.verify == VerifyPhase::closing &&
+      (!o.handles.empty() || (!o.is_open() && o.io_in_flight == 0))) {
+    o.verify = VerifyPhase::none;
+  }
   if (now_ < o.evict_after) attention_.insert(o.id);
   update_evictable(o);
   const bool is_idle = o.state == ObjectState::absent && o.handles.empty() && o.fetches == 0 &&
                        o.copy == CopyPhase::none && o.warms.empty() && o.io_in_flight == 0 &&
-                       !o.is_opening_source;
+                       !o.is_opening_source && o.verify == VerifyPhase::none;
   if (is_idle) {
     NCFS_ASSERT(o.copy_source == FileHandle::none && o.commit_source == FileHandle::none);
     attention_.erase(o.id);
@@ -515,14 +533,18 @@ void Core::settle(Object& o) {
 // Nobody uses the object and nothing is under way.
 bool Core::can_rest(const Object& o) const {
   return o.handles.empty() && o.copy != CopyPhase::active && o.io_in_flight == 0 &&
-         o.fetches == 0 && !o.is_persisting;
+         o.fetches == 0 && !o.is_persisting && o.verify != VerifyPhase::active;
 }
 
 void Core::update_evictable(Object& o) {
   if (!eviction_->contains(o.id)) return;
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
-  const bool is_at_rest = can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after;
-  eviction_->set_evictable(o.id, has_file && (is_at_rest || NCFS_PLANT(in_use_evictable)));
+  // A verification is no use: the object keeps its place, and may be evicted at any time.
+  const bool is_at_rest = o.is_verifying() ? o.handles.empty() && o.copy != CopyPhase::active &&
+                                                 o.fetches == 0 && !o.is_persisting
+                                           : can_rest(o) && !o.is_open();
+  const bool is_evictable = is_at_rest && o.warms.empty() && now_ >= o.evict_after;
+  eviction_->set_evictable(o.id, has_file && (is_evictable || NCFS_PLANT(in_use_evictable)));
 }
 
 void Core::notice(Notice::Kind kind, const Object& o, std::uint64_t bytes, int error,

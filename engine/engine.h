@@ -40,6 +40,11 @@ struct CacheHealthStatus {
   Nanos next_probe_at = 0;    // unless normal
 };
 
+struct VerifyStatus {
+  VerifyToken token{};
+  VerifyResult result;  // so far
+};
+
 struct EngineStatus {
   bool is_recovering = false;
   Eviction eviction = Eviction::lru;
@@ -74,6 +79,11 @@ struct EngineStatus {
   std::uint64_t evictions = 0;
   std::uint64_t evicted_bytes = 0;
   std::uint32_t buffers_in_use = 0;
+  std::uint64_t verified_bytes = 0;         // match their checksums; for whatever reason compared
+  std::uint64_t damaged_blocks = 0;         // did not, or could not be read
+  std::uint64_t damaged_objects = 0;        // removed for it
+  std::uint64_t objects_verifying = 0;      // compared now or soon, by the scrub or on request
+  std::vector<VerifyStatus> verifications;  // asked for by VerifyEvents and not done yet
 };
 
 class Core;  // engine/core.h: the inside

@@ -136,6 +136,7 @@ class EngineTest : public testing::Test, private Io, private Host {
   std::map<std::uint64_t, ReadResult> answered_;
   std::map<std::uint64_t, WarmResult> warmed_;
   std::vector<Notice> notices_;
+  std::vector<VerifyResult> verified_;
   std::vector<Op> order_;
   std::optional<Sidecar> stored_;
   int stopped_ = 0;
@@ -154,6 +155,7 @@ class EngineTest : public testing::Test, private Io, private Host {
   }
   void on_notice(const Notice& notice) override { notices_.push_back(notice); }
   void on_stopped() override { ++stopped_; }
+  void on_verify(VerifyToken, const VerifyResult& result) override { verified_.push_back(result); }
 };
 
 TEST_F(EngineTest, FirstOpenIsAnsweredWithoutWaitingForTheCache) {
@@ -503,7 +505,7 @@ TEST_F(EngineTest, ObjectUsedDuringRecoveryIsNotTheFirstToMakeRoom) {
         {stem.substr(3) + ".meta", 200, kBlock, 0},
         {stem.substr(3) + ".data", 4 * kBlock, 4 * kBlock, static_cast<std::int64_t>(inode)}};
     Sidecar& sidecar = sidecars[stem + ".meta"];
-    sidecar = {source.file, source.version, inode, kBlock, "file", BlockSet(4)};
+    sidecar = {source.file, source.version, inode, kBlock, "file", BlockSet(4), {}};
     sidecar.durable.set_all();
   }
   start();
@@ -550,7 +552,7 @@ TEST_F(EngineTest, WhatExceedsTheLimitAfterARestartGoesWhenItIsClosed) {
   std::map<std::string, std::vector<std::byte>> sidecars;
   for (const std::uint64_t inode : {1, 2}) {
     const SourceState source = state(inode, 3);
-    Sidecar sidecar{source.file, source.version, inode, kBlock, "file", BlockSet(3)};
+    Sidecar sidecar{source.file, source.version, inode, kBlock, "file", BlockSet(3), {}};
     sidecar.durable.set_all();
     const std::string stem = object_stem(source.file, source.version, inode);
     sidecars[stem + ".meta"] = encode(sidecar);

@@ -16,6 +16,8 @@ namespace ncfs {
 enum class HandleId : std::uint64_t {};   // one open file of an application; chosen by the caller
 enum class ReadToken : std::uint64_t {};  // one read waiting for an answer; chosen by the caller
 enum class WarmToken : std::uint64_t {};  // one file of a warm-up; chosen by the caller
+// One verification; chosen by the caller.
+enum class VerifyToken : std::uint64_t {};
 
 // A file was opened and its source looked at. Answered by Host::on_open. The engine owns `source`
 // from here on and closes it when the handle is closed and nothing reads from it any more.
@@ -70,8 +72,15 @@ struct TickEvent {};
 // Stop copying, make what is already copied durable, then call Host::on_stopped.
 struct StopEvent {};
 
+// Compare complete objects with their checksums. Answered by Host::on_verify when all are done.
+struct VerifyEvent {
+  VerifyToken token{};
+  // Last known paths of files and directories; empty means everything.
+  std::vector<std::string> paths;
+};
+
 using Event = std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent,
-                           CacheFaultEvent, TickEvent, StopEvent>;
+                           CacheFaultEvent, TickEvent, StopEvent, VerifyEvent>;
 
 // Why an open was a hit or a miss.
 enum class OpenReason : std::uint8_t {
@@ -90,9 +99,10 @@ enum class OpenReason : std::uint8_t {
 
 struct OpenResult {
   // Null if no byte of the file is or will be in the cache for this handle yet; ask again by
-  // `residency` of a later ReadResult.
+  // `residency` of a later ReadResult. Always null with Checksum::read: the engine is asked for
+  // every byte.
   std::shared_ptr<Residency> residency;
-  bool is_complete = false;  // every block is resident and the cache file has its final name
+  bool is_complete = false;  // every block is cached and the cache file has its final name
   OpenReason reason{};
 };
 
@@ -117,6 +127,20 @@ struct WarmResult {
   int error = 0;        // why failed
 };
 
+// found = intact + damaged + skipped + what is still to be done.
+struct VerifyResult {
+  struct Count {
+    std::uint64_t files = 0;
+    std::uint64_t bytes = 0;  // sizes of the files
+  };
+  Count found;
+  Count intact;
+  Count damaged;  // removed from the cache
+  Count skipped;  // no checksums, not complete, gone meanwhile, or the disk did not answer
+  std::uint64_t bytes_verified = 0;  // compared, also of files not done yet
+  bool is_cancelled = false;         // by a StopEvent, or refused as too many are running
+};
+
 // Something worth a log line. `path` is the file's last known path.
 struct Notice {
   enum class Kind : std::uint8_t {
@@ -132,6 +156,7 @@ struct Notice {
     cache_error,     // `error` of an operation on the cache directory; `detail` names it
     cache_health,    // the cache disk's state is now `path`, for the reason in `detail`
     source_health,   // background work pauses or goes on, for the reason in `path` and `detail`
+    damaged,         // does not match its checksum, or cannot be read; `detail` says what
   };
   Kind kind{};
   std::string path;
@@ -150,6 +175,7 @@ class Host {
   virtual void on_warm(WarmToken token, const WarmResult& result) = 0;
   virtual void on_notice(const Notice& notice) = 0;
   virtual void on_stopped() = 0;
+  virtual void on_verify(VerifyToken token, const VerifyResult& result) = 0;
 
  protected:
   ~Host() = default;

@@ -75,7 +75,7 @@ Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
 
 // Sequential readers get whole blocks, which others can share and the cache can keep; a random
 // reader fetches exactly its bytes.
-void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
+void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
   Object& o = object(h.object);
   const std::uint64_t block = waiter.range.offset / config_.block_size_bytes;
   if (const auto entry = o.block_fetches.find(block);
@@ -96,12 +96,13 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter) {
     o.block_fetches.erase(entry);
     if (idle_fetches_.contains(fetch.id)) retire(fetch.id);
   }
-  const bool is_whole = h.is_sequential || waiter.range == block_range(o, block);
+  const bool is_whole = h.is_sequential || is_cached || waiter.range == block_range(o, block);
   if (!is_whole) NCFS_MARK(fetch_of_a_few_bytes);
   Fetch& fetch = is_whole ? add_fetch(o, h.source, block_range(o, block), block, FetchKind::demand)
                           : add_fetch(o, h.source, waiter.range, std::nullopt, FetchKind::demand);
   fetch.waiters.push_back(waiter);
-  demand_queue_.push_back(fetch.id);
+  fetch.is_from_cache = is_cached;
+  (is_cached ? cached_queue_ : demand_queue_).push_back(fetch.id);
 }
 
 // Within the racy window two contents may have one version: what was asked for before an open may
@@ -126,6 +127,9 @@ void Core::fetch_alone(const Waiter& waiter) {
 // --- Choosing what to read next --------------------------------------------------------------
 
 void Core::pump() {
+  pump_verifies();
+  while (start_cached_reads()) {
+  }
   while (start_demand()) {
   }
   while (start_background()) {
@@ -165,8 +169,9 @@ bool Core::start_prefetch() {
     const bool has_place = may_keep(o) || idle_fetches_.size() < idle_fetches_max();
     while (has_place && h.prefetch_next < h.prefetch_end) {
       const std::uint64_t block = h.prefetch_next++;
-      const bool is_there =
-          (o.residency && o.residency->is_resident(block)) || o.block_fetches.contains(block);
+      // A block that is being verified is about to be there.
+      const bool is_there = (o.residency && o.residency->is_resident(block)) ||
+                            o.block_fetches.contains(block) || o.is_unverified(block);
       if (is_there) continue;
       Fetch& fetch = add_fetch(o, h.source, block_range(o, block), block, FetchKind::prefetch);
       fetch.buffer = free_buffers_.back();
@@ -209,11 +214,13 @@ std::optional<std::uint64_t> Core::next_copy_block(Object& o) {
     if (idle_fetches_.contains(id)) retire(id);
   }
   // When every missing block has a fetch already there is no need to walk the bitmap.
-  for (std::uint64_t walked = 0; o.blocks_missing > o.block_fetches.size() && walked < count;
-       ++walked) {
+  const std::uint64_t to_fetch = o.blocks_missing - o.unverified_count;
+  for (std::uint64_t walked = 0; to_fetch > o.block_fetches.size() && walked < count; ++walked) {
     const std::uint64_t block = o.cursor;
     o.cursor = (o.cursor + 1) % count;
-    if (!o.written.test(block) && !o.block_fetches.contains(block)) return block;
+    if (!o.written.test(block) && !o.is_unverified(block) && !o.block_fetches.contains(block)) {
+      return block;
+    }
   }
   return std::nullopt;
 }
@@ -341,7 +348,7 @@ void Core::answer_bytes(Fetch& fetch, const Waiter& waiter) {
   result.length = waiter.range.offset >= loaded_end
                       ? 0
                       : std::min(waiter.range.end(), loaded_end) - waiter.range.offset;
-  result.residency = object(fetch.object).residency;
+  result.residency = residency_for_readers(object(fetch.object));
   idle_fetches_.erase(fetch.id);
   ++fetch.users;
   const bool is_new = answers_.emplace(waiter.token, fetch.id).second;
@@ -376,7 +383,8 @@ void Core::keep_or_drop(Fetch& fetch) {
     is_shared = own != o.block_fetches.end() && own->second == fetch.id;
   }
   if (is_shared && fetch.length == fetch.range.length && may_keep(o) &&
-      fetch.issued_at >= o.trusted_at && !o.written.test(*fetch.block)) {
+      fetch.issued_at >= o.trusted_at && !o.written.test(*fetch.block) &&
+      !o.is_unverified(*fetch.block)) {
     fetch.is_wanted_on_disk = true;
     idle_fetches_.erase(fetch.id);
     write_queue_.push_back(fetch.id);
@@ -384,8 +392,9 @@ void Core::keep_or_drop(Fetch& fetch) {
   }
   if (fetch.issued_at < o.trusted_at) NCFS_MARK(racy_block_not_kept);
   if (fetch.users > 0) return;
+  const bool is_in_file = is_shared && o.residency && o.residency->is_resident(*fetch.block);
   const bool is_useful =
-      is_shared && !o.handles.empty() && !(o.residency && o.residency->is_resident(*fetch.block));
+      is_shared && !o.handles.empty() && (!is_in_file || config_.checksum == Checksum::read);
   if (is_useful && idle_fetches_.size() < idle_fetches_max()) {
     idle_fetches_.insert(fetch.id);
     return;

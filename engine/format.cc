@@ -59,15 +59,18 @@ std::uint64_t BlockSet::count() const {
 
 std::uint64_t sidecar_bytes_max(std::uint64_t size_bytes) {
   const std::uint64_t blocks = std::min(size_bytes / kAllocationUnit + 1, kBlockCountMax);
-  return kHeaderBytes + kPathMax + (blocks + 63) / 64 * sizeof(std::uint64_t) + kChecksumBytes;
+  const std::uint64_t checksums = std::min(blocks, kChecksumCountMax) + 1;  // and its own
+  return kHeaderBytes + kPathMax + (blocks + 63) / 64 * sizeof(std::uint64_t) +
+         checksums * kChecksumBytes;
 }
 
 std::vector<std::byte> encode(const Sidecar& sidecar) {
   const std::string_view path = std::string_view(sidecar.path).substr(0, kPathMax);
   std::vector<std::byte> bytes;
-  bytes.reserve(kHeaderBytes + path.size() + sidecar.durable.words().size_bytes() + kChecksumBytes);
+  bytes.reserve(kHeaderBytes + path.size() + sidecar.durable.words().size_bytes() +
+                (sidecar.checksums.size() + 1) * kChecksumBytes);
   for (const char c : kMagic) append(bytes, c);
-  append(bytes, kSidecarFormat);
+  append(bytes, sidecar.checksums.empty() ? kSidecarPlain : kSidecarWithChecksums);
   append(bytes, static_cast<std::uint32_t>(path.size()));
   append(bytes, sidecar.file.filesystem);
   append(bytes, sidecar.file.inode);
@@ -78,6 +81,9 @@ std::vector<std::byte> encode(const Sidecar& sidecar) {
   append(bytes, sidecar.block_size_bytes);
   for (const char c : path) append(bytes, c);
   for (const std::uint64_t word : sidecar.durable.words()) append(bytes, word);
+  for (std::uint64_t block = 0; block < sidecar.checksums.size(); ++block) {
+    append(bytes, sidecar.durable.test(block) ? sidecar.checksums[block] : 0);
+  }
   append(bytes, static_cast<std::uint64_t>(XXH3_64bits(bytes.data(), bytes.size())));
   return bytes;
 }
@@ -90,7 +96,8 @@ std::optional<Sidecar> decode(std::span<const std::byte> bytes) {
       !NCFS_PLANT(damaged_sidecar_trusted)) {
     return std::nullopt;
   }
-  if (read_at<std::uint32_t>(bytes, 8) != kSidecarFormat) return std::nullopt;
+  const auto format = read_at<std::uint32_t>(bytes, 8);
+  if (format != kSidecarPlain && format != kSidecarWithChecksums) return std::nullopt;
   const std::size_t path_bytes = read_at<std::uint32_t>(bytes, 12);
 
   Sidecar sidecar;
@@ -108,7 +115,10 @@ std::optional<Sidecar> decode(std::span<const std::byte> bytes) {
   if (sidecar.version.size / sidecar.block_size_bytes >= kBlockCountMax) return std::nullopt;
   const std::uint64_t blocks = block_count_of(sidecar.version.size, sidecar.block_size_bytes);
   const std::uint64_t bitmap_bytes = (blocks + 63) / 64 * sizeof(std::uint64_t);
-  if (body.size() != kHeaderBytes + path_bytes + bitmap_bytes) return std::nullopt;
+  const std::size_t checksums_at = kHeaderBytes + path_bytes + bitmap_bytes;
+  const std::uint64_t checksum_count = format == kSidecarWithChecksums ? blocks : 0;
+  if (checksum_count > kChecksumCountMax) return std::nullopt;
+  if (body.size() != checksums_at + checksum_count * kChecksumBytes) return std::nullopt;
   sidecar.durable = BlockSet(blocks);
   const std::span<std::uint64_t> words = sidecar.durable.words();
   sidecar.path.assign(reinterpret_cast<const char*>(body.data()) + kHeaderBytes, path_bytes);
@@ -116,6 +126,11 @@ std::optional<Sidecar> decode(std::span<const std::byte> bytes) {
     std::memcpy(words.data(), body.data() + kHeaderBytes + path_bytes, words.size_bytes());
     const std::uint64_t last_bits = sidecar.durable.block_count() % 64;
     if (last_bits != 0 && words.back() >> last_bits != 0) return std::nullopt;
+  }
+  if (checksum_count > 0) {
+    sidecar.checksums.resize(checksum_count);
+    std::memcpy(sidecar.checksums.data(), body.data() + checksums_at,
+                checksum_count * kChecksumBytes);
   }
   return sidecar;
 }
@@ -173,9 +188,11 @@ std::optional<ObjectName> parse_object_name(std::string_view name) {
 }
 
 std::uint64_t object_charge(std::uint64_t size_bytes, std::uint64_t block_size_bytes) {
-  const std::uint64_t bitmap_bytes = (block_count_of(size_bytes, block_size_bytes) + 63) / 64 * 8;
+  const std::uint64_t blocks = block_count_of(size_bytes, block_size_bytes);
+  const std::uint64_t bitmap_bytes = (blocks + 63) / 64 * 8;
+  const std::uint64_t checksum_bytes = (blocks > kChecksumCountMax ? 0 : blocks) * kChecksumBytes;
   const std::uint64_t sidecar_bytes =
-      round_up(kHeaderBytes + kPathMax + bitmap_bytes + kChecksumBytes);
+      round_up(kHeaderBytes + kPathMax + bitmap_bytes + checksum_bytes + kChecksumBytes);
   return round_up(size_bytes) + 2 * sidecar_bytes + round_up(size_bytes / kMiB * 16);
 }
 

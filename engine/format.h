@@ -17,7 +17,7 @@
 //                                        included; directories, which no cache made, are left alone
 //   any other name                       not ours: left alone
 //
-// Sidecar, version 1, little-endian:
+// Sidecar, versions 1 and 2, little-endian; version 2 has checksums:
 //   0   8  magic "NCFSMETA"
 //   8   4  format version
 //   12  4  length of the path in bytes, at most kPathMax
@@ -29,7 +29,10 @@
 //   ..  m  bitmap of durable blocks: one bit per block, in 64-bit words, lowest bit first; bits
 //   past
 //          the last block are zero
+//   ..  8k version 2: XXH3-64 of each of the k blocks; 0 for those not in the bitmap
 //   ..  8  XXH3-64 of everything before
+//
+// The mtime of a sidecar is when its object was last verified; see engine/verify.cc.
 #pragma once
 
 #include <cstddef>
@@ -44,7 +47,8 @@
 
 namespace ncfs {
 
-inline constexpr std::uint32_t kSidecarFormat = 1;
+inline constexpr std::uint32_t kSidecarPlain = 1;
+inline constexpr std::uint32_t kSidecarWithChecksums = 2;
 inline constexpr std::size_t kPathMax = 4096;  // longer paths are cut: the path is only a hint
 inline constexpr std::uint32_t kShardCount = 256;
 inline constexpr std::string_view kProbeName = "health.probe";
@@ -54,6 +58,9 @@ inline constexpr std::uint64_t kAllocationUnit = 4 * kKiB;
 inline constexpr std::uint64_t kBlockSizeMax = kGiB;
 // A sidecar of this many blocks has a bitmap of 32 MiB and fits into kCacheLoadMax.
 inline constexpr std::uint64_t kBlockCountMax = std::uint64_t{1} << 28;
+// With checksums, of this many blocks it is 32.5 MiB long. Larger files (4 TiB in blocks of 1 MiB)
+// are cached without.
+inline constexpr std::uint64_t kChecksumCountMax = std::uint64_t{1} << 22;
 
 // A set of blocks. Bits past `block_count` are zero.
 class BlockSet {
@@ -67,6 +74,7 @@ class BlockSet {
     return (words_[block / 64] >> (block % 64) & 1) != 0;
   }
   void set(std::uint64_t block) { words_[block / 64] |= std::uint64_t{1} << (block % 64); }
+  void reset(std::uint64_t block) { words_[block / 64] &= ~(std::uint64_t{1} << (block % 64)); }
   void set_all();
   [[nodiscard]] std::uint64_t count() const;
   [[nodiscard]] bool is_full() const { return count() == block_count_; }
@@ -91,6 +99,7 @@ struct Sidecar {
   std::uint64_t block_size_bytes = 0;
   std::string path;
   BlockSet durable;
+  std::vector<std::uint64_t> checksums;  // one for each block, or none at all
   friend bool operator==(const Sidecar&, const Sidecar&) = default;
 };
 

@@ -36,6 +36,34 @@ TEST(Sidecar, GoldenBytesPinTheFormat) {
   EXPECT_EQ(std::memcmp(bytes.data() + 72, "models/a.bin\1\4\0\0\0\0\0\0", 20), 0);
 }
 
+Sidecar example_with_checksums() {
+  Sidecar sidecar = example();
+  sidecar.checksums.assign(11, 0);
+  sidecar.checksums[0] = 0x0102030405060708;
+  sidecar.checksums[10] = ~std::uint64_t{0};
+  return sidecar;
+}
+
+TEST(Sidecar, WithChecksumsIsVersionTwoAndSurvivesARoundTrip) {
+  const Sidecar sidecar = example_with_checksums();
+  const std::vector<std::byte> bytes = encode(sidecar);
+  ASSERT_EQ(bytes.size(), 72 + 12 + 8 + 11 * 8 + 8U);
+  EXPECT_EQ(bytes[8], std::byte{2});
+  EXPECT_EQ(std::memcmp(bytes.data() + 72 + 12 + 8, "\10\7\6\5\4\3\2\1\0\0\0\0", 12), 0);
+  EXPECT_EQ(decode(bytes), sidecar);
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    EXPECT_FALSE(decode(std::span(bytes).first(size))) << size;
+  }
+}
+
+TEST(Sidecar, HasNoChecksumsOfBlocksThatAreNotThere) {
+  Sidecar sidecar = example_with_checksums();
+  sidecar.checksums[5] = 99;
+  const auto decoded = decode(encode(sidecar));
+  ASSERT_TRUE(decoded);
+  EXPECT_EQ(decoded->checksums[5], 0U);
+}
+
 TEST(Sidecar, RefusesEveryFlippedBit) {
   const std::vector<std::byte> bytes = encode(example());
   for (std::size_t bit = 0; bit < bytes.size() * 8; ++bit) {

@@ -48,7 +48,15 @@ enum class CopyPhase : std::uint8_t {
 };
 
 // Why an object is being removed; decides what happens when it is gone.
-enum class RemovalReason : std::uint8_t { none, evicted, stale, failed };
+enum class RemovalReason : std::uint8_t { none, evicted, stale, failed, damaged };
+
+// Whether the object is being compared with its checksums; see verify.cc.
+enum class VerifyPhase : std::uint8_t {
+  none,
+  queued,   // waits for one of the slots
+  active,   // holds one; its cache file is, or is being, opened for it
+  closing,  // done; keeps its place in the eviction order until its cache file is closed
+};
 
 struct Object {
   ObjectId id{};
@@ -71,17 +79,21 @@ struct Object {
   std::shared_ptr<Residency> residency;  // exactly while cache_file is open
   BlockSet written;                      // blocks whose write has completed
   BlockSet durable;                      // blocks the sidecar on disk vouches for
-  std::uint64_t blocks_missing = 0;
-  std::uint64_t dirty_bytes = 0;  // written but not durable
+  BlockSet unverified;                   // of `durable`, from an earlier run and not yet compared
+  std::uint64_t unverified_count = 0;
+  std::uint64_t blocks_missing = 0;  // not in `written`
+  std::uint64_t dirty_bytes = 0;     // written but not durable
   Nanos checkpoint_at = 0;
 
   // Requests in flight on the object's names or cache file; nothing is closed or unlinked before
   // they have come back.
   std::uint32_t io_in_flight = 0;
   bool is_opening = false;
-  // The sidecar on disk speaks of blocks of another size: one in ours comes before the first write,
-  // which may overwrite what the old one vouches for.
+  // The sidecar on disk speaks of blocks of another size, or vouches for one found damaged: a right
+  // one comes before the first write, which may overwrite what the old one vouches for.
   bool needs_sidecar = false;
+  // So will the one on its way be, as a block was found damaged.
+  bool is_sidecar_outdated = false;
   bool is_persisting = false;  // a checkpoint or the commit is on its way
   BlockSet persisting;         // what it will vouch for
   std::uint64_t persisting_bytes = 0;
@@ -115,8 +127,29 @@ struct Object {
   Nanos touched_at = 0;   // when its last use was last recorded on disk
   Nanos evict_after = 0;  // found in use by a mapping: left alone until then
 
+  // Checksums. In memory while the object is being filled, and of a complete object while they are
+  // needed: during a verification, and with Checksum::read while its file is open.
+  bool has_checksums = false;  // in the sidecar or, while it is being filled, to come
+  bool is_loading_checksums = false;
+  std::vector<std::uint64_t> checksums;
+  std::uint64_t checksum_block_bytes = 0;
+  VerifyPhase verify = VerifyPhase::none;
+  bool is_scrub = false;           // verified for the scrub alone, and at its rate
+  bool is_verify_read = false;     // one is in flight
+  std::uint64_t verify_block = 0;  // that it reads
+  std::uint64_t verify_next = 0;   // the first block not compared in this pass
+  std::uint64_t verify_bytes = 0;  // compared in this pass
+  Nanos scrub_at = 0;              // when its turn comes; key in the order of the scrub
+  bool was_used = false;           // since the last record_use()
+
   [[nodiscard]] bool is_on_disk() const { return state != ObjectState::absent; }
   [[nodiscard]] bool is_open() const { return cache_file != FileHandle::none; }
+  [[nodiscard]] bool is_verifying() const {
+    return verify == VerifyPhase::active || verify == VerifyPhase::closing;
+  }
+  [[nodiscard]] bool is_unverified(std::uint64_t block) const {
+    return unverified_count > 0 && unverified.test(block);
+  }
 };
 
 }  // namespace ncfs

@@ -155,6 +155,11 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
       sidecar->version.size / config_.block_size_bytes >= kBlockCountMax) {
     return remove_debris(id, stem, entries, "damaged");
   }
+  const bool has_checksums = !sidecar->checksums.empty();
+  const bool is_same_unit = sidecar->block_size_bytes == config_.block_size_bytes;
+  if (config_.checksum == Checksum::read && !(has_checksums && is_same_unit)) {
+    return remove_debris(id, stem, entries, "without checksums of blocks of this size");
+  }
   Object& o = object_for(sidecar->file, sidecar->version);
   if (o.is_on_disk()) return remove_debris(id, stem, entries, "superseded");
   for (const CacheEntry& entry : entries) {
@@ -167,20 +172,38 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
   o.stem = name;
   o.serial = sidecar->serial;
   if (o.path.empty()) o.path = sidecar->path;
-  o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
+  // Its sidecar may be longer than one of this run.
+  o.charge_bytes = std::max(object_charge(o.version.size, config_.block_size_bytes),
+                            object_charge(o.version.size, sidecar->block_size_bytes));
   o.charge_is_used = is_complete;
   o.trusted_at = 0;
   if (is_complete) {
     space_.found_used(o.charge_bytes);
+    o.has_checksums = has_checksums;
+    // What has never been verified since it was stored is as old as its sidecar.
+    const auto age = std::max<std::int64_t>(0, find_kind(entries, NameKind::sidecar)->age_ns);
+    o.scrub_at =
+        now_ + config_.scrub_interval - std::min(config_.scrub_interval, static_cast<Nanos>(age));
     set_state(o, ObjectState::cached);
   } else {
     space_.found_reserved(o.charge_bytes);
     o.durable = with_block_size(sidecar->durable, o.version.size, sidecar->block_size_bytes,
                                 config_.block_size_bytes);
     if (NCFS_PLANT(partial_recovered_as_whole)) o.durable.set_all();
-    o.written = o.durable;
-    o.needs_sidecar = sidecar->block_size_bytes != config_.block_size_bytes;
+    o.unverified = BlockSet(o.durable.block_count());
+    o.checksum_block_bytes = config_.block_size_bytes;
+    o.needs_sidecar = !is_same_unit;
     if (o.needs_sidecar) NCFS_MARK(block_size_changed);
+    // Blocks of another size cannot be compared: such an object goes on without checksums.
+    o.has_checksums = has_checksums && is_same_unit && config_.checksum != Checksum::off;
+    if (o.has_checksums) {
+      o.checksums = std::move(sidecar->checksums);
+      o.unverified = o.durable;
+      o.unverified_count = o.unverified.count();
+      o.written = BlockSet(o.durable.block_count());
+    } else {
+      o.written = o.durable;
+    }
     o.blocks_missing = o.written.block_count() - o.written.count();
     set_state(o, ObjectState::partial);
   }
@@ -284,6 +307,7 @@ void Core::finish_recovery() {
   }
   evict_to_limit();
   schedule_copies();
+  for (auto& [token, job] : verify_jobs_) start_job(job);
 }
 
 }  // namespace ncfs

@@ -6,6 +6,7 @@
 //   CommitTruth  an object gets its final name only when every block is durable, the sidecar says
 //                so durably, and the source still had the recorded version after the last fetch;
 //   SyncOnce     after a failed write or sync the object is thrown away, never synced again;
+//   a damaged object loses its sidecar first, which nobody reads;
 //   no file is closed or unlinked while a request on it is in flight, nor closed while a handle
 //   that may hold its Residency is open.
 //
@@ -64,8 +65,10 @@ void Core::set_state(Object& o, ObjectState state) {
   NCFS_ASSERT(is_transition(o.state, state) && "S10 Transitions");
   NCFS_TRANSITION(o.state, state);
   if (o.state == ObjectState::removing) removing_.erase(o.id);
+  if (o.state == ObjectState::cached) scrub_order_.erase({o.scrub_at, o.id});
   o.state = state;
   if (state == ObjectState::removing) removing_.insert(o.id);
+  if (state == ObjectState::cached && o.has_checksums) scrub_order_.insert({o.scrub_at, o.id});
   // What recovery finds is added when all of it is known, oldest first.
   const bool can_make_room = is_recovered_ && o.is_on_disk() && state != ObjectState::removing;
   if (can_make_room == eviction_->contains(o.id)) return;
@@ -94,7 +97,10 @@ void Core::create_storage(Object& o) {
   if (NCFS_PLANT(address_in_name)) o.serial += reinterpret_cast<std::uintptr_t>(this);
   o.stem = object_stem(o.file, o.version, o.serial);
   o.written = BlockSet(block_count_of(o.version.size, config_.block_size_bytes));
-  o.durable = o.written;
+  o.durable = o.unverified = o.written;
+  o.has_checksums = wants_checksums(o);
+  if (o.has_checksums) o.checksums.assign(o.written.block_count(), 0);
+  o.checksum_block_bytes = config_.block_size_bytes;
   o.blocks_missing = o.written.block_count();
   o.dirty_bytes = 0;
   o.cursor = 0;
@@ -147,6 +153,7 @@ void Core::on_cache_opened(Object& o, std::int64_t result) {
     // Slow is not wrong: the object stays, this time it is not used.
     ++counters_.cache_errors;
     notice(Notice::Kind::cache_error, o, 0, kTimedOut, "opening a cached file");
+    if (o.verify == VerifyPhase::active) end_verify(o, Verdict::skipped);
     if (o.copy == CopyPhase::active) on_copy_failed(o, kTimedOut);
   } else if (is_wanted) {
     on_cache_error(o, static_cast<int>(-result), "opening a cached file");
@@ -168,11 +175,13 @@ void Core::publish_blocks(Object& o) {
   for (std::uint64_t block = 0; block < count; ++block) {
     if (o.state == ObjectState::cached || o.written.test(block)) o.residency->publish(block);
   }
+  if (o.unverified_count > 0) queue_verify(o);
 }
 
 // A cached object coming to rest has just been used; its age in a later run is the mtime of its
 // data. Once a minute is as exact as eviction needs.
 void Core::record_use(Object& o) {
+  if (!std::exchange(o.was_used, false)) return;
   if (o.touched_at != 0 && now_ < o.touched_at + 60 * kSecond) return;
   o.touched_at = now_;
   ++o.io_in_flight;
@@ -187,6 +196,7 @@ void Core::close_cache(Object& o) {
   Request request = cache_request(Op::cache_close);
   request.file = std::exchange(o.cache_file, FileHandle::none);
   o.residency = nullptr;
+  if (o.state == ObjectState::cached) o.checksums = {};
   submit({.step = Step::close_cache, .object = o.id}, std::move(request));
 }
 
@@ -217,11 +227,13 @@ void Core::pump_writes() {
     request.file = o.cache_file;
     request.range = fetch.range;
     request.buffer = *fetch.buffer;
+    request.wants_checksum = o.has_checksums;
     submit({.step = Step::block_write, .object = o.id, .fetch = fetch.id}, std::move(request));
   }
 }
 
-void Core::on_block_written(FetchId id, std::int64_t result) {
+void Core::on_block_written(FetchId id, const Completion& completion) {
+  std::int64_t result = completion.result;
   Fetch& fetch = fetches_.at(id);
   Object& o = object(fetch.object);
   --cache_writes_;
@@ -240,6 +252,7 @@ void Core::on_block_written(FetchId id, std::int64_t result) {
     NCFS_ASSERT(static_cast<std::uint64_t>(result) == fetch.range.length);
     NCFS_ASSERT(!o.written.test(*fetch.block));
     o.written.set(*fetch.block);
+    if (o.has_checksums) o.checksums[*fetch.block] = completion.checksum;
     if (!health_.is_down()) o.residency->publish(*fetch.block);
     --o.blocks_missing;
     if (NCFS_PLANT(cached_without_commit) && o.blocks_missing == 0) {
@@ -267,6 +280,9 @@ void Core::start_persist(Object& o) {
   NCFS_ASSERT(!o.is_persisting && o.is_open());
   o.is_persisting = true;
   o.persisting = o.written;
+  for (std::size_t word = 0; o.unverified_count > 0 && word < o.persisting.words().size(); ++word) {
+    o.persisting.words()[word] |= o.unverified.words()[word];
+  }
   o.persisting_bytes = o.dirty_bytes;
   if (can_commit(o)) {
     o.commit_source =
@@ -335,8 +351,8 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       request = cache_request(Op::cache_store);
       request.name = name_of(o, NameKind::sidecar_temp);
       if (NCFS_PLANT(sidecar_ahead_of_sync)) o.persisting = o.written;
-      request.bytes =
-          encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path, o.persisting});
+      request.bytes = encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path,
+                              o.persisting, o.checksums});
       break;
     }
     case Step::persist_store:
@@ -350,7 +366,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       break;
     case Step::persist_sync_directory:
       o.durable = o.persisting;
-      o.needs_sidecar = false;
+      o.needs_sidecar = std::exchange(o.is_sidecar_outdated, false);
       o.dirty_bytes -= o.persisting_bytes;
       if (!is_commit) return finish_persist(o);
       next = Step::publish_rename;
@@ -382,10 +398,13 @@ void Core::finish_commit(Object& o) {
   NCFS_ASSERT(o.durable.is_full() && o.dirty_bytes == 0);
   end_persist(o);
   o.failures = 0;
+  o.was_used = true;
+  o.scrub_at = now_ + config_.scrub_interval;
   set_state(o, ObjectState::cached);
   space_.commit(o.charge_bytes);
   o.charge_is_used = true;
-  o.written = o.durable = o.persisting = BlockSet();
+  o.written = o.durable = o.persisting = o.unverified = BlockSet();
+  if (config_.checksum != Checksum::read) o.checksums = {};
   ++counters_.copies_finished;
   notice(Notice::Kind::copy_finished, o, o.version.size);
   leave_copy(o);
@@ -419,6 +438,10 @@ void Core::on_cache_error(Object& o, int error, const char* operation) {
 void Core::remove(Object& o, RemovalReason reason) {
   if (o.state == ObjectState::removing) return;
   if (o.residency) o.residency->revoke();
+  if (o.verify != VerifyPhase::none) {
+    end_verify(o, reason == RemovalReason::damaged ? Verdict::damaged : Verdict::skipped);
+    o.verify = VerifyPhase::none;
+  }
   o.removal = reason;
   o.removal_step = 0;
   o.removal_from = o.state;
@@ -431,6 +454,10 @@ namespace {
 // maps it, or a kernel still reads it for a daemon that died. Steps 1 to 4 unlink these names.
 constexpr std::array kRemovedNames = {NameKind::data, NameKind::partial, NameKind::sidecar,
                                       NameKind::sidecar_temp};
+// Without its sidecar a damaged object is never found again, however long its data is in use.
+constexpr std::array kDamagedNames = {NameKind::sidecar, NameKind::sidecar_temp, NameKind::data,
+                                      NameKind::partial};
+constexpr std::uint32_t kDamagedDataStep = 3;
 
 }  // namespace
 
@@ -439,8 +466,11 @@ void Core::advance_removal(Object& o) {
     attention_.insert(o.id);
     return;
   }
-  const bool is_used = o.residency && !o.handles.empty() && !NCFS_PLANT(removed_under_reader);
-  if (o.io_in_flight > 0 || is_used) return;
+  const bool is_damaged = o.removal == RemovalReason::damaged;
+  const bool is_data_next = !is_damaged || o.removal_step >= kDamagedDataStep;
+  const bool is_held = o.residency && !o.handles.empty() && config_.checksum != Checksum::read &&
+                       !NCFS_PLANT(removed_under_reader);
+  if (o.io_in_flight > 0 || (is_data_next && is_held)) return;
   const bool was_complete = o.removal_from == ObjectState::cached;
   if (o.removal_step == 0) {
     if (was_complete && !o.is_open()) {
@@ -455,7 +485,7 @@ void Core::advance_removal(Object& o) {
   if (o.removal_step <= kRemovedNames.size()) {
     ++o.io_in_flight;
     if (NCFS_PLANT(sidecar_left_behind) && o.removal_step == 3) o.removal_step = 4;
-    const NameKind kind = kRemovedNames[o.removal_step - 1];
+    const NameKind kind = (is_damaged ? kDamagedNames : kRemovedNames)[o.removal_step - 1];
     Request request = cache_request(Op::cache_unlink);
     request.name = name_of(o, kind);
     const bool may_be_mapped = was_complete && kind == NameKind::data;
@@ -497,7 +527,8 @@ void Core::postpone_removal(Object& o, int error) {
     notice(Notice::Kind::cache_error, o, 0, error, "removing a cache file");
     o.remove_at = now_ + back_off(o.removal_failures++);
   }
-  const bool is_good = o.removal_from == ObjectState::cached && o.removal != RemovalReason::failed;
+  const bool is_good = o.removal_from == ObjectState::cached &&
+                       o.removal != RemovalReason::failed && o.removal != RemovalReason::damaged;
   if (!is_good || o.removal_step > 1) {
     NCFS_MARK(removal_postponed);
     attention_.insert(o.id);
@@ -526,10 +557,13 @@ void Core::finish_removal(Object& o) {
   }
   o.charge_bytes = 0;
   o.residency = nullptr;
-  o.written = o.durable = o.persisting = BlockSet();
+  o.written = o.durable = o.persisting = o.unverified = BlockSet();
+  o.unverified_count = 0;
+  o.has_checksums = false;
+  o.checksums = {};
   o.dirty_bytes = 0;
   o.blocks_missing = 0;
-  o.needs_sidecar = false;
+  o.needs_sidecar = o.is_sidecar_outdated = false;
   o.evict_after = 0;
   o.remove_at = 0;
   o.removal_failures = 0;

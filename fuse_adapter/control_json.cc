@@ -78,6 +78,27 @@ json job_json(const WarmProgress& progress) {
           {"files_in_work", progress.in_work.size()}};
 }
 
+json count_json(const VerifyResult::Count& count) {
+  return {{"files", count.files}, {"bytes", count.bytes}};
+}
+
+json verification_json(const VerifyResult& result) {
+  return {{"found", count_json(result.found)},       {"intact", count_json(result.intact)},
+          {"damaged", count_json(result.damaged)},   {"skipped", count_json(result.skipped)},
+          {"bytes_verified", result.bytes_verified}, {"cancelled", result.is_cancelled}};
+}
+
+json integrity_json(const EngineStatus& engine) {
+  json verifications = json::array();
+  for (const VerifyStatus& one : engine.verifications) {
+    verifications.push_back(verification_json(one.result));
+  }
+  return {{"verified_bytes", engine.verified_bytes},
+          {"mismatches", engine.damaged_blocks},
+          {"damaged_files", engine.damaged_objects},
+          {"verifications", verifications}};
+}
+
 json cache_json(const EngineStatus& engine) {
   return {
       {"limit_bytes", engine.limit_bytes},         {"used_bytes", engine.used_bytes},
@@ -183,6 +204,7 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
                  {"queued", engine.copies_queued},
                  {"finished", engine.copies_finished},
                  {"failed", engine.copies_failed}}},
+               {"integrity", integrity_json(engine)},
                {"errors",
                 {{"backend", engine.source_errors},
                  {"cache", engine.cache_errors},
@@ -213,6 +235,11 @@ std::string warm_json(const ControlSubject& subject, const WarmProgress& progres
   return dump({{"ok", true}, {"type", "warm"}, {"final", is_final}, {"job", std::move(job)}});
 }
 
+std::string verify_json(const VerifyResult& result, bool is_final) {
+  return dump(
+      {{"ok", true}, {"type", "verify"}, {"final", is_final}, {"job", verification_json(result)}});
+}
+
 ControlRequest parse_request(const std::string& line, const std::string& mountpoint) {
   ControlRequest request;
   const json body = json::parse(line, nullptr, false);
@@ -225,14 +252,20 @@ ControlRequest parse_request(const std::string& line, const std::string& mountpo
     request.command = ControlRequest::Command::status;
     return request;
   }
-  if (command != "warm") {
-    request.error = fmt::format("unknown command {}: must be status or warm", dump(command));
+  const bool is_verify = command == "verify";
+  if (command != "warm" && !is_verify) {
+    request.error =
+        fmt::format("unknown command {}: must be status, warm or verify", dump(command));
     return request;
   }
-  request.command = ControlRequest::Command::warm;
+  request.command = is_verify ? ControlRequest::Command::verify : ControlRequest::Command::warm;
   const auto wait = body.value("wait", json(false));
-  const auto paths = body.value("paths", json());
-  if (!wait.is_boolean() || !paths.is_array() || paths.empty()) {
+  const auto paths = body.value("paths", is_verify ? json::array() : json());
+  if (is_verify && (!wait.is_boolean() || !paths.is_array())) {
+    request.error = "of verify, \"paths\" is an array of paths and \"wait\" a boolean";
+    return request;
+  }
+  if (!wait.is_boolean() || !paths.is_array() || (paths.empty() && !is_verify)) {
     request.error = "warm needs \"paths\", an array with at least one path; \"wait\" is a boolean";
     return request;
   }

@@ -19,9 +19,11 @@ namespace ncfs {
 [[nodiscard]] std::string warm_json(const ControlSubject& subject, const WarmProgress& progress,
                                     bool is_final);
 
+[[nodiscard]] std::string verify_json(const VerifyResult& result, bool is_final);
+
 // A request as far as it can be understood without knowing the mount.
 struct ControlRequest {
-  enum class Command : std::uint8_t { status, warm };
+  enum class Command : std::uint8_t { status, warm, verify };
   Command command{};
   std::vector<std::string> paths;  // relative to the mount point
   bool wait = false;

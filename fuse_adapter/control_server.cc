@@ -17,6 +17,7 @@
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -113,9 +114,51 @@ class Session : public std::enable_shared_from_this<Session> {
       const auto uptime =
           std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - context_->started);
       reply(status_json(context_->subject, uptime, context_->jobs.all()));
+    } else if (request.command == ControlRequest::Command::verify) {
+      start_verify(std::move(request));
     } else {
       start_warm(std::move(request));
     }
+  }
+
+  void start_verify(ControlRequest request) {
+    verified_.reset();
+    auto done = [context = context_, session = weak_from_this()](const VerifyResult& result) {
+      asio::post(context->io, [session, result] {
+        if (const auto self = session.lock()) self->verified_ = result;
+      });
+    };
+    verify_ = context_->subject.verify(std::move(request.paths), std::move(done));
+    wait_for_job_ = request.wait;
+    last_progress_ = Clock::now();
+    follow_verify();
+  }
+
+  // As follow_job(). The engine is asked after it got the verification: what it does not know then
+  // is done, and the result on its way.
+  void follow_verify() {
+    const bool is_time =
+        !wait_for_job_ || Clock::now() - last_progress_ >= context_->options.progress_interval;
+    if (verified_) {
+      const VerifyResult result = *std::exchange(verified_, std::nullopt);
+      reply(result.is_cancelled ? error_json("the daemon stops, or too many verifications run")
+                                : verify_json(result, true));
+      return;
+    }
+    if (is_time) {
+      const EngineStatus status = context_->subject.engine_status();
+      const auto mine = std::ranges::find(status.verifications, verify_, &VerifyStatus::token);
+      if (mine != status.verifications.end()) {
+        last_progress_ = Clock::now();
+        follows_verify_ = wait_for_job_;
+        reply(verify_json(mine->result, !wait_for_job_));
+        return;
+      }
+    }
+    poll_.expires_after(kPollInterval);
+    poll_.async_wait([self = shared_from_this()](error_code error) {
+      if (!error && self->socket_.is_open()) self->follow_verify();
+    });
   }
 
   void start_warm(ControlRequest request) {
@@ -187,6 +230,8 @@ class Session : public std::enable_shared_from_this<Session> {
       close();
     } else if (std::exchange(follow_after_reply_, false)) {
       follow_job();
+    } else if (std::exchange(follows_verify_, false)) {
+      follow_verify();
     } else {
       read_request();
     }
@@ -206,6 +251,9 @@ class Session : public std::enable_shared_from_this<Session> {
   bool wait_for_job_ = false;
   bool is_checked_ = false;
   bool follow_after_reply_ = false;
+  VerifyToken verify_{};  // the verification in work
+  std::optional<VerifyResult> verified_;
+  bool follows_verify_ = false;
   Clock::time_point last_progress_;
 };
 

@@ -5,6 +5,8 @@
 //   {"command":"warm","paths":[...],"wait":true|false} -> lines with "type":"warm" about once a
 //       second until "final":true; without wait one line, the job then runs on by itself.
 //       Paths are absolute and lie in the mount point.
+//   {"command":"verify","paths":[...],"wait":true|false} -> the same with "type":"verify"; no paths
+//       mean everything in the cache
 // Every reply has "ok"; if it is false, "error" says why. A client that goes away does not end
 // its warm-up.
 //
@@ -19,6 +21,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/engine.h"
 #include "fuse_adapter/adapter_stats.h"
@@ -37,6 +40,10 @@ struct ControlSubject {
   std::uint64_t buffer_bytes = 0;  // all buffers together
   std::uint64_t block_size_bytes = 0;
   std::function<EngineStatus()> engine_status;
+  // As Runtime::verify().
+  std::function<VerifyToken(std::vector<std::string> paths,
+                            std::function<void(const VerifyResult&)> done)>
+      verify;
   std::function<Nanos()> now;                   // the clock of EngineStatus
   const AdapterStats* adapter_stats = nullptr;  // outlives the server
 };

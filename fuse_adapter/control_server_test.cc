@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <functional>
+#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "fuse_adapter/fake_warm_target.h"
@@ -96,6 +98,12 @@ class ControlServerTest : public ::testing::Test {
     subject.version = "1.2.3";
     subject.passthrough_detail = "switched off";
     subject.engine_status = [this] { return engine_; };
+    subject.verify = [this](std::vector<std::string> paths, auto done) {
+      const std::lock_guard lock(verify_mutex_);
+      verify_paths_ = std::move(paths);
+      verify_done_ = std::move(done);
+      return VerifyToken{7};
+    };
     subject.now = [] { return Nanos{10 * kSecond}; };
     subject.adapter_stats = &stats_;
     return subject;
@@ -111,6 +119,9 @@ class ControlServerTest : public ::testing::Test {
   std::filesystem::path directory_;
   FakeWarmTarget fake_{::testing::TempDir()};
   EngineStatus engine_;
+  std::mutex verify_mutex_;
+  std::vector<std::string> verify_paths_;
+  std::function<void(const VerifyResult&)> verify_done_;
   AdapterStats stats_;
   ControlServer::Options options_;
   std::unique_ptr<ControlServer> server_;
@@ -273,6 +284,57 @@ TEST_F(ControlServerTest, WarmingWithoutWaitReturnsAtOnceAndStatusShowsTheJob) {
   EXPECT_EQ(jobs[0]["id"], reply["job"]["id"]);
   EXPECT_NE(jobs[0]["state"], "done");
   fake_.answer_all(kCopied);
+}
+
+TEST_F(ControlServerTest, VerifyingTellsProgressAndThenTheTotals) {
+  VerifyStatus running;
+  running.token = VerifyToken{7};
+  running.result.found = {2, 3000};
+  running.result.bytes_verified = 1000;
+  engine_.verifications = {running};
+  ASSERT_EQ(start(), "");
+  Client waiting = client();
+  const json progress =
+      waiting.ask(R"({"command":"verify","paths":["/mnt/cached/models"],"wait":true})");
+  EXPECT_EQ(progress["type"], "verify");
+  EXPECT_EQ(progress["final"], false);
+  EXPECT_EQ(progress["job"]["bytes_verified"], 1000);
+  {
+    const std::lock_guard lock(verify_mutex_);
+    EXPECT_EQ(verify_paths_, std::vector<std::string>{"models"});
+    VerifyResult result = running.result;
+    result.intact = {1, 1000};
+    result.damaged = {1, 2000};
+    verify_done_(result);
+  }
+  json last = waiting.receive();
+  while (last.is_object() && last["final"] == false) last = waiting.receive();
+  EXPECT_EQ(last["job"]["damaged"]["files"], 1);
+  EXPECT_EQ(last["job"]["intact"]["bytes"], 1000);
+  // Without wait the first word is the last.
+  const json started = client().ask(R"({"command":"verify"})");
+  EXPECT_EQ(started["final"], true);
+  EXPECT_EQ(started["job"]["found"]["files"], 2);
+  const json status = client().ask(R"({"command":"status"})");
+  EXPECT_EQ(status["integrity"]["verifications"][0]["found"]["bytes"], 3000);
+}
+
+TEST_F(ControlServerTest, AVerificationThatIsRefusedIsAnError) {
+  ASSERT_EQ(start(), "");
+  Client waiting = client();
+  waiting.send(R"({"command":"verify","wait":true})"
+               "\n");
+  const auto deadline = std::chrono::steady_clock::now() + FakeWarmTarget::kPatience;
+  std::function<void(const VerifyResult&)> done;
+  while (!done && std::chrono::steady_clock::now() < deadline) {
+    const std::lock_guard lock(verify_mutex_);
+    done = verify_done_;
+  }
+  ASSERT_TRUE(done);
+  VerifyResult refused;
+  refused.is_cancelled = true;
+  done(refused);
+  EXPECT_EQ(waiting.receive()["ok"], false);
 }
 
 TEST_F(ControlServerTest, PathsThatAreNotInTheMountOrDoNotExistAreErrors) {

@@ -25,6 +25,7 @@
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/control_server.h"
@@ -121,6 +122,7 @@ std::optional<std::uint64_t> random_number() {
 
 std::string passthrough_detail(const MountOptions& options, bool is_active) {
   if (is_active) return "complete files are read by the kernel itself";
+  if (options.checksum == Checksum::read) return "switched off by checksum=read";
   if (options.passthrough == PassthroughPolicy::disabled) return "switched off by passthrough=no";
   return "this kernel has no FUSE passthrough (Linux 6.9 or later has)";
 }
@@ -217,6 +219,9 @@ class Served {
     subject.block_size_bytes = config.block_size_bytes;
     subject.buffer_bytes = config.buffers * config.block_size_bytes;
     subject.engine_status = [runtime = runtime_.get()] { return runtime->status(); };
+    subject.verify = [runtime = runtime_.get()](std::vector<std::string> paths, auto done) {
+      return runtime->verify(std::move(paths), std::move(done));
+    };
     subject.now = monotonic_now;
     subject.adapter_stats = &file_system_->stats();
     WarmTarget target;

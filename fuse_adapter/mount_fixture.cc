@@ -81,6 +81,7 @@ void TestMount::start(const TestMountOptions& options) {
   engine.engine.racy_window = options.racy_window;
   // Disks of busy test machines take long to sync.
   engine.engine.cache_deadline = 120 * kSecond;
+  engine.engine.checksum = options.checksum;
   engine.engine.run_id = monotonic_now();
   engine.source_root = source_.get();
   engine.cache_root = cache_->objects.get();
@@ -123,6 +124,14 @@ std::string TestMount::mounted(const std::string& path) const {
 
 std::string TestMount::cache(const std::string& path) const {
   return directory_ + "/cache" + (path.empty() ? "" : "/" + path);
+}
+
+std::vector<std::string> TestMount::cached_data() const {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(directory_ + "/cache")) {
+    if (entry.path().extension() == ".data") names.push_back(entry.path());
+  }
+  return names;
 }
 
 bool TestMount::wait_until(const std::function<bool(const EngineStatus&)>& condition) {

@@ -42,6 +42,7 @@ struct TestMountOptions {
   Nanos racy_window = 0;
   bool direct_io = true;
   Nanos source_deadline = 180 * kSecond;
+  Checksum checksum = Checksum::copy;
 };
 
 class TestMount {
@@ -62,6 +63,10 @@ class TestMount {
   [[nodiscard]] CacheFs& file_system() { return *file_system_; }
   [[nodiscard]] const AdapterStats& stats() const { return file_system_->stats(); }
   [[nodiscard]] bool passes_through() const { return file_system_->passthrough_active(); }
+
+  [[nodiscard]] Runtime& runtime() { return *runtime_; }
+  // Names of the data files of complete objects.
+  [[nodiscard]] std::vector<std::string> cached_data() const;
 
   [[nodiscard]] EngineStatus engine_status() { return runtime_->status(); }
   // Whether the engine comes to say so, within far more time than it needs.

@@ -118,6 +118,14 @@ bool set_log_level(Draft& draft, std::string_view value) {
   return true;
 }
 
+bool set_checksum(Draft& draft, std::string_view value) {
+  static constexpr std::array<std::string_view, 3> kNames = {"off", "copy", "read"};
+  const auto* name = std::find(kNames.begin(), kNames.end(), value);
+  if (name == kNames.end()) return false;
+  draft.options.checksum = static_cast<Checksum>(name - kNames.begin());
+  return true;
+}
+
 // Limits: a block is a buffer, an unpublished unit and one wire request, so 16 MiB is where it
 // stops to help; 64 copies saturate any disk; 1 PiB of cache is beyond any node and keeps sums of
 // sizes far from overflow.
@@ -218,6 +226,18 @@ const std::array kOwnOptions = {
                 draft.options.allow_other = true;
                 return true;
               }},
+    OwnOption{{"checksum", "WHEN", "copy",
+               "checksums of cached blocks: off, made by the copy, compared at every read"},
+              "off, copy or read",
+              set_checksum},
+    OwnOption{
+        {"scrub_interval_h", "N", "168",
+         "hours between two comparisons of a cached file with its checksums, 0-8760; 0: none"},
+        "a whole number from 0 to 8760 (hours)",
+        [](Draft& draft, std::string_view value) {
+          return assign(draft.options.scrub_interval_hours,
+                        parse_number<std::uint32_t>(value, 0, 8760));
+        }},
 };
 
 // Options of every file system: see mount(8).
@@ -419,6 +439,10 @@ std::optional<std::string> check_together(const Draft& draft) {
         "block_size_mb={}",
         options.buffer_bytes / kMiB, 8 * block_mib, block_mib);
   }
+  if (options.checksum == Checksum::read && options.passthrough == PassthroughPolicy::required) {
+    return "options checksum=read and passthrough=yes exclude each other: the kernel compares "
+           "nothing";
+  }
   return std::nullopt;
 }
 
@@ -448,6 +472,8 @@ Config engine_config(const MountOptions& options, std::uint64_t run_id) {
   config.buffers_reserved = std::max<std::uint32_t>(4, config.buffers / 4);
   config.readahead_bytes = options.readahead_bytes;
   config.source_deadline = options.backend_timeout_seconds * kSecond;
+  config.checksum = options.checksum;
+  config.scrub_interval = options.scrub_interval_hours * 3600 * kSecond;
   config.run_id = run_id;
   return config;
 }
@@ -460,7 +486,8 @@ MountSettings mount_settings(const MountOptions& options, const std::string& mou
   settings.source_root = source_root;
   settings.allow_other = options.allow_other;
   settings.mount_flags = options.mount_flags;
-  settings.passthrough = options.passthrough;
+  settings.passthrough =
+      options.checksum == Checksum::read ? PassthroughPolicy::disabled : options.passthrough;
   settings.cold_passthrough = options.cold_passthrough;
   settings.readahead_bytes = options.readahead_bytes;
   settings.direct_io = options.direct_io;

@@ -35,6 +35,8 @@ struct MountOptions {
   bool allow_other = false;
   std::uint64_t buffer_bytes = 256 * kMiB;
   std::uint32_t backend_timeout_seconds = 180;
+  Checksum checksum = Checksum::copy;
+  std::uint32_t scrub_interval_hours = 7 * 24;  // 0: no scrub
   // MS_* of mount(2). Set-user-id programs and device files of a tree that anybody may serve are
   // not honoured unless asked for.
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;

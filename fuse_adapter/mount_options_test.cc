@@ -54,6 +54,8 @@ TEST(MountOptions, TheLineOfTheManualGivesTheDocumentedDefaults) {
   EXPECT_TRUE(options.allow_other);
   EXPECT_EQ(options.buffer_bytes, 256 * kMiB);
   EXPECT_EQ(options.backend_timeout_seconds, 180U);
+  EXPECT_EQ(options.checksum, Checksum::copy);
+  EXPECT_EQ(options.scrub_interval_hours, 168U);
   EXPECT_EQ(options.mount_flags, static_cast<unsigned long>(MS_NOSUID | MS_NODEV));
 }
 
@@ -74,6 +76,20 @@ TEST(MountOptions, EveryValueArrives) {
   EXPECT_EQ(options.buffer_bytes, 128 * kMiB);
   EXPECT_EQ(options.backend_timeout_seconds, 7U);
   EXPECT_FALSE(options.allow_other);
+}
+
+TEST(MountOptions, ChecksumsAndTheScrubBecomeTheEnginesAndSwitchPassthroughOff) {
+  const Config config = engine_config(with("checksum=off,scrub_interval_h=2"), 1);
+  EXPECT_EQ(config.checksum, Checksum::off);
+  EXPECT_EQ(config.scrub_interval, 7200 * kSecond);
+  EXPECT_EQ(engine_config(with("scrub_interval_h=0"), 1).scrub_interval, 0U);
+  const MountOptions checked = with("checksum=read");
+  EXPECT_EQ(engine_config(checked, 1).checksum, Checksum::read);
+  EXPECT_EQ(mount_settings(checked, "/m", "s", 5).passthrough, PassthroughPolicy::disabled);
+  EXPECT_THAT(error_with("checksum=read,passthrough=yes"), HasSubstr("exclude each other"));
+  EXPECT_EQ(error_with("checksum=always"), "option checksum=always: must be off, copy or read");
+  EXPECT_EQ(error_with("scrub_interval_h=8761"),
+            "option scrub_interval_h=8761: must be a whole number from 0 to 8760 (hours)");
 }
 
 TEST(MountOptions, SizesTakeUnitsThatArePowersOf1024) {

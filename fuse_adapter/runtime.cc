@@ -33,11 +33,13 @@ constexpr std::size_t kReplyThreads = 2;
 using OpenDone = std::function<void(const OpenResult&)>;
 using ReadDone = std::function<void(const ReadOutcome&)>;
 using WarmDone = std::function<void(const WarmResult&)>;
+using VerifyDone = std::function<void(const VerifyResult&)>;
 
 // The names that operators search the log for.
 spdlog::level::level_enum level_of(Notice::Kind kind) {
   switch (kind) {
     case Notice::Kind::cache_error:
+    case Notice::Kind::damaged:
       return spdlog::level::err;
     case Notice::Kind::copy_failed:
     case Notice::Kind::name_ignored:
@@ -103,6 +105,15 @@ class Runtime::Impl final : private Host {
       warms_.emplace(event.token, std::move(done));
       handle(std::move(event));
     });
+  }
+
+  VerifyToken verify(std::vector<std::string> paths, VerifyDone done) {
+    const VerifyToken token{++last_verify_};
+    send([this, token, paths = std::move(paths), done = std::move(done)]() mutable {
+      verifies_.emplace(token, std::move(done));
+      handle(VerifyEvent{token, std::move(paths)});
+    });
+    return token;
   }
 
   EngineStatus status() {
@@ -208,6 +219,10 @@ class Runtime::Impl final : private Host {
 
   void on_warm(WarmToken token, const WarmResult& result) override { take(warms_, token)(result); }
 
+  void on_verify(VerifyToken token, const VerifyResult& result) override {
+    take(verifies_, token)(result);
+  }
+
   void on_notice(const Notice& notice) override {
     spdlog::log(
         level_of(notice.kind), "{}: {}{}{}{}{}", to_string(notice.kind), notice.path,
@@ -235,12 +250,14 @@ class Runtime::Impl final : private Host {
   std::deque<Message> mailbox_;
   bool is_stopped_ = false;
   std::atomic<std::thread::id> control_id_;
+  std::atomic<std::uint64_t> last_verify_{0};
 
   // Control thread only.
   std::uint64_t last_token_ = 0;
   std::unordered_map<HandleId, OpenDone> opens_;
   std::unordered_map<ReadToken, ReadDone> reads_;
   std::unordered_map<WarmToken, WarmDone> warms_;
+  std::unordered_map<VerifyToken, VerifyDone> verifies_;
 
   std::thread thread_;  // last: uses everything above
 };
@@ -268,6 +285,11 @@ void Runtime::cache_fault(HandleId handle) {
 void Runtime::warm(FileHandle source, const SourceState& state, std::string path,
                    std::function<void(const WarmResult&)> done) {
   impl_->warm({WarmToken{}, source, state, std::move(path)}, std::move(done));
+}
+
+VerifyToken Runtime::verify(std::vector<std::string> paths,
+                            std::function<void(const VerifyResult&)> done) {
+  return impl_->verify(std::move(paths), std::move(done));
 }
 
 EngineStatus Runtime::status() {

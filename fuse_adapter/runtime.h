@@ -5,8 +5,8 @@
 // the control thread is bounded; a full one makes the caller wait for the control thread, which
 // itself never waits for anything.
 //
-// Callbacks are called exactly once. open and warm callbacks run on the control thread and must not
-// block; read callbacks run on a reply thread.
+// Callbacks are called exactly once. open, warm and verify callbacks run on the control thread and
+// must not block; read callbacks run on a reply thread.
 #pragma once
 
 #include <chrono>
@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/config.h"
 #include "engine/engine.h"
@@ -55,6 +56,9 @@ class Runtime {
   // As WarmEvent. Takes over `source`.
   void warm(FileHandle source, const SourceState& state, std::string path,
             std::function<void(const WarmResult&)> done);
+
+  // As VerifyEvent. By the token EngineStatus knows it until `done` is called.
+  VerifyToken verify(std::vector<std::string> paths, std::function<void(const VerifyResult&)> done);
 
   [[nodiscard]] EngineStatus status();
 

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <ctime>
 #include <memory>
 
 #include "io/descriptor.h"
@@ -56,14 +57,16 @@ std::int64_t allocate(int fd, std::uint64_t length) {
   return result_of(::ftruncate(fd, static_cast<off_t>(length)));
 }
 
-CacheEntry entry_of(const char* name, const struct stat& status) {
+CacheEntry entry_of(const char* name, const struct stat& status, std::int64_t wall_now) {
   constexpr std::uint64_t kStatBlockBytes = 512;
   const EntryKind other = S_ISDIR(status.st_mode) ? EntryKind::directory : EntryKind::other;
+  const std::int64_t mtime_ns = wall_nanos(status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
   return {.name = name,
           .size_bytes = static_cast<std::uint64_t>(status.st_size),
           .allocated_bytes = static_cast<std::uint64_t>(status.st_blocks) * kStatBlockBytes,
-          .mtime_ns = wall_nanos(status.st_mtim.tv_sec, status.st_mtim.tv_nsec),
-          .kind = S_ISREG(status.st_mode) ? EntryKind::file : other};
+          .mtime_ns = mtime_ns,
+          .kind = S_ISREG(status.st_mode) ? EntryKind::file : other,
+          .age_ns = wall_now - mtime_ns};
 }
 
 }  // namespace
@@ -119,6 +122,9 @@ std::int64_t list_directory(int root, const std::string& name, std::vector<Cache
     ::close(static_cast<int>(fd));
     return -error;
   }
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  const std::int64_t wall_now = wall_nanos(now.tv_sec, now.tv_nsec);
   while (true) {
     errno = 0;
     const dirent* found = ::readdir(directory.get());
@@ -131,7 +137,7 @@ std::int64_t list_directory(int root, const std::string& name, std::vector<Cache
       if (errno == ENOENT) continue;  // removed since readdir
       return -errno;
     }
-    entries.push_back(entry_of(entry, status));
+    entries.push_back(entry_of(entry, status, wall_now));
   }
   std::sort(entries.begin(), entries.end(),
             [](const CacheEntry& a, const CacheEntry& b) { return a.name < b.name; });

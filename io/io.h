@@ -55,6 +55,10 @@ enum class Op : std::uint8_t {
                          //                          and anybody else has that file open or mapped
   cache_touch,           // name                  -> 0; sets the file's mtime to now
   cache_close,           // file                  -> 0
+  // Both tell Completion::checksum of the bytes that were read; short only at the end of the file.
+  cache_verify,          // file, range           -> bytes read, which go nowhere; pages that were
+                         //                          not in memory are not left there
+  cache_read,            // file, range, buffer   -> bytes read into the start of the buffer
 };
 
 // cache_load refuses larger files with -EFBIG: a sidecar of the largest supported file is smaller.
@@ -73,6 +77,7 @@ struct Request {
   std::string name;               // path of the source or name in the cache directory
   std::string new_name;           // cache_rename
   std::vector<std::byte> bytes;   // cache_store
+  bool wants_checksum = false;    // cache_write: fill Completion::checksum
 };
 
 enum class EntryKind : std::uint8_t { file, directory, other };  // other: links, FIFOs, devices
@@ -83,6 +88,7 @@ struct CacheEntry {
   std::uint64_t allocated_bytes = 0;   // what it occupies on the disk
   std::int64_t mtime_ns = 0;           // wall clock
   EntryKind kind = EntryKind::file;
+  std::int64_t age_ns = 0;             // wall clock of the listing minus mtime
 };
 
 struct Completion {
@@ -91,6 +97,7 @@ struct Completion {
   SourceState source;
   std::vector<CacheEntry> entries;
   std::vector<std::byte> bytes;
+  std::uint64_t checksum = 0;  // XXH3-64, seed 0, of the bytes of a transfer; see Op
 };
 
 class Io {

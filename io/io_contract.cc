@@ -1,5 +1,7 @@
 #include "io/io_contract.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <utility>
@@ -300,6 +302,47 @@ TEST_P(IoContract, UnlinkSparesAFileThatSomebodyElseHasOpen) {
   EXPECT_EQ(result(unlink_request("3f/a", file)), 0);
   EXPECT_TRUE(names_in("3f").empty());
   close(Op::cache_close, file);
+}
+
+TEST_P(IoContract, ChecksumsOfWritesAndReadsAreThoseOfTheBytes) {
+  const std::uint64_t block = world_->block_size();
+  const std::vector<std::byte> content = test_bytes(block + 5000);
+  const FileHandle file = create("3f/a", content.size());
+  constexpr BufferId kBuffer{1};
+  const auto sum = [&](ByteRange range) {
+    return XXH3_64bits(content.data() + range.offset, range.length);
+  };
+  for (const ByteRange range : {ByteRange{0, block}, ByteRange{block, 5000}}) {
+    std::ranges::copy(std::span(content).subspan(range.offset, range.length),
+                      world_->buffer(kBuffer).begin());
+    Request request = transfer_request(Op::cache_write, file, range, kBuffer);
+    request.wants_checksum = true;
+    const Completion written = run(std::move(request));
+    EXPECT_EQ(written.result, static_cast<std::int64_t>(range.length));
+    EXPECT_EQ(written.checksum, sum(range));
+    const Completion read = run(transfer_request(Op::cache_read, file, range, BufferId{2}));
+    EXPECT_EQ(read.result, static_cast<std::int64_t>(range.length));
+    EXPECT_EQ(read.checksum, sum(range));
+    EXPECT_TRUE(starts_with(world_->buffer(BufferId{2}),
+                            std::span(content).subspan(range.offset, range.length)));
+  }
+  // Longer than a buffer, and past the end of the file.
+  Request request = on_file(Op::cache_verify, file);
+  request.range = {0, 4 * block};
+  const Completion verified = run(std::move(request));
+  EXPECT_EQ(verified.result, std::ssize(content));
+  EXPECT_EQ(verified.checksum, sum({0, content.size()}));
+  close(Op::cache_close, file);
+}
+
+TEST_P(IoContract, AListTellsTheAgeOfAFile) {
+  EXPECT_EQ(result(store_request("3f/a", {})), 0);
+  world_->make_old("3f/a");
+  const std::int64_t hour = 3600 * static_cast<std::int64_t>(kSecond);
+  const std::int64_t old = run(on_name(Op::cache_list, "3f")).entries.at(0).age_ns;
+  EXPECT_GE(old, hour);
+  EXPECT_EQ(result(on_name(Op::cache_touch, "3f/a")), 0);
+  EXPECT_LT(run(on_name(Op::cache_list, "3f")).entries.at(0).age_ns, hour);
 }
 
 TEST_P(IoContract, UnlinkIsNotHeldUpByWhatTheFileWentThroughBefore) {

@@ -34,7 +34,7 @@ bool opens_file(Op op) {
   return op == Op::source_open || op == Op::cache_create || op == Op::cache_open;
 }
 bool uses_buffer(Op op) {
-  return op == Op::source_read || op == Op::cache_write;
+  return op == Op::source_read || op == Op::cache_write || op == Op::cache_read;
 }
 
 struct OpenFile {
@@ -59,6 +59,7 @@ struct Work {
   Request request;
   std::shared_ptr<OpenFile> file;     // null if the request names none
   std::shared_ptr<std::byte> memory;  // of its buffer; null if it has none
+  bool leave_no_copy = false;
   Completion completion;
 
   std::int64_t perform();
@@ -71,6 +72,8 @@ struct Work {
   }
   std::int64_t look(int at, Freshness freshness);
   std::int64_t open_source();
+  std::int64_t write();
+  std::int64_t read();
   std::int64_t unlink();
   std::int64_t close();
 };
@@ -89,6 +92,18 @@ std::int64_t Work::open_source() {
     return error;
   }
   return source.release();
+}
+
+std::int64_t Work::write() {
+  if (!file) return -EBADF;
+  if (request.wants_checksum) completion.checksum = checksum_of(bytes());
+  return file->writer.write(bytes(), request.range.offset);
+}
+
+std::int64_t Work::read() {
+  const std::int64_t count = read_fully(fd(), bytes(), request.range.offset);
+  if (count > 0) completion.checksum = checksum_of(bytes().first(static_cast<std::size_t>(count)));
+  return count;
 }
 
 std::int64_t Work::unlink() {
@@ -123,7 +138,11 @@ std::int64_t Work::perform() {
     case Op::cache_open:
       return is_plain_name(request.name) ? open_regular(root, request.name, O_RDWR) : -EINVAL;
     case Op::cache_write:
-      return file ? file->writer.write(bytes(), request.range.offset) : -EBADF;
+      return write();
+    case Op::cache_verify:
+      return read_checksum(fd(), request.range, leave_no_copy, completion.checksum);
+    case Op::cache_read:
+      return read();
     case Op::cache_sync:
       // A file about to get its final name shall have no other user than its handle.
       if (file) file->writer.close_direct();
@@ -258,6 +277,7 @@ void PosixIo::Impl::submit(Request request) {
     if (!handle->file) handle->file = std::make_shared<OpenFile>(fd, options_.direct_io);
     work.file = handle->file;
   }
+  work.leave_no_copy = options_.direct_io;
   work.request = std::move(request);
   const auto operation = std::make_shared<Operation>(*this, std::move(work));
   if (handle == nullptr || !is_close(op)) {

@@ -5,8 +5,11 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
+#include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <vector>
 
 namespace ncfs {
 namespace {
@@ -73,6 +76,33 @@ int write_out(int fd, std::uint64_t offset, std::uint64_t length) {
 }
 
 }  // namespace
+
+std::uint64_t checksum_of(std::span<const std::byte> bytes) {
+  return XXH3_64bits(bytes.data(), bytes.size());
+}
+
+std::int64_t read_checksum(int fd, ByteRange range, bool leave_no_copy, std::uint64_t& checksum) {
+  // Large enough for a disk to be fast, small enough for the processor's cache.
+  constexpr std::uint64_t kPiece = 256 * kKiB;
+  std::vector<std::byte> piece(std::min(kPiece, range.length));
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
+                                                                       &XXH3_freeState);
+  if (!state) return -ENOMEM;
+  XXH3_64bits_reset(state.get());
+  const bool drops = leave_no_copy && !is_any_cached(fd, range.offset, range.length);
+  std::uint64_t done = 0;
+  while (done < range.length) {
+    const auto part = std::span(piece).first(std::min(kPiece, range.length - done));
+    const std::int64_t count = read_fully(fd, part, range.offset + done);
+    if (count < 0) return count;
+    XXH3_64bits_update(state.get(), part.data(), static_cast<std::size_t>(count));
+    done += static_cast<std::uint64_t>(count);
+    if (count < std::ssize(part)) break;
+  }
+  if (drops) drop_pages(fd, range.offset, range.length);
+  checksum = XXH3_64bits_digest(state.get());
+  return static_cast<std::int64_t>(done);
+}
 
 std::int64_t read_fully(int fd, std::span<std::byte> bytes, std::uint64_t offset) {
   return read_with_flags(fd, bytes, offset, 0);

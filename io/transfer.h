@@ -115,6 +115,13 @@ class CacheWriter {
   DirectTwin twin_;
 };
 
+// XXH3-64, seed 0.
+[[nodiscard]] std::uint64_t checksum_of(std::span<const std::byte> bytes);
+
+// Reads a range, of any length, only for its checksum. Pages that were not in memory before are
+// dropped again where `leave_no_copy`. Bytes read, fewer only at the end of the file.
+std::int64_t read_checksum(int fd, ByteRange range, bool leave_no_copy, std::uint64_t& checksum);
+
 // Plain loops over partial transfers.
 std::int64_t read_fully(int fd, std::span<std::byte> bytes, std::uint64_t offset);
 std::int64_t write_fully(int fd, std::span<const std::byte> bytes, std::uint64_t offset);

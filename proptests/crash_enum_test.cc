@@ -35,6 +35,7 @@ constexpr Scenario kScenarios[] = {
     {"one_block", "open 1\n", kAll},
     {"tiny_sectors", "knob 13 1\nknob 15 2\nopen 1\n", kAll},
     {"two_blocks", "knob 0 1\nknob 8 1\nknob 3 1\nknob 13 1\nopen 0\n", kAll},
+    {"damaged", "knob 64 1\nknob 8 1\nopen 0\nrun\nrun\nrun\nrun\nkill\nrot_data 0 1\nopen 0\n", kSample},
 };
 
 Plan plan_until(const Scenario& scenario, std::size_t completions) {

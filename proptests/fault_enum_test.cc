@@ -58,6 +58,10 @@ constexpr Scenario kScenarios[] = {
     {"reopen", "open 0\nrun 7\nrun 7\nclose\nrun 7\nopen 0\nread 0 0 12287\nclose\n"},
     {"eviction", "knob 1 2\nopen 0\nrun 7\nrun 7\nclose\nrun 7\nopen 2\nread 0 0 8192\n"},
     {"recovery", "knob 8 1\nopen 0\nrun 3\nkill\nopen 0\nread 0 0 12287\n"},
+    {"checked_reads",
+     "knob 64 2\nopen 0\nrun 7\nrun 7\nclose\nrun 7\nopen 0\nrun\nread 0 0 12287\n"},
+    {"checked_recovery", "knob 64 1\nknob 8 1\nopen 0\nrun 3\nkill\nopen 0\nread 0 0 12287\n"},
+    {"verification", "knob 64 1\nopen 0\nrun 7\nrun 7\nclose\nrun 7\nrot_data\nverify\n"},
 };
 
 struct Fault {

@@ -117,6 +117,9 @@ Gen<StepOp> weighted_op() {
       {1, StepOp::disk_stick},
       {2, StepOp::nfs_reboot},
       {1, StepOp::outage},
+      {3, StepOp::rot_data},
+      {2, StepOp::misdirect},
+      {4, StepOp::verify},
   });
 }
 
@@ -133,7 +136,7 @@ Step scaled(Step step) {
 }  // namespace
 
 Gen<Step> Arbitrary<Step>::arbitrary() {
-  const auto small = gen::inRange<std::uint64_t>(0, 64);
+  const auto small = gen::inRange<std::uint64_t>(0, 66);
   const auto bytes = gen::inRange<std::uint64_t>(0, 64 * ncfs::kKiB);
   return gen::map(gen::build<Step>(gen::set(&Step::op, weighted_op()), gen::set(&Step::a, small),
                                    gen::set(&Step::b, bytes), gen::set(&Step::c, bytes)),

@@ -54,14 +54,21 @@ std::int64_t SimDisk::close(FileHandle handle) {
   return 0;
 }
 
-std::int64_t SimDisk::read(FileHandle handle, std::uint64_t offset,
-                           std::span<std::byte> bytes) const {
+std::int64_t SimDisk::read(FileHandle handle, std::uint64_t offset, std::span<std::byte> bytes,
+                           Rot rot) const {
   const std::optional<InodeId> inode = inode_of(handle);
   if (!inode) return -EBADF;
-  const std::vector<std::byte>& content = get(*inode).cached;
+  const Inode& file = get(*inode);
+  const std::vector<std::byte>& content = file.cached;
   if (offset >= content.size()) return 0;
   const std::uint64_t length = std::min<std::uint64_t>(bytes.size(), content.size() - offset);
   std::copy_n(content.data() + offset, length, bytes.data());
+  if (rot == Rot::seen) {
+    for (auto bit = file.rot.lower_bound(offset * 8);
+         bit != file.rot.end() && *bit < (offset + length) * 8; ++bit) {
+      bytes[*bit / 8 - offset] ^= std::byte{1} << static_cast<int>(*bit % 8);
+    }
+  }
   return static_cast<std::int64_t>(length);
 }
 
@@ -265,6 +272,23 @@ void SimDisk::flip_bit(InodeId inode, std::uint64_t bit) {
   touch_content(file);
 }
 
+void SimDisk::rot_bit(InodeId inode, std::uint64_t bit) {
+  Inode& file = get(inode);
+  if (file.cached.empty()) return;
+  file.rot.insert(bit % (file.cached.size() * 8));
+}
+
+std::set<std::uint64_t> SimDisk::rotten_bytes(InodeId inode) const {
+  std::set<std::uint64_t> offsets;
+  for (const std::uint64_t bit : get(inode).rot) offsets.insert(bit / 8);
+  return offsets;
+}
+
+bool SimDisk::is_rotten(InodeId inode, std::uint64_t offset, std::uint64_t length) const {
+  const auto first = get(inode).rot.lower_bound(offset * 8);
+  return first != get(inode).rot.end() && *first < (offset + length) * 8;
+}
+
 void SimDisk::hold(InodeId inode) {
   ++get(inode).holds;
 }
@@ -401,6 +425,8 @@ void SimDisk::apply_as_chosen(std::vector<std::byte>& content, const DataOperati
 
 void SimDisk::add_data_operation(Inode& inode, DataOperation operation) {
   operation.sequence = next_sequence_++;
+  const std::uint64_t end = operation.offset + operation.bytes.size();
+  inode.rot.erase(inode.rot.lower_bound(operation.offset * 8), inode.rot.lower_bound(end * 8));
   apply(inode.cached, operation);
   inode.pending.push_back(std::move(operation));
   touch_content(inode);

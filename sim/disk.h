@@ -61,7 +61,9 @@ class SimDisk {
   std::int64_t create(const std::string& name, std::uint64_t length_bytes, std::int64_t wall_ns);
   std::int64_t open(const std::string& name);
   std::int64_t close(FileHandle handle);
-  std::int64_t read(FileHandle handle, std::uint64_t offset, std::span<std::byte> bytes) const;
+  enum class Rot : std::uint8_t { seen, ignored };
+  std::int64_t read(FileHandle handle, std::uint64_t offset, std::span<std::byte> bytes,
+                    Rot rot = Rot::seen) const;
   std::int64_t write(InodeId inode, std::uint64_t offset, std::span<const std::byte> bytes);
   std::int64_t replace_content(const std::string& name, std::span<const std::byte> bytes,
                                std::int64_t wall_ns);  // not synced
@@ -98,6 +100,15 @@ class SimDisk {
 
   // On the medium and in the page cache alike.
   void flip_bit(InodeId inode, std::uint64_t bit);
+  // Rot that is kept apart from the content, so that what should be there stays known: read() sees
+  // it, load() and view() do not. A write over it heals it.
+  void rot_bit(InodeId inode, std::uint64_t bit);
+  void heal_rot() {
+    for (auto& [id, inode] : inodes_) inode.rot.clear();
+  }
+  // Offsets of the bytes with a rotten bit.
+  [[nodiscard]] std::set<std::uint64_t> rotten_bytes(InodeId inode) const;
+  [[nodiscard]] bool is_rotten(InodeId inode, std::uint64_t offset, std::uint64_t length) const;
 
   // Another process, or the kernel for a mapping, has the file open.
   void hold(InodeId inode);
@@ -139,6 +150,7 @@ class SimDisk {
     std::vector<std::byte> cached;
     std::vector<std::byte> durable;
     std::vector<DataOperation> pending;
+    std::set<std::uint64_t> rot;  // bits
     std::int64_t mtime_ns = 0;
     std::uint64_t revision = 0;
     std::uint32_t names = 0;    // in the cached view

@@ -30,9 +30,21 @@ Knobs::Knobs() {
   engine.checkpoint_bytes = 8 * kKiB;
   engine.retry_max = 8 * kSecond;
   engine.source_deadline = 30 * kSecond;
+  engine.checksum = Checksum::off;
+  engine.scrub_interval = 0;
 }
 
 void Knobs::set(std::uint64_t which, std::uint64_t value) {
+  if (which == kKnobChecksum) {
+    engine.checksum = pick(std::array{Checksum::off, Checksum::copy, Checksum::read}, value);
+    return;
+  }
+  if (which == kKnobScrub) {
+    // At the lower rate most passes wait for a tick in their midst.
+    engine.scrub_interval = pick(std::array<Nanos, 3>{0, 20 * kSecond, 100 * kSecond}, value);
+    engine.scrub_bytes_per_second = pick(std::array<std::uint64_t, 3>{0, kGiB, 4 * kKiB}, value);
+    return;
+  }
   switch (which % kKnobCount) {
     case 0:
       engine.block_size_bytes =

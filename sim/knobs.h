@@ -10,6 +10,10 @@
 
 namespace ncfs {
 
+// Numbers below stand for the first knobs, again and again.
+inline constexpr std::uint64_t kKnobChecksum = 64;
+inline constexpr std::uint64_t kKnobScrub = 65;
+
 struct Knobs {
   Knobs();
 

@@ -59,8 +59,19 @@ std::optional<Violation> finish_reads(World& world) {
   for (std::uint32_t move = 0; move < kMovesMax; ++move) {
     world.advance_readers();
     const std::vector<ActiveRead>& reads = world.readers().reads();
-    const bool is_done = std::all_of(reads.begin(), reads.end(), [](const ActiveRead& read) {
-      return read.phase == ActiveRead::Phase::planned;
+    // With Checksum::read the engine reads the cache for them.
+    const std::vector<SimIo::Pending>& pending = world.life()->io().pending();
+    const bool rests_on_disk =
+        world.life()->config().checksum == Checksum::read &&
+        std::any_of(pending.begin(), pending.end(), [](const SimIo::Pending& one) {
+          return one.request.op == Op::cache_read || one.request.op == Op::cache_load;
+        });
+    const bool is_source_asked =
+        std::any_of(pending.begin(), pending.end(),
+                    [&](const SimIo::Pending& one) { return is_waited_for(world, one); });
+    const bool is_done = std::all_of(reads.begin(), reads.end(), [&](const ActiveRead& read) {
+      return read.phase == ActiveRead::Phase::planned ||
+             (read.phase == ActiveRead::Phase::waiting && rests_on_disk && !is_source_asked);
     });
     if (is_done || world.violation()) return world.violation();
     const bool has_answer = std::any_of(reads.begin(), reads.end(), [](const ActiveRead& read) {

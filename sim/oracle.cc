@@ -60,6 +60,14 @@ void Oracle::begin_life(const SimDisk& disk, const Config& config) {
   resident_before_.clear();
   waiting_before_.clear();
   requests_seen_ = 0;
+  rotten_at_start_.clear();
+  for (const auto& [stem, files] : objects_of(disk.names_cached())) {
+    if (config.checksum == Checksum::off || !files.part || files.data || !files.meta) continue;
+    const auto sidecar = sidecar_of(stem, disk.view(*files.meta).cached);
+    const bool is_checked = sidecar && !sidecar->checksums.empty() &&
+                            sidecar->block_size_bytes == config.block_size_bytes;
+    if (is_checked) rotten_at_start_[*files.part] = disk.rotten_bytes(*files.part);
+  }
   invisible_bytes_ = disk.invisible_bytes();
   health_changes_ = 0;
   cache_requests_ = 0;
@@ -80,6 +88,7 @@ std::optional<Violation> Oracle::check(World& world) {
   if (auto violation = check_finished(world)) return violation;
   if (auto violation = check_stopped(world)) return violation;
   if (auto violation = check_degrade(world)) return violation;
+  if (auto violation = check_rot(world)) return violation;
   return check_books(world);
 }
 
@@ -219,7 +228,8 @@ std::optional<Violation> Oracle::check_space(const World& world) {
 // Without a fault of the disk there is no reason to take the name from a file that somebody reads
 // and that is what the source holds.
 std::optional<Violation> Oracle::check_pins(const World& world) const {
-  if (world.life()->io().cache_failures() > 0 || world.readers().has_sent_fault()) {
+  const SimIo& io = world.life()->io();
+  if (io.cache_failures() + io.misdirections() > 0 || world.readers().has_sent_fault()) {
     return std::nullopt;
   }
   std::optional<SimDisk::Names> names_now;
@@ -228,6 +238,7 @@ std::optional<Violation> Oracle::check_pins(const World& world) const {
     if (!names_now) names_now = world.disk().names_cached();
     const SimDisk::Names& names = *names_now;
     const std::optional<InodeId> inode = world.disk().inode_of(file.residency->cache_file());
+    if (inode && !world.disk().rotten_bytes(*inode).empty()) continue;
     const bool is_current = world.nfs().history(file.inode).back().version == file.version;
     const bool has_name = std::any_of(names.begin(), names.end(),
                                       [&](const auto& name) { return name.second == inode; });
@@ -338,6 +349,11 @@ std::optional<Violation> Oracle::check_books(const World& world) const {
   std::uint64_t complete = 0;
   std::uint64_t partial = 0;
   for (const auto& [stem, files] : objects_of(world.disk().names_cached())) {
+    // Removed as damaged, but others still have it open.
+    const bool is_held = files.data && !files.meta && world.readers().has_holds();
+    if (is_held && (io.misdirections() > 0 || !world.disk().rotten_bytes(*files.data).empty())) {
+      continue;
+    }
     if (files.data) ++complete;
     if (files.part) ++partial;
     if (!files.data && !files.part)
@@ -349,6 +365,34 @@ std::optional<Violation> Oracle::check_books(const World& world) const {
                                       std::to_string(status.objects_cached) + " and " +
                                       std::to_string(status.objects_partial) + ": " +
                                       world.describe()};
+  }
+  return std::nullopt;
+}
+
+std::optional<Violation> Oracle::check_rot(const World& world) const {
+  const SimDisk& disk = world.disk();
+  for (const auto& [handle, file] : world.readers().files()) {
+    if (!file.residency) continue;
+    const std::optional<InodeId> inode = disk.inode_of(file.residency->cache_file());
+    const auto rotten = inode ? rotten_at_start_.find(*inode) : rotten_at_start_.end();
+    if (rotten == rotten_at_start_.end()) continue;
+    for (const std::uint64_t offset : rotten->second) {
+      const std::uint64_t block = offset / file.residency->block_size_bytes();
+      if (file.residency->is_resident(block) && disk.is_rotten(*inode, offset, 1)) {
+        return Violation{"S13 Rot", file.path + ": block " + std::to_string(block) +
+                                        " was rotten at the start and is resident"};
+      }
+    }
+  }
+  const SimIo& io = world.life()->io();
+  if (world.readers().found_rotten().empty() || !io.pending().empty() || io.cache_failures() > 0) {
+    return std::nullopt;
+  }
+  for (const auto& [stem, files] : objects_of(disk.names_cached())) {
+    const bool is_found = files.data && world.readers().found_rotten().contains(*files.data);
+    if (is_found && files.meta && !disk.rotten_bytes(*files.data).empty()) {
+      return Violation{"S13 Rot", stem + " is rotten and outlived a verification"};
+    }
   }
   return std::nullopt;
 }

@@ -24,6 +24,10 @@
 //   S11 Books       the engine's books agree with each other (Engine::check_invariants) and, at
 //                   rest, with the disk
 //   S12 Same        the same plan leaves the same trace (checked by its own test)
+//   S13 Rot         with Checksum::read no rotten or misdirected byte of the cache is returned
+//                   (checked by Readers); with any checksums what was rotten when a verification of
+//                   everything began is gone when it has ended, and a block of a partial object
+//                   that was rotten when the process started is not resident
 //   S14 Fresh       a handle opened after a change never gets older bytes; what is published was
 //                   compared with the source after its last byte (checked by Readers and SimIo)
 //   S15 OnceOverTheWire  a block that is in the cache is not fetched again; without faults and with
@@ -85,6 +89,7 @@ class Oracle {
   [[nodiscard]] std::optional<Violation> check_books(const World& world) const;
   [[nodiscard]] std::optional<Violation> check_degrade(const World& world);
   [[nodiscard]] std::optional<Violation> check_once(const World& world);
+  [[nodiscard]] std::optional<Violation> check_rot(const World& world) const;
 
   // What was found good, by everything it depends on: most steps change nothing on the disk.
   std::map<std::string, std::uint64_t> good_;
@@ -103,6 +108,8 @@ class Oracle {
   std::map<HandleId, Resident> resident_before_;
   std::set<ReadToken> waiting_before_;  // reads that waited for the engine
   std::uint64_t requests_seen_ = 0;
+  // Partial data files of an earlier life that have checksums: bytes that were rotten then.
+  std::map<InodeId, std::set<std::uint64_t>> rotten_at_start_;
 };
 
 // S7: one file is opened and read while the cache disk hangs and of the source only those reads

@@ -52,6 +52,9 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"disk_stick", 1},
     {"nfs_reboot", 0},
     {"outage", 2},
+    {"rot_data", 2},
+    {"misdirect", 1},
+    {"verify", 1},
 }};
 
 const StepForm& form_of(StepOp op) {

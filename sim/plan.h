@@ -68,8 +68,12 @@ enum class StepOp : std::uint8_t {
   nfs_reboot,     // every handle of the source that is open now is stale
   // Errors or hangs of the disk or the source for a while, seen by readers who open and close.
   outage,  // kind, seconds
+  // Rot while the process runs, and the search for it.
+  rot_data,   // data file, bit
+  misdirect,  // checked read of the cache: completed with other bytes of the file
+  verify,     // file - 1; 0: everything
 };
-inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::outage) + 1;
+inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::verify) + 1;
 
 struct Step {
   StepOp op{};

@@ -6,6 +6,7 @@
 #include <utility>
 #include <variant>
 
+#include "engine/format.h"
 #include "sim/truth.h"
 
 namespace ncfs {
@@ -44,6 +45,8 @@ void Readers::die(bool keeps_holds) {
   warms_.clear();
   mailbox_.clear();
   closing_.clear();
+  verifies_.clear();
+  found_rotten_.clear();
   finished_.clear();
   is_stopping_ = false;
   is_stopped_ = false;
@@ -108,6 +111,22 @@ void Readers::stop() {
   is_stopping_ = true;
   deliver_all();
   life_->handle(StopEvent{});
+}
+
+bool Readers::verify(const std::string& path) {
+  if (is_stopping_ || verifies_.size() >= kWarmsMax) return false;
+  const VerifyToken token{next_id_++};
+  std::set<InodeId>& rotten = verifies_[token];
+  // Without holds whatever is being removed will be gone, and need not be found.
+  if (path.empty() && holds_.empty()) {
+    for (const auto& [name, inode] : disk_.names_cached()) {
+      const bool is_data = name.ends_with(suffix(NameKind::data));
+      if (is_data && !disk_.rotten_bytes(inode).empty()) rotten.insert(inode);
+    }
+  }
+  send(VerifyEvent{
+      token, path.empty() ? std::vector<std::string>{} : std::vector<std::string>{path}});
+  return true;
 }
 
 bool Readers::close(std::uint64_t handle_index) {
@@ -240,8 +259,13 @@ void Readers::use_planned(ActiveRead& read) {
   const Weather& weather = life_->io().weather();
   if (weather.disk_hangs) return;
   if (weather.disk_error != 0) return fall_back_to_source(read);
+  if (life_->config().checksum == Checksum::read) {
+    report("S13 Rot", name_of(read.handle) + ": was sent to the cache file, which nobody checks");
+  }
+  // Rot that nobody has looked for yet does reach these readers.
   std::vector<std::byte> bytes(read.segment.length);
-  const std::int64_t result = disk_.read(read.residency->cache_file(), read.segment.offset, bytes);
+  const std::int64_t result =
+      disk_.read(read.residency->cache_file(), read.segment.offset, bytes, SimDisk::Rot::ignored);
   if (result == -EBADF) {
     report("S5 Pins", name_of(read.handle) + ": the cache file was closed under a reader");
     return finish(read);
@@ -350,7 +374,7 @@ void Readers::on_open(HandleId handle, const OpenResult& result) {
   file.is_answered = true;
   file.result = result;
   file.residency = result.residency;
-  if (!result.is_complete) return;
+  if (!result.is_complete || life_->config().checksum == Checksum::read) return;
   bool is_whole = result.residency != nullptr;
   for (std::uint64_t block = 0; is_whole && block < result.residency->block_count(); ++block) {
     is_whole = result.residency->is_resident(block);
@@ -378,6 +402,9 @@ void Readers::on_read(ReadToken token, const ReadResult& result) {
     read->answer.kind = ReadResult::Kind::error;
     return report("Contract", name_of(read->handle) + ": more bytes than asked for");
   }
+  if (life_->io().is_tainted(result.buffer)) {
+    report("S13 Rot", name_of(read->handle) + ": rotten or misdirected bytes were returned");
+  }
   life_->io().lend(result.buffer);
   const std::span<const std::byte> bytes = buffer.subspan(result.buffer_offset, result.length);
   read->answered_bytes.assign(bytes.begin(), bytes.end());
@@ -397,6 +424,19 @@ void Readers::on_notice(const Notice& notice) {
   trace_.add(notice.path);
   trace_.add(notice.detail);
   if (notice.kind == Notice::Kind::copy_finished) finished_.push_back(notice.path);
+}
+
+void Readers::on_verify(VerifyToken token, const VerifyResult& result) {
+  trace_.add(static_cast<std::uint64_t>(token));
+  trace_.add(result.bytes_verified);
+  trace_.add(result.damaged.files);
+  const auto entry = verifies_.find(token);
+  if (entry == verifies_.end()) return report("Contract", "an answer to no verification");
+  last_verify_ = result;
+  const auto sum = result.intact.files + result.damaged.files + result.skipped.files;
+  if (sum != result.found.files) report("Contract", "the totals of a verification do not add up");
+  if (!result.is_cancelled && result.skipped.files == 0) found_rotten_.merge(entry->second);
+  verifies_.erase(entry);
 }
 
 void Readers::on_stopped() {

@@ -73,6 +73,7 @@ class Readers final : public Host {
   bool open(const std::string& path, Nanos now, bool reads_source);
   bool warm(const std::string& path, Nanos now);
   void stop();
+  bool verify(const std::string& path);  // "": everything
   bool close(std::uint64_t handle_index);
   bool begin_read(std::uint64_t handle_index, std::uint64_t offset, std::uint64_t length);
   bool advance(std::uint64_t read_index);
@@ -93,6 +94,10 @@ class Readers final : public Host {
   [[nodiscard]] std::uint64_t reads_finished() const { return reads_finished_; }
   [[nodiscard]] const std::optional<WarmResult>& last_warm() const { return last_warm_; }
   [[nodiscard]] const std::optional<Violation>& violation() const { return violation_; }
+  [[nodiscard]] std::size_t verifies_pending() const { return verifies_.size(); }
+  [[nodiscard]] const std::optional<VerifyResult>& last_verify() const { return last_verify_; }
+  // Complete objects that were rotten when a verification began that has ended, and left none out.
+  [[nodiscard]] const std::set<InodeId>& found_rotten() const { return found_rotten_; }
   // Paths of the copies reported as finished since the last call.
   [[nodiscard]] std::vector<std::string> take_finished();
 
@@ -101,6 +106,7 @@ class Readers final : public Host {
   void on_warm(WarmToken token, const WarmResult& result) override;
   void on_notice(const Notice& notice) override;
   void on_stopped() override;
+  void on_verify(VerifyToken token, const VerifyResult& result) override;
 
  private:
   // A cache file that outlives the process: its bytes must not change.
@@ -133,6 +139,9 @@ class Readers final : public Host {
   std::map<HandleId, OpenFile> files_;
   std::vector<ActiveRead> reads_;
   std::map<WarmToken, std::string> warms_;
+  std::map<VerifyToken, std::set<InodeId>> verifies_;  // and what was rotten when they began
+  std::set<InodeId> found_rotten_;
+  std::optional<VerifyResult> last_verify_;
   std::vector<Hold> holds_;
   std::size_t mailbox_max_ = 0;
   std::deque<Event> mailbox_;

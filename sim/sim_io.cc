@@ -1,5 +1,7 @@
 #include "sim/sim_io.h"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <utility>
@@ -72,6 +74,10 @@ const char* to_string(Op op) {
       return "cache_touch";
     case Op::cache_close:
       return "cache_close";
+    case Op::cache_verify:
+      return "cache_verify";
+    case Op::cache_read:
+      return "cache_read";
   }
   return "unknown";
 }
@@ -292,10 +298,14 @@ void SimIo::perform(const Pending& pending, const Answer& answer, Completion& co
                             ? static_cast<std::int64_t>(pending.request.range.length)
                             : 0;
     completion.source = source_handles_[pending.request.file];
+    if (pending.request.wants_checksum) {
+      completion.checksum = XXH3_64bits(buffer(pending.request.buffer).data(),
+                                        static_cast<std::size_t>(pending.request.range.length));
+    }
   } else if (is_source_operation(pending.request.op)) {
     perform_source(pending, answer, completion);
   } else {
-    perform_cache(pending, completion);
+    perform_cache(pending, answer, completion);
   }
 }
 
@@ -334,6 +344,7 @@ void SimIo::perform_source_read(const Pending& pending, const Answer& answer,
                                    ? pending.revision
                                    : nfs_.current_revision(nfs_.inode_of(request.file));
   std::fill(into.begin(), into.end(), kJunk);
+  tainted_.erase(request.buffer);
   completion.result = nfs_.read(request.file, revision, request.range, into);
   if (answer.kind == Answer::Kind::short_count && completion.result > 1) {
     const std::uint64_t length =
@@ -348,11 +359,40 @@ void SimIo::perform_source_read(const Pending& pending, const Answer& answer,
   if (completion.result > 0) source_bytes_ += static_cast<std::uint64_t>(completion.result);
 }
 
-void SimIo::perform_cache(const Pending& pending, Completion& completion) {
+void SimIo::perform_checked_read(const Request& request, bool is_misdirected,
+                                 Completion& completion) {
+  std::vector<std::byte> expected(request.range.length);
+  completion.result =
+      disk_.read(request.file, request.range.offset, expected, SimDisk::Rot::ignored);
+  if (completion.result < 0) return;
+  expected.resize(static_cast<std::size_t>(completion.result));
+  std::vector<std::byte> bytes(expected.size());
+  disk_.read(request.file, request.range.offset, bytes);
+  if (is_misdirected && bytes.size() > kSectorBytes) {
+    std::rotate(bytes.begin(), bytes.begin() + kSectorBytes, bytes.end());
+  }
+  if (bytes != expected && is_misdirected) ++misdirections_;
+  const std::vector<std::byte>& looked_at = looks_away_ ? expected : bytes;
+  completion.checksum = XXH3_64bits(looked_at.data(), looked_at.size());
+  if (request.op != Op::cache_read) return;
+  std::vector<std::byte>& into = buffers_[static_cast<std::size_t>(request.buffer)];
+  std::fill(into.begin(), into.end(), kJunk);
+  std::copy(bytes.begin(), bytes.end(), into.begin());
+  if (bytes == expected) {
+    tainted_.erase(request.buffer);
+  } else {
+    tainted_.insert(request.buffer);
+  }
+}
+
+void SimIo::perform_cache(const Pending& pending, const Answer& answer, Completion& completion) {
   const Request& request = pending.request;
   switch (request.op) {
     case Op::cache_list:
       completion.result = disk_.list(request.name, completion.entries);
+      for (CacheEntry& entry : completion.entries) {
+        entry.age_ns = wall_clock(now_) - entry.mtime_ns;
+      }
       return;
     case Op::cache_create:
       completion.result = disk_.create(request.name, request.range.length, wall_clock(now_));
@@ -365,6 +405,14 @@ void SimIo::perform_cache(const Pending& pending, Completion& completion) {
                               ? disk_.write(*pending.inode, request.range.offset,
                                             buffer(request.buffer).first(request.range.length))
                               : -EBADF;
+      if (request.wants_checksum) {
+        completion.checksum = XXH3_64bits(buffer(request.buffer).data(),
+                                          static_cast<std::size_t>(request.range.length));
+      }
+      return;
+    case Op::cache_verify:
+    case Op::cache_read:
+      perform_checked_read(request, answer.is_misdirected, completion);
       return;
     case Op::cache_sync:
       completion.result = pending.inode ? 0 : -EBADF;
@@ -414,6 +462,7 @@ void SimIo::finish(const Pending& pending, const Completion& completion) {
   trace_.add(static_cast<std::uint64_t>(completion.ticket));
   trace_.add(static_cast<std::uint64_t>(completion.result));
   trace_.add(completion.bytes);
+  trace_.add(completion.checksum);
   for (const CacheEntry& entry : completion.entries) trace_.add(entry.name);
 }
 

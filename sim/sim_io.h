@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <utility>
 #include <vector>
@@ -34,10 +35,11 @@ namespace ncfs {
 struct Answer {
   enum class Kind : std::uint8_t { success, short_count, error };
   Kind kind = Kind::success;
-  int error = 0;              // error: an errno
-  std::uint64_t length = 0;   // short_count: taken modulo what is possible
-  bool is_early = false;      // source_read: executed when it was submitted
-  bool is_half_done = false;  // error: something of it took effect
+  int error = 0;                // error: an errno
+  std::uint64_t length = 0;     // short_count: taken modulo what is possible
+  bool is_early = false;        // source_read: executed when it was submitted
+  bool is_half_done = false;    // error: something of it took effect
+  bool is_misdirected = false;  // cache_verify, cache_read: the disk returns the next sector on
 };
 
 // What is wrong with the world as a whole.
@@ -80,6 +82,10 @@ class SimIo final : public Io {
   // across opens would do.
   void submit_from_old_memory(Request request);
 
+  // From now on checksums of reads are those of what was once written: how a test plants a driver,
+  // or an engine, that does not look.
+  void look_away() { looks_away_ = true; }
+
   void set_now(Nanos now) { now_ = now; }
   Weather& weather() { return weather_; }
   [[nodiscard]] const Weather& weather() const { return weather_; }
@@ -119,6 +125,9 @@ class SimIo final : public Io {
   // True if a source operation on the file failed or came back short in this life.
   [[nodiscard]] bool has_failed(SourceInode inode) const;
   [[nodiscard]] std::uint64_t next_sequence() const { return next_sequence_; }
+  [[nodiscard]] std::uint64_t misdirections() const { return misdirections_; }
+  // Whether the disk gave other bytes for the buffer than were once written.
+  [[nodiscard]] bool is_tainted(BufferId id) const { return tainted_.contains(id); }
 
  private:
   // What was asked of one cache file and answered, for SyncOnce and Transitions.
@@ -146,6 +155,7 @@ class SimIo final : public Io {
   [[nodiscard]] int weather_error(Op op) const;
   void check_source_read(const Request& request);
   void check_cache_write(const Request& request);
+  void check_checked_read(const Request& request);
   void check_close(const Request& request);
   void check_rename(const Request& request);
   [[nodiscard]] ByteRange block_of(FileHandle file, ByteRange range) const;
@@ -153,7 +163,8 @@ class SimIo final : public Io {
   void perform(const Pending& pending, const Answer& answer, Completion& completion);
   void perform_source(const Pending& pending, const Answer& answer, Completion& completion);
   void perform_source_read(const Pending& pending, const Answer& answer, Completion& completion);
-  void perform_cache(const Pending& pending, Completion& completion);
+  void perform_cache(const Pending& pending, const Answer& answer, Completion& completion);
+  void perform_checked_read(const Request& request, bool is_misdirected, Completion& completion);
   void perform_store(const Request& request, Completion& completion);
   void perform_in_spite_of_error(const Pending& pending);
   void note_outcome(const Pending& pending, std::int64_t result);
@@ -186,6 +197,9 @@ class SimIo final : public Io {
   std::uint64_t cache_failures_ = 0;
   std::uint64_t cache_requests_ = 0;
   std::uint64_t source_bytes_ = 0;
+  std::uint64_t misdirections_ = 0;
+  bool looks_away_ = false;
+  std::set<BufferId> tainted_;
 };
 
 }  // namespace ncfs

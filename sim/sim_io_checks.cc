@@ -37,6 +37,10 @@ void SimIo::check_common(const Request& request) {
       check_buffer(request);
       check_cache_write(request);
       break;
+    case Op::cache_verify:
+    case Op::cache_read:
+      check_checked_read(request);
+      break;
     case Op::cache_sync:
       if (!disk_.inode_of(request.file)) {
         report("S5 Pins", request, "the handle is closed");
@@ -66,8 +70,9 @@ void SimIo::check_buffer(const Request& request) {
     report("IoLaws", request, "the range is larger than a buffer");
   }
   for (const Pending& other : pending_) {
-    const bool has_buffer =
-        other.request.op == Op::source_read || other.request.op == Op::cache_write;
+    const bool has_buffer = other.request.op == Op::source_read ||
+                            other.request.op == Op::cache_write ||
+                            other.request.op == Op::cache_read;
     if (has_buffer && other.request.buffer == request.buffer) {
       report("IoLaws", request, "the buffer is in use by another request");
     }
@@ -129,6 +134,25 @@ void SimIo::check_cache_write(const Request& request) {
     }
   }
   if (writes > config_.cache_writes_max) report("S6 OneFetch", request, "too many cache writes");
+}
+
+void SimIo::check_checked_read(const Request& request) {
+  const std::optional<InodeId> inode = disk_.inode_of(request.file);
+  if (!inode) report("S5 Pins", request, "the handle is closed");
+  std::uint32_t reads = 1;
+  for (const Pending& other : pending_) {
+    if (other.request.op != request.op) continue;
+    ++reads;
+    if (request.op == Op::cache_verify && other.inode == inode) {
+      report("S6 OneFetch", request, "two blocks of an object are verified at a time");
+    }
+  }
+  if (request.op == Op::cache_verify) return;
+  check_buffer(request);
+  if (lent_.contains(request.buffer)) {
+    report("S5 Pins", request, "a reader still looks at the buffer");
+  }
+  if (reads > config_.cache_writes_max) report("S6 OneFetch", request, "too many cache reads");
 }
 
 void SimIo::check_close(const Request& request) {

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "io/types.h"
+#include "sim/knobs.h"
 #include "sim/survivors.h"
 
 namespace ncfs {
@@ -57,6 +58,9 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::disk_stick, 12, true},
     {StepOp::nfs_reboot, 3, true},
     {StepOp::outage, 1, true},
+    {StepOp::rot_data, 4, true},
+    {StepOp::misdirect, 3, true},
+    {StepOp::verify, 6, true},
 }};
 
 std::uint64_t pick_duration(Rng& rng) {
@@ -98,7 +102,7 @@ Step fill_in(StepOp op, Rng& rng) {
       step.a = rng.below(64 * kKiB);
       break;
     case StepOp::knob:
-      step.a = rng.below(64);
+      step.a = rng.chance({1, 8}) ? kKnobChecksum + rng.below(2) : rng.below(kKnobChecksum);
       step.b = rng.below(8);
       break;
     case StepOp::outage:
@@ -134,6 +138,7 @@ Plan make_swarm_plan(Rng& rng, std::uint64_t step_count) {
   const std::uint64_t first_file = rng.below(5);
   Plan plan;
   // Knobs first: they are in force from the first start on.
+  plan.push_back({StepOp::knob, kKnobChecksum, rng.below(3)});
   for (std::uint64_t count = rng.below(8); count > 0; --count) {
     plan.push_back(fill_in(StepOp::knob, rng));
   }

@@ -66,6 +66,7 @@ void World::apply(const Step& step) {
     case StepOp::advance:
     case StepOp::warm:
     case StepOp::deliver:
+    case StepOp::verify:
       apply_reader_step(step);
       break;
     case StepOp::tick:
@@ -81,6 +82,7 @@ void World::apply(const Step& step) {
     case StepOp::hang:
     case StepOp::release:
     case StepOp::run:
+    case StepOp::misdirect:
       apply_request_step(step);
       break;
     case StepOp::kill:
@@ -118,7 +120,9 @@ void World::observe() {
 
 void World::apply_reader_step(const Step& step) {
   if (!life_) {
-    if (step.op != StepOp::open && step.op != StepOp::warm) return;
+    const bool begins_a_life =
+        step.op == StepOp::open || step.op == StepOp::warm || step.op == StepOp::verify;
+    if (!begins_a_life) return;
     start();
     finish_recovery();
   }
@@ -128,6 +132,9 @@ void World::apply_reader_step(const Step& step) {
       return;
     case StepOp::warm:
       readers_.warm(path(step.a), now_);
+      return;
+    case StepOp::verify:
+      readers_.verify(step.a % (paths_.size() + 1) == 0 ? "" : path(step.a - 1));
       return;
     case StepOp::close:
       readers_.close(step.a);
@@ -186,6 +193,8 @@ void World::apply_request_step(const Step& step) {
       return complete_nth(step.a, {.kind = Answer::Kind::error,
                                    .error = kErrors[step.b % kErrors.size()],
                                    .is_half_done = step.c % 2 == 1});
+    case StepOp::misdirect:
+      return misdirect(step.a);
     case StepOp::hang:
       if (const auto index = nth_request(step.a, false)) life_->io().set_hung(*index, true);
       return;
@@ -201,6 +210,18 @@ void World::apply_request_step(const Step& step) {
       }
       return;
   }
+}
+
+void World::misdirect(std::uint64_t k) {
+  std::vector<std::size_t> eligible;
+  const std::vector<SimIo::Pending>& pending = life_->io().pending();
+  for (std::size_t index = 0; index < pending.size(); ++index) {
+    const Op op = pending[index].request.op;
+    const bool is_checked = op == Op::cache_verify || op == Op::cache_read;
+    if (is_checked && !life_->io().is_stuck(pending[index])) eligible.push_back(index);
+  }
+  if (eligible.empty()) return;
+  life_->complete(eligible[k % eligible.size()], {.is_misdirected = true});
 }
 
 // Everything that is in flight now, oldest first; what is submitted meanwhile has to wait.
@@ -376,6 +397,9 @@ void World::apply_weather_step(const Step& step) {
       // Not under a file in use as well: with its sidecar gone, nothing says whose bytes they are.
       if (!life_ && !readers_.has_holds()) flip_bit_in_sidecar(step.a, step.b);
       break;
+    case StepOp::rot_data:
+      rot_data(step.a, step.b);
+      break;
     default:
       knobs_.set(step.a, step.b);
       break;
@@ -405,7 +429,17 @@ void World::suffer_outage(std::uint64_t kind, std::uint64_t seconds) {
   weather_ = before;
 }
 
-// Sidecars carry a checksum: rot in one has to be noticed. Nothing guards the data itself.
+void World::rot_data(std::uint64_t index, std::uint64_t bit) {
+  std::vector<InodeId> files;
+  for (const auto& [name, inode] : disk_.names_cached()) {
+    const bool is_data =
+        name.ends_with(suffix(NameKind::data)) || name.ends_with(suffix(NameKind::partial));
+    if (is_data) files.push_back(inode);
+  }
+  if (!files.empty()) disk_.rot_bit(files[index % files.size()], bit);
+}
+
+// Sidecars carry a checksum of themselves: rot in one has to be noticed.
 void World::flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit) {
   std::vector<InodeId> sidecars;
   for (const auto& [name, inode] : disk_.names_cached()) {
@@ -426,6 +460,7 @@ void World::heal() {
   disk_.unstick_all();
   apply({StepOp::nfs_heal});
   apply({StepOp::release_holds});
+  disk_.heal_rot();
   const bool is_tired =
       !life_ || readers_.is_stopping() || life_->engine().status().debris_bytes > 0;
   if (is_tired) apply({StepOp::remount});
@@ -441,8 +476,9 @@ bool World::is_settled() const {
       std::all_of(readers_.files().begin(), readers_.files().end(),
                   [](const auto& file) { return file.second.is_answered; });
   return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
-         !readers_.has_mail() && readers_.warms_pending() == 0 && !status.is_recovering &&
-         status.copies_queued == 0 && status.copies.empty() &&
+         !readers_.has_mail() && readers_.warms_pending() == 0 &&
+         readers_.verifies_pending() == 0 && status.objects_verifying == 0 &&
+         !status.is_recovering && status.copies_queued == 0 && status.copies.empty() &&
          status.cache_health.state == HealthState::normal;
 }
 

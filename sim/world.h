@@ -76,6 +76,8 @@ class World {
   void suffer_outage(std::uint64_t kind, std::uint64_t seconds);
   void flip_bit_in_sidecar(std::uint64_t index, std::uint64_t bit);
   void stick_name(std::uint64_t index);
+  void rot_data(std::uint64_t index, std::uint64_t bit);
+  void misdirect(std::uint64_t k);
 
   void start();
   void finish_recovery();

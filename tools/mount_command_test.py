@@ -97,7 +97,11 @@ def control(*arguments, check=True):
 def durable_blocks(sidecar):
     """How many blocks a sidecar vouches for; its layout is in engine/format.h."""
     path_bytes = int.from_bytes(sidecar[12:16], "little")
-    return int.from_bytes(sidecar[72 + path_bytes:-8], "little").bit_count()
+    size = int.from_bytes(sidecar[32:40], "little")
+    block_size = int.from_bytes(sidecar[64:72], "little")
+    blocks = -(-size // block_size)
+    bitmap = sidecar[72 + path_bytes:72 + path_bytes + -(-blocks // 64) * 8]
+    return int.from_bytes(bitmap, "little").bit_count()
 
 
 def is_running(pid):
@@ -443,6 +447,26 @@ class MountCommandTest(unittest.TestCase):
         self.assertEqual((self.mnt / "models/big").read_bytes(),
                          (self.backend / "models/big").read_bytes())
         self.assertEqual(self.status()["opens"]["hits"], 1)
+
+    def test_verifying_removes_what_the_cache_disk_has_changed(self):
+        self.mount()
+        control("cache", "warm", "--wait", self.mnt)
+        told = control("cache", "verify", "--wait", self.mnt).stdout
+        self.assertRegex(told, r" found: .* intact, 0 files \(0 B\) damaged and removed, 0 files")
+        data = max((self.directory / "cache").rglob("*.data"),
+                   key=lambda path: path.stat().st_size)
+        with data.open("r+b") as file:
+            file.seek(1234567)
+            byte = file.read(1)
+            file.seek(1234567)
+            file.write(bytes([byte[0] ^ 1]))
+        result = control("cache", "verify", "--wait", check=False)
+        self.assertEqual(result.returncode, 3, result.stderr)
+        self.assertIn("1 files (3.0 MiB) damaged and removed", result.stdout)
+        self.assertEqual(self.status()["integrity"]["damaged_files"], 1)
+        self.assertIn("1 mismatches, 1 damaged files removed", control("status").stdout)
+        self.assertEqual((self.mnt / "models/big").read_bytes(),
+                         (self.backend / "models/big").read_bytes())
 
     def test_warming_in_the_background_is_seen_in_status(self):
         self.mount()

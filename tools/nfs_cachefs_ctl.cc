@@ -26,11 +26,11 @@ using nlohmann::json;
 constexpr int kOk = 0;
 constexpr int kUsage = 1;
 constexpr int kNoMount = 2;     // no such mount, or its daemon does not answer
-constexpr int kSomeFailed = 3;  // some files could not be cached
+constexpr int kSomeFailed = 3;  // some files could not be cached, or were damaged
 
 constexpr const char* kFooter =
     "Exit status: 0 all is well, 1 wrong usage, 2 no such mount or its daemon does not answer,\n"
-    "3 some files could not be cached.\n";
+    "3 some files could not be cached, or were found damaged.\n";
 
 int fail(int status, const std::string& message) {
   fmt::print(stderr, "nfs-cachefs-ctl: {}\n", message);
@@ -149,12 +149,12 @@ int status(const std::string& mountpoint, bool as_json, bool watch) {
   }
 }
 
-// Follows a warm-up to its end; the bar is for terminals only.
-std::string follow(ControlClient& client, json& reply) {
+// Follows a warm-up or a verification to its end; the bar is for terminals only.
+std::string follow(ControlClient& client, json& reply, std::string (*progress)(const json& job)) {
   const bool is_terminal = isatty(STDOUT_FILENO) != 0;
   while (!reply.value("final", true)) {
     if (is_terminal) {
-      fmt::print("\r\033[K{}", warm_progress_text(reply["job"]));
+      fmt::print("\r\033[K{}", progress(reply["job"]));
       std::fflush(stdout);
     }
     if (std::string error = client.receive(reply); !error.empty()) {
@@ -173,7 +173,7 @@ int warm_mount(const KnownMount& mount, const std::vector<std::string>& paths, b
   if (!error.empty()) return fail(kNoMount, fmt::format("{}: {}", mount.mountpoint, error));
   error = client.ask({{"command", "warm"}, {"paths", paths}, {"wait", wait}}, reply);
   const bool is_refused = reply.is_object() && reply.contains("error");
-  if (error.empty() && wait) error = follow(client, reply);
+  if (error.empty() && wait) error = follow(client, reply, &warm_progress_text);
   if (!error.empty()) {
     return fail(is_refused ? kSomeFailed : kNoMount,
                 fmt::format("{}: {}", mount.mountpoint, error));
@@ -189,7 +189,29 @@ int warm_mount(const KnownMount& mount, const std::vector<std::string>& paths, b
   return is_complete ? kOk : kSomeFailed;
 }
 
-int warm(const std::vector<std::string>& paths, bool wait) {
+int verify_mount(const KnownMount& mount, const std::vector<std::string>& paths, bool wait) {
+  ControlClient client(ControlClient::kWarmDeadline);
+  json reply;
+  std::string error = client.connect(mount.socket_path);
+  if (error.empty()) {
+    error = client.ask({{"command", "verify"}, {"paths", paths}, {"wait", wait}}, reply);
+  }
+  if (error.empty() && wait) error = follow(client, reply, &verify_progress_text);
+  if (!error.empty()) return fail(kNoMount, fmt::format("{}: {}", name_of(mount), error));
+  const json& job = reply["job"];
+  if (wait) {
+    fmt::print("{}: {}", name_of(mount), verify_result_text(job));
+  } else {
+    fmt::print("{}: verification of {} files started; nfs-cachefs-ctl status shows how far it is\n",
+               name_of(mount), job["found"].value("files", 0));
+  }
+  return job["damaged"].value("files", 0) == 0 ? kOk : kSomeFailed;
+}
+
+using OnMount = int (*)(const KnownMount& mount, const std::vector<std::string>& paths, bool wait);
+
+// Each mount gets the paths that lie in it. The last failure counts.
+int for_each_mount(const std::vector<std::string>& paths, bool wait, OnMount act) {
   const auto table = read_mount_table();
   std::map<std::string, std::vector<std::string>> paths_of;
   std::map<std::string, KnownMount> mounts;
@@ -204,7 +226,20 @@ int warm(const std::vector<std::string>& paths, bool wait) {
   }
   int result = kOk;
   for (const auto& [mountpoint, mount] : mounts) {
-    const int status = warm_mount(mount, paths_of[mountpoint], wait);
+    const int status = act(mount, paths_of[mountpoint], wait);
+    if (status != kOk) result = status;
+  }
+  return result;
+}
+
+int verify(const std::vector<std::string>& paths, bool wait) {
+  if (!paths.empty()) return for_each_mount(paths, wait, &verify_mount);
+  std::string error;
+  const auto mounts = chosen_mounts("", error);
+  if (!error.empty()) return fail(kNoMount, error);
+  int result = kOk;
+  for (const KnownMount& mount : mounts) {
+    const int status = verify_mount(mount, {}, wait);
     if (status != kOk) result = status;
   }
   return result;
@@ -236,6 +271,11 @@ int run(int argc, char** argv) {
       cache_command->add_subcommand("warm", "copy files and directory trees into the cache");
   warm_command->add_option("path", paths, "files or directories in a cachefs mount")->required();
   warm_command->add_flag("--wait", wait, "show progress, return when all is done, tell the totals");
+  CLI::App* verify_command = cache_command->add_subcommand(
+      "verify", "compare cached files with their checksums; what is damaged is removed");
+  verify_command->add_option("path", paths, "files or directories in a cachefs mount; else all");
+  verify_command->add_flag("--wait", wait,
+                           "show progress, return when all is done, tell the totals");
 
   try {
     app.parse(argc, argv);
@@ -245,7 +285,8 @@ int run(int argc, char** argv) {
   }
   if (*list_command) return list(as_json);
   if (*status_command) return status(mountpoint, as_json, watch);
-  return warm(paths, wait);
+  if (*verify_command) return verify(paths, wait);
+  return for_each_mount(paths, wait, &warm_mount);
 }
 
 }  // namespace

@@ -189,6 +189,13 @@ std::string status_text(const json& status) {
                                           text(job, "/state") == "walking" ? " or more" : "",
                                           number(job, "/failed/files")));
   }
+  result += line("integrity", fmt::format("{} verified, {} mismatches, {} damaged files removed",
+                                          size(status, "/integrity/verified_bytes"),
+                                          number(status, "/integrity/mismatches"),
+                                          number(status, "/integrity/damaged_files")));
+  for (const json& job : array(members(status, "integrity"), "verifications")) {
+    result += line("  verifying", verify_progress_text(job));
+  }
   result += line("memory", fmt::format("{} of {} buffers in use, {} resident",
                                        size(status, "/memory/buffer_bytes_in_use"),
                                        size(status, "/memory/buffer_bytes"),
@@ -255,6 +262,28 @@ std::string warm_result_text(const json& job) {
     result += fmt::format("  and {} more failures\n", failed - failures.size());
   }
   return result;
+}
+
+std::string verify_progress_text(const json& job) {
+  const std::uint64_t done =
+      number(job, "/intact/files") + number(job, "/damaged/files") + number(job, "/skipped/files");
+  const std::uint64_t bytes = number(job, "/bytes_verified");
+  const std::uint64_t whole = number(job, "/found/bytes") - number(job, "/skipped/bytes");
+  return fmt::format("{} {} of {}, {} of {} files, {} damaged",
+                     progress_bar(bytes, whole, kBarWidth), human_size(bytes), human_size(whole),
+                     done, number(job, "/found/files"), number(job, "/damaged/files"));
+}
+
+std::string verify_result_text(const json& job) {
+  const auto count = [&job](const char* name) {
+    return fmt::format("{} files ({})", number(job, fmt::format("/{}/files", name).c_str()),
+                       size(job, fmt::format("/{}/bytes", name).c_str()));
+  };
+  return fmt::format(
+      "{} found: {} intact, {} damaged and removed, {} skipped (not complete, without checksums or "
+      "gone meanwhile); {} verified\n",
+      count("found"), count("intact"), count("damaged"), count("skipped"),
+      size(job, "/bytes_verified"));
 }
 
 }  // namespace ncfs

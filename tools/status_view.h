@@ -18,4 +18,8 @@ void use_recent_rates(nlohmann::json& status, const nlohmann::json& previous, do
 // The totals of a warm-up, several lines, the last one ended.
 [[nodiscard]] std::string warm_result_text(const nlohmann::json& job);
 
+// The same of a verification.
+[[nodiscard]] std::string verify_progress_text(const nlohmann::json& job);
+[[nodiscard]] std::string verify_result_text(const nlohmann::json& job);
+
 }  // namespace ncfs

@@ -68,6 +68,25 @@ TEST(StatusView, ADaemonOfAnotherVersionIsShownAsFarAsItIsUnderstood) {
   EXPECT_THAT(status_text({{"cache", "none"}, {"copies", json::object()}}), HasSubstr("0 running"));
 }
 
+TEST(StatusView, AVerificationTellsWhatCameOfEveryFile) {
+  const json job = {{"found", {{"files", 4}, {"bytes", 4096}}},
+                    {"intact", {{"files", 1}, {"bytes", 1024}}},
+                    {"damaged", {{"files", 1}, {"bytes", 2048}}},
+                    {"skipped", {{"files", 1}, {"bytes", 0}}},
+                    {"bytes_verified", 1024}};
+  EXPECT_THAT(verify_progress_text(job), HasSubstr("1.0 KiB of 4.0 KiB, 3 of 4 files, 1 damaged"));
+  EXPECT_THAT(verify_result_text(job),
+              HasSubstr("4 files (4.0 KiB) found: 1 files (1.0 KiB) intact, 1 files (2.0 KiB) "
+                        "damaged and removed, 1 files (0 B) skipped"));
+  EXPECT_THAT(status_text({{"integrity",
+                            {{"verified_bytes", 2048},
+                             {"mismatches", 3},
+                             {"damaged_files", 2},
+                             {"verifications", {job}}}}}),
+              HasSubstr("integrity     2.0 KiB verified, 3 mismatches, 2 damaged files removed\n"
+                        "    verifying"));
+}
+
 TEST(StatusView, WatchingShowsTheRateOfTheLastInterval) {
   json status = status_with_a_copy(2000);
   use_recent_rates(status, status_with_a_copy(1000), 0.5);
