@@ -120,12 +120,14 @@ const Damage kDamages[] = {
        Sidecar absurd = v.sidecar;
        absurd.block_size_bytes = std::numeric_limits<std::uint64_t>::max() - 4095;
        absurd.durable = BlockSet(0);
+       absurd.checksums.clear();
        v.store(absurd);
      }},
     {"bits_missing_in_a_complete_object",
      [](const Victim& v) {
        Sidecar absurd = v.sidecar;
        absurd.durable = BlockSet(3);
+       absurd.checksums.clear();
        v.store(absurd);
      }},
     {"path_leading_out",
@@ -134,6 +136,7 @@ const Damage kDamages[] = {
        Sidecar absurd = v.sidecar;
        absurd.path = "../outside";
        absurd.durable = BlockSet(3);
+       absurd.checksums.clear();
        v.store(absurd);
      }},
     {"names_of_others",
