@@ -484,7 +484,9 @@ void SimIo::note_outcome(const Pending& pending, std::int64_t result) {
     }
     return;
   }
-  if (result < 0) ++cache_failures_;
+  // Names that may or may not be there are removed by asking for each.
+  const bool is_absent = result == -ENOENT && request.op == Op::cache_unlink;
+  if (result < 0 && !is_absent) ++cache_failures_;
   if (!pending.inode) return;
   FileBooks& books = books_[*pending.inode];
   if (request.op == Op::cache_write) {
