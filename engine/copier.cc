@@ -24,39 +24,6 @@ constexpr Nanos kRoomRetry = 10 * kSecond;
 
 }  // namespace
 
-// Evicts as needed. `soon`: enough is on its way out.
-Core::Room Core::make_room(std::uint64_t bytes) {
-  const std::uint64_t needed = space_.used() + space_.reserved() + bytes;
-  if (needed <= space_.limit()) return Room::now;
-  if (needed > space_.limit() + bytes_leaving() + evictable_.total_bytes()) return Room::never;
-  while (needed > space_.limit() + bytes_leaving()) evict_oldest();
-  return Room::soon;
-}
-
-std::uint64_t Core::bytes_leaving() const {
-  std::uint64_t bytes = 0;
-  for (const ObjectId id : removing_) {
-    const Object& o = objects_.at(id);
-    if (o.handles.empty()) bytes += o.charge_bytes;
-  }
-  return bytes;
-}
-
-void Core::evict_oldest() {
-  Object& victim = object(evictable_.oldest());
-  leave_copy(victim);
-  remove(victim, RemovalReason::evicted);
-  settle(victim);
-}
-
-// After a restart with a lower limit.
-void Core::evict_to_limit() {
-  while (space_.used() + space_.reserved() > space_.limit() + bytes_leaving() &&
-         !evictable_.empty()) {
-    evict_oldest();
-  }
-}
-
 void Core::want_copy(Object& o) {
   const bool is_done = o.state == ObjectState::cached || o.state == ObjectState::committing;
   if (is_done || o.is_stale || is_stopping_ || o.copy != CopyPhase::none || refusal(o)) return;
@@ -127,17 +94,26 @@ void Core::mark_changed(Object& o) {
   settle(o);
 }
 
+// The limit was lowered, or others were pinned.
+void Core::refuse_copy(Object& o, OpenReason reason) {
+  leave_copy(o);
+  answer_warms(o, {WarmResult::Kind::skipped, reason, 0});
+  settle(o);
+}
+
 void Core::on_copy_failed(Object& o, int error) {
   ++counters_.copies_failed;
   o.last_error = error;
   notice(Notice::Kind::copy_failed, o, 0, error);
   leave_copy(o);
   const std::uint32_t doublings = std::min(o.failures++, 16U);
-  if (!refusal(o)) {
-    delay_copy(o, now_ + std::min(config_.retry_max, config_.retry_min << doublings));
-  }
   answer_warms(o, {WarmResult::Kind::failed, {}, error});
-  settle(o);
+  if (const auto refused = refusal(o)) {
+    refuse_copy(o, *refused);
+  } else {
+    delay_copy(o, now_ + std::min(config_.retry_max, config_.retry_min << doublings));
+    settle(o);
+  }
   schedule_copies();
 }
 
@@ -152,8 +128,12 @@ void Core::schedule_copies() {
 bool Core::activate(Object& o) {
   if (o.state == ObjectState::cached) {
     leave_copy(o);
-    answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
     settle(o);
+    return true;
+  }
+  // The limit was lowered, or others were pinned, while it waited.
+  if (const auto refused = refusal(o)) {
+    refuse_copy(o, *refused);
     return true;
   }
   if (o.state == ObjectState::removing) {
@@ -169,7 +149,8 @@ bool Core::activate(Object& o) {
       leave_copy(o);
       o.last_error = kNoSpace;
       o.failures = 1;
-      delay_copy(o, now_ + kRoomRetry);
+      if (!o.handles.empty() || is_pinned(o)) delay_copy(o, now_ + kRoomRetry);
+      settle(o);
       return true;
     }
     create_storage(o);

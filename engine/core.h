@@ -1,10 +1,13 @@
-// The inside of the engine: one state, changed by handlers in four files.
+// The inside of the engine: one state, changed by handlers in these files.
 //
 //   engine.cc    events: open, close, read, warm, tick, stop; who asks and who is told
 //   fetch.cc     the fetch scheduler: demand, prefetch and copy share buffers and source reads
 //   store.cc     objects on disk: create, write, checkpoint, commit, evict, remove
 //   copier.cc    which object is copied when: queue, slots, room, back-off, the racy window
 //   recovery.cc  the cache directory at start
+//   debris.cc    data files that nothing describes and somebody else may have open
+//   limits.cc    room: the limit, the floor of free space, age, eviction on demand
+//   pins.cc      which files are kept, and how that is recorded
 //
 // A handler records what happened and then calls settle() on the object, which alone decides what
 // follows from the object's facts. Nothing here recurses: settle() submits requests, and requests
@@ -65,6 +68,14 @@ enum class Step : std::uint8_t {
   recover_list,
   recover_load,
   recover_unlink,
+  debris_open,
+  debris_unlink,
+  debris_close,
+  pin_load,
+  pin_store,
+  pin_rename,
+  pin_sync_directory,
+  free_space,
 };
 
 struct Pending {
@@ -147,6 +158,8 @@ class Core {
   void check_invariants() const;
 
  private:
+  void check_pins_and_controls(std::size_t drops) const;  // books.cc
+
   // engine.cc
   void on(OpenEvent&& event);
   void on(CloseEvent&& event);
@@ -156,6 +169,9 @@ class Core {
   void on(CacheFaultEvent&& event);
   void on(TickEvent&& event);
   void on(StopEvent&& event);
+  void on(LimitEvent&& event);
+  void on(EvictEvent&& event);
+  void on(UnpinEvent&& event);
   void continue_open(Handle& handle);
   void answer_open(Handle& handle);
   [[nodiscard]] OpenReason reason_of(const Object& object, const Handle& handle) const;
@@ -241,17 +257,13 @@ class Core {
   Request cache_request(Op op) const { return make_request(op, config_.cache_deadline); }
 
   // copier.cc
-  enum class Room : std::uint8_t { now, soon, never };
-  Room make_room(std::uint64_t bytes);
-  void evict_oldest();
-  void evict_to_limit();
-  [[nodiscard]] std::uint64_t bytes_leaving() const;
   void want_copy(Object& object);
   void queue_copy(Object& object);
   void delay_copy(Object& object, Nanos until);
   void leave_copy(Object& object);
   void mark_changed(Object& object);
   void on_copy_failed(Object& object, int error);
+  void refuse_copy(Object& object, OpenReason reason);
   void try_storage(Object& object);
   void schedule_copies();
   bool activate(Object& object);
@@ -271,6 +283,59 @@ class Core {
                      const std::vector<CacheEntry>& entries, const char* why);
   void settle_shard(std::uint32_t shard);
   void finish_recovery();
+
+  // debris.cc
+  struct Debris {
+    std::uint64_t charge_bytes = 0;  // in the ledger's `used`
+    FileHandle file = FileHandle::none;
+    bool is_busy = false;  // a request is in flight
+    bool is_gone = false;  // has no name any more
+  };
+  void remove_unknown_data(std::string name, std::uint64_t allocated_bytes);
+  void advance_debris(const std::string& name, Debris& debris);
+  void on_debris_step(const std::string& name, Step step, std::int64_t result);
+  void retry_debris();
+
+  // limits.cc
+  enum class Room : std::uint8_t { now, soon, never };
+  Room make_room(std::uint64_t bytes);
+  void evict_oldest();
+  void evict_to_limit();
+  [[nodiscard]] std::uint64_t bytes_leaving() const;
+  [[nodiscard]] std::uint64_t min_free_bytes() const;
+  [[nodiscard]] std::uint64_t excess(std::uint64_t bytes) const;
+  [[nodiscard]] std::uint64_t lack_of_free_space(std::uint64_t bytes) const;
+  void reconsider_copies();
+  void ask_free_space();
+  void on_free_space(const Completion& completion);
+  void promise_space(Object& object);
+  void take_promised(Object& object, std::uint64_t bytes);
+  void note_use(Object& object, std::int64_t at);
+  void enter_rest(Object& object);
+  void leave_rest(Object& object);
+  void expire_unused();
+  void pump_drops();
+  void count_drop(Object& object, ControlResult::Count ControlResult::*fate);
+  void answer_controls();
+
+  // pins.cc
+  struct Pin {
+    std::string path;
+    std::uint64_t charge_bytes = 0;
+  };
+  [[nodiscard]] bool is_pinned(const Object& object) const {
+    return !object.is_stale && pins_.contains(object.file);
+  }
+  bool pin(const Object& object);
+  void unpin(const FileId& file);
+  void follow_pin(const Object& object);
+  void recover_pin(const Object& object);
+  void settle_versions(const FileId& file);
+  [[nodiscard]] bool must_record_pin(const Object& object) const {
+    return !object.is_stale && object.is_pin_recorded != is_pinned(object);
+  }
+  void record_pin(Object& object);
+  void on_record_pin_step(Object& object, Step step, const Completion& completion);
 
   const Config config_;
   Io& io_;
@@ -317,6 +382,33 @@ class Core {
   std::uint32_t recovery_requests_ = 0;
   bool is_recovered_ = false;
   std::vector<std::pair<std::int64_t, ObjectId>> recovered_by_age_;
+
+  std::map<std::string, Debris> debris_;  // by name
+
+  std::map<FileId, Pin> pins_;
+  std::map<std::string, FileId> pinned_paths_;
+  std::uint64_t pinned_bytes_ = 0;
+
+  // Objects at rest by their last use; empty without a TTL.
+  std::set<std::pair<std::int64_t, ObjectId>> by_use_;
+  struct Control {
+    ControlResult result;
+    std::uint64_t pending = 0;
+  };
+  std::map<ControlToken, Control> controls_;
+  std::deque<std::pair<ObjectId, ControlToken>> drops_;
+
+  // What the file system told last, and what the cache has promised to take and given back since it
+  // was asked; the same for a question on its way.
+  FileSystemSpace disk_space_;
+  bool is_disk_space_known_ = false;
+  bool is_asking_disk_space_ = false;
+  bool waits_for_disk_space_ = false;
+  std::uint64_t unwritten_bytes_ = 0;  // sum over the objects
+  std::uint64_t promised_bytes_ = 0;
+  std::uint64_t returned_bytes_ = 0;
+  std::uint64_t promised_bytes_next_ = 0;
+  std::uint64_t returned_bytes_next_ = 0;
 
   EngineStatus counters_;  // only its counters since start are used
 };

@@ -127,6 +127,10 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
   o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
   o.charge_is_used = is_complete;
   o.trusted_at = 0;
+  o.is_pin_recorded = sidecar->is_pinned;
+  if (o.handles.empty() && o.warms.empty()) {
+    note_use(o, static_cast<std::int64_t>(now_) - std::max<std::int64_t>(data->age_ns, 0));
+  }
   if (is_complete) {
     space_.found_used(o.charge_bytes);
     set_state(o, ObjectState::cached);
@@ -139,10 +143,19 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
     o.blocks_missing = o.written.block_count() - o.written.count();
     set_state(o, ObjectState::partial);
   }
-  // A version that is open was looked at in this run; what is found beside it is older.
+  if (sidecar->is_pinned) recover_pin(o);
+  // A version that was looked at in this run is newer than what is found beside it. Of two pinned
+  // versions, which both would stay for ever, the later one is believed to be current.
   for (auto other = by_version_.lower_bound({o.file, SourceVersion{0, INT64_MIN, INT64_MIN}});
        other != by_version_.end() && other->first.first == o.file; ++other) {
-    if (other->second != o.id && !object(other->second).handles.empty()) o.is_stale = true;
+    if (other->second == o.id) continue;
+    Object& beside = object(other->second);
+    if (beside.is_looked_at) {
+      o.is_stale = !o.is_looked_at;
+    } else if (pins_.contains(o.file)) {
+      const bool is_older = o.version.ctime_ns < beside.version.ctime_ns;
+      (is_older && !o.is_looked_at ? o : beside).is_stale = true;
+    }
   }
   recovered_by_age_.emplace_back(data->mtime_ns, o.id);
 }
@@ -153,6 +166,10 @@ void Core::remove_debris(std::uint32_t id, const std::string& stem,
   std::uint64_t bytes = 0;
   for (const CacheEntry& entry : entries) {
     bytes += entry.allocated_bytes;
+    if (entry.name.ends_with(suffix(NameKind::data))) {
+      remove_unknown_data(shard_name(id) + '/' + entry.name, entry.allocated_bytes);
+      continue;
+    }
     ++shards_[id].requests;
     ++recovery_requests_;
     Request request = cache_request(Op::cache_unlink);

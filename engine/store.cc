@@ -75,6 +75,7 @@ std::string Core::name_of(const Object& o, NameKind kind) const {
 void Core::create_storage(Object& o) {
   o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
   space_.reserve(o.charge_bytes);
+  promise_space(o);
   o.charge_is_used = false;
   // Runs have distinct ids and a run never reuses a number, so the serial is new to the directory.
   o.serial = config_.run_id + next_id_++;
@@ -104,6 +105,7 @@ void Core::on_created(Object& o, std::int64_t result) {
     return;
   }
   o.cache_file = static_cast<FileHandle>(result);
+  take_promised(o, round_up_to_unit(o.version.size));
   if (o.state == ObjectState::creating) {
     set_state(o, ObjectState::partial);
     adopt_cache_file(o, o.cache_file);
@@ -161,6 +163,7 @@ void Core::record_use(Object& o) {
 }
 
 void Core::close_cache(Object& o) {
+  note_use(o, static_cast<std::int64_t>(now_));
   if (o.state == ObjectState::cached && !o.is_stale) record_use(o);
   ++o.io_in_flight;
   Request request = cache_request(Op::cache_close);
@@ -294,8 +297,10 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       next = Step::persist_store;
       request = cache_request(Op::cache_store);
       request.name = name_of(o, NameKind::sidecar_temp);
+      o.persisting_pin = is_pinned(o);
       request.bytes =
-          encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path, o.persisting});
+          encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path, o.persisting,
+                  o.persisting_pin});
       break;
     }
     case Step::persist_store:
@@ -309,6 +314,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
     case Step::persist_sync_directory:
       o.durable = o.persisting;
       o.needs_sidecar = false;
+      o.is_pin_recorded = o.persisting_pin;
       o.dirty_bytes -= o.persisting_bytes;
       if (!is_commit) return finish_persist(o);
       next = Step::publish_rename;
@@ -341,12 +347,13 @@ void Core::finish_commit(Object& o) {
   o.failures = 0;
   set_state(o, ObjectState::cached);
   space_.commit(o.charge_bytes);
+  take_promised(o, o.unwritten_bytes);
   o.charge_is_used = true;
   o.written = o.durable = o.persisting = BlockSet();
   ++counters_.copies_finished;
   notice(Notice::Kind::copy_finished, o, o.version.size);
   leave_copy(o);
-  answer_warms(o, {WarmResult::Kind::copied, {}, 0});
+  if (!must_record_pin(o)) answer_warms(o, {WarmResult::Kind::copied, {}, 0});
   settle(o);
   schedule_copies();
 }
@@ -372,7 +379,7 @@ void Core::on_cache_error(Object& o, int error, const char* operation) {
 // the file is closed, too.
 void Core::remove(Object& o, RemovalReason reason) {
   if (o.state == ObjectState::removing) return;
-  if (evictable_.contains(o.id)) evictable_.remove(o.id);
+  if (evictable_.contains(o.id)) leave_rest(o);
   if (o.residency) o.residency->revoke();
   o.removal = reason;
   o.removal_step = 0;
@@ -444,6 +451,8 @@ void Core::postpone_removal(Object& o, int error) {
     ++counters_.cache_errors;
     notice(Notice::Kind::cache_error, o, 0, error, "removing a cache file");
   }
+  count_drop(o, error == kBusy ? &ControlResult::in_use : &ControlResult::failed);
+  answer_controls();
   const bool is_good = o.removal_from == ObjectState::cached && o.removal != RemovalReason::failed;
   if (!is_good || o.removal_step > 1) {
     attention_.insert(o.id);
@@ -467,7 +476,14 @@ void Core::finish_removal(Object& o) {
     ++counters_.evictions;
     counters_.evicted_bytes += o.version.size;
     notice(Notice::Kind::evicted, o, o.version.size);
+  } else if (o.removal == RemovalReason::expired) {
+    notice(Notice::Kind::object_removed, o, o.version.size, 0, "not used for cache_ttl_hours");
   }
+  count_drop(o, &ControlResult::done);
+  take_promised(o, o.unwritten_bytes);
+  returned_bytes_ += o.charge_bytes;
+  returned_bytes_next_ += o.charge_bytes;
+  o.is_pin_recorded = false;
   o.charge_bytes = 0;
   o.residency = nullptr;
   o.written = o.durable = o.persisting = BlockSet();
@@ -477,6 +493,7 @@ void Core::finish_removal(Object& o) {
   o.evict_after = 0;
   o.removal = RemovalReason::none;
   set_state(o, ObjectState::absent);
+  if (waits_for_disk_space_) ask_free_space();
   schedule_copies();
 }
 

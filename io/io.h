@@ -55,6 +55,7 @@ enum class Op : std::uint8_t {
                          //                          and anybody else has that file open or mapped
   cache_touch,           // name                  -> 0; sets the file's mtime to now
   cache_close,           // file                  -> 0
+  cache_statfs,          // -                     -> 0; Completion::space of the file system
 };
 
 // cache_load refuses larger files with -EFBIG: a sidecar of the largest supported file is smaller.
@@ -77,6 +78,13 @@ struct CacheEntry {
   std::uint64_t size_bytes = 0;        // length of the file
   std::uint64_t allocated_bytes = 0;   // what it occupies on the disk
   std::int64_t mtime_ns = 0;           // wall clock
+  std::int64_t age_ns = 0;             // wall clock of this host at the listing minus mtime_ns
+};
+
+// Of the file system that holds the cache directory.
+struct FileSystemSpace {
+  std::uint64_t total_bytes = 0;
+  std::uint64_t free_bytes = 0;  // without what is reserved for the superuser
 };
 
 struct Completion {
@@ -85,6 +93,7 @@ struct Completion {
   SourceState source;
   std::vector<CacheEntry> entries;
   std::vector<std::byte> bytes;
+  FileSystemSpace space;  // cache_statfs
 };
 
 class Io {

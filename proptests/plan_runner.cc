@@ -93,6 +93,10 @@ Gen<StepOp> weighted_op() {
       {4, StepOp::nfs_heal},
       {2, StepOp::rot},
       {4, StepOp::knob},
+      {4, StepOp::limit},
+      {6, StepOp::pin},
+      {4, StepOp::unpin},
+      {4, StepOp::evict},
   });
 }
 

@@ -33,6 +33,8 @@ enum class InodeId : std::uint64_t {};
 
 inline constexpr std::uint64_t kSectorBytes = 512;  // written whole or not at all
 inline constexpr std::uint64_t kAllocationBytes = 4096;
+// Twice the largest cache of the simulator: how large the disk says it is.
+inline constexpr std::uint64_t kDiskBytes = 512 * kKiB;
 
 class SimDisk {
  public:
@@ -84,7 +86,13 @@ class SimDisk {
   void hold(InodeId inode);
   void release_hold(InodeId inode);
 
-  void limit_capacity(std::uint64_t bytes) { capacity_ = bytes; }
+  // What others leave of the disk.
+  void limit_capacity(std::uint64_t bytes) {
+    capacity_ = bytes;
+    ++capacity_changes_;
+  }
+  [[nodiscard]] std::uint64_t capacity_changes() const { return capacity_changes_; }
+  [[nodiscard]] FileSystemSpace space() const;
   [[nodiscard]] std::uint64_t allocated_bytes() const;  // open files without a name included
   // Of these, what has no name and is open in other processes only.
   [[nodiscard]] std::uint64_t invisible_bytes() const;
@@ -165,6 +173,7 @@ class SimDisk {
   SyncPoint next_sequence_ = 1;
   std::uint64_t changes_ = 0;
   std::uint64_t capacity_ = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t capacity_changes_ = 0;
 };
 
 }  // namespace ncfs

@@ -38,8 +38,12 @@ std::optional<Violation> check_becomes_cached(World& world, std::uint64_t file) 
   if (!world.nfs().exists(path)) return std::nullopt;
   const Config& config = world.life()->config();
   const std::uint64_t size = world.nfs().history(world.nfs().inode_at(path)).back().version.size;
-  const bool is_wanted = size > 0 && size >= config.min_file_size_bytes &&
-                         object_charge(size, config.block_size_bytes) <= config.cache_size_bytes;
+  // It has to fit beside what others have pinned; how large those are only the engine knows.
+  const EngineStatus status = world.life()->engine().status();
+  const bool is_wanted =
+      size > 0 && size >= config.min_file_size_bytes &&
+      object_charge(size, config.block_size_bytes) + status.pinned_bytes <= status.limit_bytes &&
+      config.cache_ttl == 0;
   bool is_complete = false;
   for (int time = 0; time < 2; ++time) {
     world.apply({StepOp::open, file});

@@ -8,9 +8,12 @@
 //   S3 Residency    a set block bit means written; a block recorded as durable is durable; what was
 //                   reported as copied, and after a stop all that was resident, survives every
 //                   crash
-//   S4 Space        what the disk holds never exceeds the limit nor what the engine accounts for
+//   S4 Space        what the disk holds never exceeds the limit, which may be changed at any time,
+//                   nor what the engine accounts for; nothing is created that leaves less of the
+//                   disk free than min_free_percent (the latter checked by SimIo)
 //   S5 Pins         nothing is closed, unlinked, overwritten or reused while somebody uses it
-//                   (partly checked by SimIo and Readers)
+//                   (partly checked by SimIo and Readers); what is pinned stays, across crashes,
+//                   too
 //   S6 OneFetch     a block is fetched by one request at a time; every queue keeps its bound
 //                   (checked by SimIo)
 //   S7 NeverWait    a read depends only on its own bytes (checked by its own property)
@@ -43,6 +46,8 @@ class Oracle {
  public:
   void begin_life(const SimDisk& disk, const Config& config);
   [[nodiscard]] std::optional<Violation> check(World& world);
+  // This life found names that a killed process had not made durable: taken as they were found.
+  [[nodiscard]] bool has_found_loose_names() const { return has_found_loose_names_; }
 
  private:
   // The files of one stem in one view of the directory.
@@ -61,6 +66,7 @@ class Oracle {
   [[nodiscard]] std::optional<Violation> check_residencies(const World& world);
   [[nodiscard]] std::optional<Violation> check_space(const World& world);
   [[nodiscard]] std::optional<Violation> check_pins(const World& world) const;
+  [[nodiscard]] std::optional<Violation> check_pinned(World& world) const;
   [[nodiscard]] std::optional<Violation> check_finished(World& world) const;
   [[nodiscard]] std::optional<Violation> check_stopped(const World& world) const;
   [[nodiscard]] std::optional<Violation> check_books(const World& world) const;
@@ -70,6 +76,7 @@ class Oracle {
   std::uint64_t changes_seen_ = ~std::uint64_t{0};
   std::uint64_t charged_max_ = 0;  // used + reserved may shrink to the limit, but not grow past it
   bool was_recovering_ = false;
+  bool has_found_loose_names_ = false;
   // Files without a name that others held when this life began: no engine can know of them.
   std::uint64_t invisible_bytes_ = 0;
 };

@@ -45,6 +45,10 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"nfs_heal", 0},
     {"rot", 2},
     {"knob", 2},
+    {"limit", 1},
+    {"pin", 1},
+    {"unpin", 1},
+    {"evict", 2},
 }};
 
 const StepForm& form_of(StepOp op) {

@@ -58,10 +58,14 @@ enum class StepOp : std::uint8_t {
   nfs_error,  // error
   nfs_hang,
   nfs_heal,
-  rot,   // sidecar, bit: flipped while no process runs and nothing is held
+  rot,   // sidecar, bit: flipped while no process runs
   knob,  // which, value: in force from the next start on
+  limit,  // one of five sizes: the cache's limit, live
+  pin,    // file: warms it, too
+  unpin,  // file
+  evict,  // file, or all; seconds it must not have been used
 };
-inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::knob) + 1;
+inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::evict) + 1;
 
 struct Step {
   StepOp op{};

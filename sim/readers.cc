@@ -41,6 +41,7 @@ void Readers::die(bool keeps_holds) {
   files_.clear();
   reads_.clear();
   warms_.clear();
+  controls_.clear();
   finished_.clear();
   is_stopping_ = false;
   is_stopped_ = false;
@@ -89,13 +90,46 @@ bool Readers::open(const std::string& path, Nanos now) {
 }
 
 bool Readers::warm(const std::string& path, Nanos now) {
+  return send_warm(path, now, false);
+}
+
+bool Readers::pin(const std::string& path, Nanos now) {
+  return send_warm(path, now, true);
+}
+
+bool Readers::unpin(const std::string& path) {
+  if (controls_.size() >= kWarmsMax) return false;
+  std::erase_if(pinned_, [&](const Pinned& file) { return file.path == path; });
+  for (auto& [token, warm] : warms_) warm.pin = warm.pin && warm.file.path != path;
+  const ControlToken token{next_id_++};
+  controls_.insert(token);
+  life_->handle(UnpinEvent{token, {path}});
+  return true;
+}
+
+bool Readers::evict(const std::string& path, Nanos idle_min) {
+  if (controls_.size() >= kWarmsMax) return false;
+  const ControlToken token{next_id_++};
+  controls_.insert(token);
+  life_->handle(EvictEvent{token, {path}, idle_min});
+  return true;
+}
+
+void Readers::forget_changed_pins() {
+  std::erase_if(pinned_, [&](const Pinned& file) {
+    return !nfs_.exists(file.path) || nfs_.inode_at(file.path) != file.inode ||
+           nfs_.history(file.inode).back().version != file.version;
+  });
+}
+
+bool Readers::send_warm(const std::string& path, Nanos now, bool pin) {
   if (is_stopping_ || warms_.size() >= kWarmsMax) return false;
   SourceState state;
   const std::optional<FileHandle> source = open_source(path, now, state);
   if (!source) return false;
   const WarmToken token{next_id_++};
-  warms_.emplace(token, path);
-  life_->handle(WarmEvent{token, *source, state, path});
+  warms_.emplace(token, Warm{{path, nfs_.inode_of(*source), state.version}, pin});
+  life_->handle(WarmEvent{token, *source, state, path, pin});
   return true;
 }
 
@@ -356,8 +390,24 @@ void Readers::on_read(ReadToken token, const ReadResult& result) {
 void Readers::on_warm(WarmToken token, const WarmResult& result) {
   trace_.add(static_cast<std::uint64_t>(token));
   trace_.add(static_cast<std::uint64_t>(result.kind));
-  if (warms_.erase(token) == 0) report("Contract", "an answer to a warm-up nobody waits for");
   last_warm_ = result;
+  const auto entry = warms_.find(token);
+  if (entry == warms_.end()) return report("Contract", "an answer to a warm-up nobody waits for");
+  const Warm warm = entry->second;
+  warms_.erase(entry);
+  const bool is_done =
+      result.kind == WarmResult::Kind::copied || result.kind == WarmResult::Kind::already_cached;
+  if (warm.pin && is_done) pinned_.push_back(warm.file);
+}
+
+void Readers::on_control(ControlToken token, const ControlResult& result) {
+  trace_.add(static_cast<std::uint64_t>(token));
+  trace_.add(result.done.files);
+  trace_.add(result.in_use.files);
+  trace_.add(result.pinned.files);
+  trace_.add(result.failed.files);
+  if (controls_.erase(token) == 0) report("Contract", "an answer to a command nobody gave");
+  last_control_ = result;
 }
 
 void Readers::on_notice(const Notice& notice) {

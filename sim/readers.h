@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -67,6 +68,9 @@ class Readers final : public Host {
   // False if there is nothing to do it with.
   bool open(const std::string& path, Nanos now);
   bool warm(const std::string& path, Nanos now);
+  bool pin(const std::string& path, Nanos now);
+  bool unpin(const std::string& path);
+  bool evict(const std::string& path, Nanos idle_min);
   void stop();
   bool close(std::uint64_t handle_index);
   bool begin_read(std::uint64_t handle_index, std::uint64_t offset, std::uint64_t length);
@@ -77,6 +81,18 @@ class Readers final : public Host {
   [[nodiscard]] const std::map<HandleId, OpenFile>& files() const { return files_; }
   [[nodiscard]] const std::vector<ActiveRead>& reads() const { return reads_; }
   [[nodiscard]] std::size_t warms_pending() const { return warms_.size(); }
+  [[nodiscard]] std::size_t controls_pending() const { return controls_.size(); }
+  [[nodiscard]] const std::optional<ControlResult>& last_control() const { return last_control_; }
+  // Files whose pin was answered as done and that are still what they were then.
+  struct Pinned {
+    std::string path;
+    SourceInode inode{};
+    SourceVersion version;
+  };
+  [[nodiscard]] const std::vector<Pinned>& pinned() const { return pinned_; }
+  // A fault of the disk may have cost them.
+  void forget_pins() { pinned_.clear(); }
+  void forget_changed_pins();
   [[nodiscard]] bool is_stopping() const { return is_stopping_; }
   [[nodiscard]] bool is_stopped() const { return is_stopped_; }
   [[nodiscard]] bool has_sent_fault() const { return has_sent_fault_; }
@@ -89,6 +105,7 @@ class Readers final : public Host {
   void on_open(HandleId handle, const OpenResult& result) override;
   void on_read(ReadToken token, const ReadResult& result) override;
   void on_warm(WarmToken token, const WarmResult& result) override;
+  void on_control(ControlToken token, const ControlResult& result) override;
   void on_notice(const Notice& notice) override;
   void on_stopped() override;
 
@@ -121,7 +138,15 @@ class Readers final : public Host {
   Life* life_ = nullptr;
   std::map<HandleId, OpenFile> files_;
   std::vector<ActiveRead> reads_;
-  std::map<WarmToken, std::string> warms_;
+  struct Warm {
+    Pinned file;
+    bool pin = false;
+  };
+  bool send_warm(const std::string& path, Nanos now, bool pin);
+  std::map<WarmToken, Warm> warms_;
+  std::set<ControlToken> controls_;
+  std::vector<Pinned> pinned_;
+  std::optional<ControlResult> last_control_;
   std::vector<Hold> holds_;
   std::vector<std::string> finished_;
   std::optional<WarmResult> last_warm_;

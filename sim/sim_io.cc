@@ -54,6 +54,8 @@ const char* to_string(Op op) {
       return "cache_touch";
     case Op::cache_close:
       return "cache_close";
+    case Op::cache_statfs:
+      return "cache_statfs";
   }
   return "unknown";
 }
@@ -323,6 +325,14 @@ void SimIo::perform_cache(const Pending& pending, Completion& completion) {
   switch (request.op) {
     case Op::cache_list:
       completion.result = disk_.list(request.name, completion.entries);
+      for (CacheEntry& entry : completion.entries) {
+        entry.age_ns = wall_clock(now_) - entry.mtime_ns;
+      }
+      return;
+    case Op::cache_statfs:
+      completion.result = 0;
+      completion.space = disk_.space();
+      space_told_ = {disk_.capacity_changes(), completion.space};
       return;
     case Op::cache_create:
       completion.result = disk_.create(request.name, request.range.length, wall_clock(now_));
@@ -380,6 +390,7 @@ void SimIo::finish(const Pending& pending, const Completion& completion) {
   trace_.add(static_cast<std::uint64_t>(completion.ticket));
   trace_.add(static_cast<std::uint64_t>(completion.result));
   trace_.add(completion.bytes);
+  trace_.add(completion.space.free_bytes);
   for (const CacheEntry& entry : completion.entries) trace_.add(entry.name);
 }
 

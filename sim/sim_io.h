@@ -129,6 +129,7 @@ class SimIo final : public Io {
   void check_cache_write(const Request& request);
   void check_close(const Request& request);
   void check_rename(const Request& request);
+  void check_create(const Request& request);
   [[nodiscard]] ByteRange block_of(FileHandle file, ByteRange range) const;
 
   void perform(const Pending& pending, const Answer& answer, Completion& completion);
@@ -159,6 +160,12 @@ class SimIo final : public Io {
   std::map<FileHandle, SourceState> source_handles_;
   std::map<InodeId, FileBooks> books_;
   std::vector<SourceFailure> failures_;
+  // What the disk told last, and how often others had changed its capacity before.
+  struct SpaceTold {
+    std::uint64_t capacity_changes = 0;
+    FileSystemSpace space;
+  };
+  std::optional<SpaceTold> space_told_;
   std::optional<Violation> violation_;
   std::uint64_t next_sequence_ = 0;
   std::uint64_t cache_failures_ = 0;

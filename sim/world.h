@@ -59,6 +59,8 @@ class World {
   [[nodiscard]] const SimNfs& nfs() const { return nfs_; }
   [[nodiscard]] Readers& readers() { return readers_; }
   [[nodiscard]] const Readers& readers() const { return readers_; }
+  // What was ordered last: by the knobs at the start, or since.
+  [[nodiscard]] std::uint64_t limit_bytes() const { return limit_bytes_; }
   [[nodiscard]] Nanos now() const { return now_; }
   [[nodiscard]] const std::vector<std::string>& paths() const { return paths_; }
   // One line on what is going on, for logs of a replay.
@@ -68,6 +70,7 @@ class World {
 
  private:
   void apply_reader_step(const Step& step);
+  void apply_control_step(const Step& step);
   void apply_request_step(const Step& step);
   void apply_crash_step(const Step& step);
   void apply_source_step(const Step& step);
@@ -96,6 +99,7 @@ class World {
   std::vector<std::string> paths_;
   std::unique_ptr<Life> life_;
   Nanos now_;
+  std::uint64_t limit_bytes_ = 0;
   std::uint64_t lives_ = 0;
   std::uint64_t crash_combinations_ = 1;
   std::optional<Violation> violation_;
