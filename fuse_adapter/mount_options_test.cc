@@ -214,10 +214,21 @@ TEST(MountOptions, SloppyMountsIgnoreUnknownOptionsButNotBadValues) {
   EXPECT_TRUE(std::holds_alternative<OptionError>(sloppy("max_concurrent=none")));
 }
 
+TEST(MountOptions, TheLiveLimitIsASizeOfAtLeastSixteenBlocks) {
+  EXPECT_EQ(std::get<std::uint64_t>(parse_cache_size("2T", kMiB)), 2048 * kGiB);
+  for (const char* wrong : {"", "0", "5X", "-1", "15M", "1025T"}) {
+    const auto parsed = parse_cache_size(wrong, kMiB);
+    ASSERT_TRUE(std::holds_alternative<OptionError>(parsed)) << wrong;
+    EXPECT_THAT(std::get<OptionError>(parsed).message, HasSubstr("must be"));
+  }
+  EXPECT_THAT(error_with("min_free_percent=91"), HasSubstr("from 0 to 90"));
+  EXPECT_THAT(error_with("cache_ttl_hours=7d"), HasSubstr("hours"));
+}
+
 TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
   const Config config = engine_config(
       with("block_size_mb=2,buffer_mb=64,max_concurrent=3,readahead_mb=8,min_file_size=4K,"
-           "backend_timeout_s=9"),
+           "backend_timeout_s=9,min_free_percent=5,cache_ttl_hours=48"),
       77);
   EXPECT_EQ(config.cache_size_bytes, 50 * kGiB);
   EXPECT_EQ(config.block_size_bytes, 2 * kMiB);
@@ -227,6 +238,8 @@ TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
   EXPECT_EQ(config.readahead_bytes, 8 * kMiB);
   EXPECT_EQ(config.min_file_size_bytes, 4 * kKiB);
   EXPECT_EQ(config.source_deadline, 9 * kSecond);
+  EXPECT_EQ(config.min_free_percent, 5U);
+  EXPECT_EQ(config.cache_ttl, 48 * 3600 * kSecond);
   EXPECT_EQ(config.run_id, 77U);
 }
 
@@ -256,7 +269,7 @@ TEST(MountOptions, TheHelpNamesEveryOptionOnceWithADefaultThatParses) {
       (void)with(std::string(option.name) + "=" + std::string(option.initial));
     }
   }
-  EXPECT_EQ(names.size(), 15U);
+  EXPECT_EQ(names.size(), 17U);
 }
 
 }  // namespace

@@ -227,7 +227,7 @@ std::optional<Violation> Oracle::check_pins(const World& world) const {
 
 // What was pinned and is still what it was then is complete, in memory and on the medium.
 std::optional<Violation> Oracle::check_pinned(World& world) const {
-  if (world.life()->io().cache_failures() > 0 || world.readers().has_sent_fault()) {
+  if (world.life()->io().cache_faults() > 0 || world.readers().has_sent_fault()) {
     world.readers().forget_pins();
   }
   world.readers().forget_changed_pins();

@@ -402,7 +402,10 @@ void SimIo::note_outcome(const Pending& pending, std::int64_t result) {
     }
     return;
   }
+  // A removal also asks for the names that an object may have had.
+  const bool is_missing_name = request.op == Op::cache_unlink && result == -ENOENT;
   if (result < 0) ++cache_failures_;
+  if (result < 0 && !is_missing_name) ++cache_faults_;
   if (!pending.inode) return;
   FileBooks& books = books_[*pending.inode];
   if (request.op == Op::cache_write) {

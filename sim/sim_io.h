@@ -102,6 +102,8 @@ class SimIo final : public Io {
   [[nodiscard]] const std::vector<SourceFailure>& source_failures() const { return failures_; }
   // How often a request of the cache failed or timed out.
   [[nodiscard]] std::uint64_t cache_failures() const { return cache_failures_; }
+  // Of these, without removals of names that were not there.
+  [[nodiscard]] std::uint64_t cache_faults() const { return cache_faults_; }
   [[nodiscard]] std::uint64_t source_bytes() const { return source_bytes_; }
 
  private:
@@ -169,6 +171,7 @@ class SimIo final : public Io {
   std::optional<Violation> violation_;
   std::uint64_t next_sequence_ = 0;
   std::uint64_t cache_failures_ = 0;
+  std::uint64_t cache_faults_ = 0;
   std::uint64_t source_bytes_ = 0;
 };
 
