@@ -467,8 +467,8 @@ void Core::settle(Object& o) {
   if (o.state == ObjectState::partial && o.is_open() && !o.is_persisting) {
     const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes || now_ >= o.checkpoint_at ||
                         is_stopping_ || can_rest(o);
-    if (can_commit(o) || o.needs_sidecar || must_record_pin(o) ||
-        (o.dirty_bytes > 0 && is_due)) start_persist(o);
+    if (can_commit(o) || o.needs_sidecar || must_record_pin(o) || (o.dirty_bytes > 0 && is_due))
+      start_persist(o);
   }
   if (must_record_pin(o) && o.state == ObjectState::cached && !o.is_persisting) {
     if (now_ >= o.record_pin_at) record_pin(o);
@@ -512,9 +512,8 @@ bool Core::can_rest(const Object& o) const {
 
 void Core::update_evictable(Object& o) {
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
-  const bool should =
-      has_file && can_rest(o) && !o.is_open() && o.warms.empty() && now_ >= o.evict_after &&
-      !is_pinned(o);
+  const bool should = has_file && can_rest(o) && !o.is_open() && o.warms.empty() &&
+                      now_ >= o.evict_after && !is_pinned(o);
   if (should == evictable_.contains(o.id)) return;
   if (should) {
     enter_rest(o);

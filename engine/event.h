@@ -94,21 +94,21 @@ struct UnpinEvent {
 // Stop copying, make what is already copied durable, then call Host::on_stopped.
 struct StopEvent {};
 
-using Event = std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent,
-                           CacheFaultEvent, TickEvent, StopEvent, LimitEvent, EvictEvent,
-                           UnpinEvent>;
+using Event =
+    std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent, CacheFaultEvent,
+                 TickEvent, StopEvent, LimitEvent, EvictEvent, UnpinEvent>;
 
 // Why an open was a hit or a miss.
 enum class OpenReason : std::uint8_t {
-  cached,            // hit: complete
-  partial,           // some blocks are cached; the rest is read from the source
-  first_use,         // not seen before; a copy is wanted
-  changed,           // another version was cached or being copied; a copy of the new one is wanted
-  recently_changed,  // within the racy window; a copy starts when it has passed
-  too_small,         // below min_file_size, or empty
-  too_large,         // larger than the whole cache
-  no_space,          // everything in the cache is in use
-  backing_off,       // the last copy failed; tried again later
+  cached,             // hit: complete
+  partial,            // some blocks are cached; the rest is read from the source
+  first_use,          // not seen before; a copy is wanted
+  changed,            // another version was cached or being copied; a copy of the new one is wanted
+  recently_changed,   // within the racy window; a copy starts when it has passed
+  too_small,          // below min_file_size, or empty
+  too_large,          // larger than the whole cache
+  no_space,           // everything in the cache is in use
+  backing_off,        // the last copy failed; tried again later
   cache_unavailable,  // the cache did not answer within open_patience
   pins_full           // larger than what the pinned files leave of the cache
 };

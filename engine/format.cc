@@ -166,7 +166,8 @@ std::uint64_t object_charge(std::uint64_t size_bytes, std::uint64_t block_size_b
   const std::uint64_t bitmap_bytes = (block_count_of(size_bytes, block_size_bytes) + 63) / 64 * 8;
   const std::uint64_t sidecar_bytes =
       round_up_to_unit(kHeaderBytes + kPathMax + bitmap_bytes + kChecksumBytes);
-  return round_up_to_unit(size_bytes) + 2 * sidecar_bytes + round_up_to_unit(size_bytes / kMiB * 16);
+  return round_up_to_unit(size_bytes) + 2 * sidecar_bytes +
+         round_up_to_unit(size_bytes / kMiB * 16);
 }
 
 }  // namespace ncfs

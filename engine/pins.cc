@@ -1,10 +1,10 @@
 // Files that are kept whatever happens: neither space nor age evicts them.
 //
 // A pin belongs to a file: to its file id, and to its path when that comes to name another file, as
-// it does when a new version is moved over an old one. Each new version is kept like the one before.
-// The sidecar of a copy records whether its file is pinned; that of a complete object is read,
-// changed and replaced by the same steps as a checkpoint's. A pin whose file has no copy at all is
-// known to this run only.
+// it does when a new version is moved over an old one. Each new version is kept like the one
+// before. The sidecar of a copy records whether its file is pinned; that of a complete object is
+// read, changed and replaced by the same steps as a checkpoint's. A pin whose file has no copy at
+// all is known to this run only.
 
 #include <utility>
 

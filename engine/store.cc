@@ -298,9 +298,8 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       request = cache_request(Op::cache_store);
       request.name = name_of(o, NameKind::sidecar_temp);
       o.persisting_pin = is_pinned(o);
-      request.bytes =
-          encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path, o.persisting,
-                  o.persisting_pin});
+      request.bytes = encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path,
+                              o.persisting, o.persisting_pin});
       break;
     }
     case Step::persist_store:

@@ -195,8 +195,7 @@ std::string unpin_json(const ControlResult& result) {
 }
 
 std::string limit_json(const EngineStatus& before, const EngineStatus& after) {
-  const std::uint64_t staying =
-      after.used_bytes + after.reserved_bytes - after.leaving_bytes;
+  const std::uint64_t staying = after.used_bytes + after.reserved_bytes - after.leaving_bytes;
   return dump({{"ok", true},
                {"type", "limit"},
                {"limit_bytes", after.limit_bytes},
@@ -230,8 +229,8 @@ ControlRequest parse_request(const std::string& line, const std::string& mountpo
   } else if (command == "unpin") {
     request.command = ControlRequest::Command::unpin;
   } else {
-    request.error =
-        fmt::format("unknown command {}: must be status, warm, evict, unpin or limit", dump(command));
+    request.error = fmt::format("unknown command {}: must be status, warm, evict, unpin or limit",
+                                dump(command));
     return request;
   }
   const auto wait = body.value("wait", json(false));

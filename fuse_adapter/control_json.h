@@ -31,7 +31,7 @@ struct ControlRequest {
   bool wait = false;
   bool pin = false;
   std::uint64_t idle_seconds = 0;
-  std::string size;  // as written
+  std::string size;   // as written
   std::string error;  // not empty: what is wrong with it
 };
 [[nodiscard]] ControlRequest parse_request(const std::string& line, const std::string& mountpoint);

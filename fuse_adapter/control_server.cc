@@ -173,7 +173,7 @@ class Session : public std::enable_shared_from_this<Session> {
         if (const auto self = session.lock()) self->on_checked(error);
       });
     };
-    const auto id = 
+    const auto id =
         context_->jobs.start(std::move(request.paths), std::move(on_checked), request.pin);
     if (!id) {
       reply(error_json(fmt::format("{} warm-ups are running already", WarmJobs::kJobsMax)));

@@ -202,13 +202,12 @@ const std::array kOwnOptions = {
     OwnOption{{"log_level", "LEVEL", "info", "trace, debug, info, warn or error"},
               "trace, debug, info, warn or error",
               set_log_level},
-    OwnOption{{"min_free_percent", "N", "1",
-               "percent of the cache's file system that stays free, 0-90"},
-              "a whole number from 0 to 90 (percent)",
-              [](Draft& draft, std::string_view value) {
-                return assign(draft.options.min_free_percent,
-                              parse_number<std::uint32_t>(value, 0, 90));
-              }},
+    OwnOption{
+        {"min_free_percent", "N", "1", "percent of the cache's file system that stays free, 0-90"},
+        "a whole number from 0 to 90 (percent)",
+        [](Draft& draft, std::string_view value) {
+          return assign(draft.options.min_free_percent, parse_number<std::uint32_t>(value, 0, 90));
+        }},
     OwnOption{{"cache_ttl_hours", "N", "0",
                "hours after which a file that was not used is dropped; 0 is never"},
               "a whole number from 0 to 876000 (hours, a hundred years)",

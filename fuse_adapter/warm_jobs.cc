@@ -159,10 +159,11 @@ void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, FoundFile found) 
     close(found.descriptor);
     return;
   }
-  target.warm(static_cast<FileHandle>(found.descriptor), state, found.path,
-              [self = shared_from_this(), job, path = found.path, bytes = state.version.size](
-                  const WarmResult& result) { self->finish(*job, path, bytes, result); },
-              job->progress.pin);
+  target.warm(
+      static_cast<FileHandle>(found.descriptor), state, found.path,
+      [self = shared_from_this(), job, path = found.path, bytes = state.version.size](
+          const WarmResult& result) { self->finish(*job, path, bytes, result); },
+      job->progress.pin);
 }
 
 void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job) {
@@ -216,9 +217,9 @@ WarmJobs::~WarmJobs() {
   stop(std::chrono::nanoseconds(0));
 }
 
-std::optional<std::uint64_t> WarmJobs::start(
-    std::vector<std::string> paths, std::function<void(const std::string& error)> checked,
-    bool pin) {
+std::optional<std::uint64_t> WarmJobs::start(std::vector<std::string> paths,
+                                             std::function<void(const std::string& error)> checked,
+                                             bool pin) {
   auto job = std::make_shared<Job>();
   job->progress.paths = std::move(paths);
   job->progress.pin = pin;

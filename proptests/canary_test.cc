@@ -95,8 +95,8 @@ TEST(Canary, EvictionThatLeavesTheDataIsCaught) {
   Idler tamper([](const Request& request) {
     return request.op == Op::cache_unlink && request.name.ends_with(suffix(NameKind::data));
   });
-  const Plan plan = {{StepOp::open, 4},     {StepOp::run, 7}, {StepOp::run, 7}, {StepOp::close},
-                     {StepOp::run, 7},      {StepOp::limit, 2}, {StepOp::run, 7}};
+  const Plan plan = {{StepOp::open, 4}, {StepOp::run, 7},   {StepOp::run, 7}, {StepOp::close},
+                     {StepOp::run, 7},  {StepOp::limit, 2}, {StepOp::run, 7}};
   const auto violation = run_guarded(plan, {.tamper = &tamper});
   ASSERT_TRUE(violation);
   EXPECT_EQ(violation->name, "S4 Space");
@@ -113,8 +113,8 @@ class Ruffian final : public Tamper {
 
 TEST(Canary, EvictionOfAFileInUseIsCaught) {
   Ruffian tamper;
-  const Plan plan = {{StepOp::open}, {StepOp::run, 7}, {StepOp::run, 7},  {StepOp::close},
-                     {StepOp::open}, {StepOp::run, 7}, {StepOp::kill, 0, 1}, {StepOp::remount},
+  const Plan plan = {{StepOp::open},  {StepOp::run, 7}, {StepOp::run, 7},     {StepOp::close},
+                     {StepOp::open},  {StepOp::run, 7}, {StepOp::kill, 0, 1}, {StepOp::remount},
                      {StepOp::evict}, {StepOp::run, 7}};
   const auto violation = run_guarded(plan, {.tamper = &tamper});
   ASSERT_TRUE(violation);

@@ -22,9 +22,7 @@ constexpr std::uint64_t kTtlKnob = kNewKnobs + 1;
 class Limits : public testing::Test {
  protected:
   void SetUp() override { world_.apply({StepOp::remount}); }
-  void TearDown() override {
-    EXPECT_FALSE(world_.violation()) << describe(world_.violation());
-  }
+  void TearDown() override { EXPECT_FALSE(world_.violation()) << describe(world_.violation()); }
 
   void apply(StepOp op, std::uint64_t a = 0, std::uint64_t b = 0) {
     world_.apply({op, a, b});

@@ -31,8 +31,8 @@ Knobs::Knobs() {
 }
 
 std::uint64_t Knobs::cache_size(std::uint64_t value) {
-  return pick(
-      std::array<std::uint64_t, 5>{256 * kKiB, 64 * kKiB, 40 * kKiB, 100 * kKiB, 8 * kKiB}, value);
+  return pick(std::array<std::uint64_t, 5>{256 * kKiB, 64 * kKiB, 40 * kKiB, 100 * kKiB, 8 * kKiB},
+              value);
 }
 
 void Knobs::set(std::uint64_t which, std::uint64_t value) {

@@ -58,8 +58,8 @@ enum class StepOp : std::uint8_t {
   nfs_error,  // error
   nfs_hang,
   nfs_heal,
-  rot,   // sidecar, bit: flipped while no process runs
-  knob,  // which, value: in force from the next start on
+  rot,    // sidecar, bit: flipped while no process runs
+  knob,   // which, value: in force from the next start on
   limit,  // one of five sizes: the cache's limit, live
   pin,    // file: warms it, too
   unpin,  // file

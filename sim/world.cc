@@ -402,8 +402,8 @@ bool World::is_settled() const {
       std::all_of(readers_.files().begin(), readers_.files().end(),
                   [](const auto& file) { return file.second.is_answered; });
   return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
-         readers_.warms_pending() == 0 && readers_.controls_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
-         status.copies.empty();
+         readers_.warms_pending() == 0 && readers_.controls_pending() == 0 &&
+         !status.is_recovering && status.copies_queued == 0 && status.copies.empty();
 }
 
 bool World::settle(std::uint32_t rounds_max) {

@@ -250,8 +250,8 @@ int evict_mount(const KnownMount& mount, const std::vector<std::string>& paths,
       mount, {{"command", "evict"}, {"paths", paths}, {"idle_seconds", idle_seconds}}, reply);
   if (status != kOk) return status;
   fmt::print("{}: {} evicted; left alone: {} in use, {} pinned; {} failed\n", name_of(mount),
-             count_text(reply, "evicted"), count_text(reply, "in_use"),
-             count_text(reply, "pinned"), count_text(reply, "failed"));
+             count_text(reply, "evicted"), count_text(reply, "in_use"), count_text(reply, "pinned"),
+             count_text(reply, "failed"));
   return reply["failed"].value("files", 0) == 0 ? kOk : kSomeFailed;
 }
 
@@ -299,7 +299,8 @@ int clean(const std::string& mountpoint, const std::string& age) {
   const auto seconds = parse_age(age);
   if (!seconds) {
     return fail(kUsage, fmt::format("--older-than {}: must be a number with a unit, s, m, h, d or "
-                                    "w, such as 12h or 7d", age));
+                                    "w, such as 12h or 7d",
+                                    age));
   }
   std::string error;
   const auto mounts = chosen_mounts(mountpoint, error);
@@ -325,8 +326,10 @@ int set_limit(const std::string& mountpoint, const std::string& size) {
              human_size(reply.value("previous_bytes", std::uint64_t{0})));
   const auto above = reply.value("above_bytes", std::uint64_t{0});
   if (above > 0) {
-    fmt::print("{} above it are open, being copied or pinned; nothing new is cached until they "
-               "are gone\n", human_size(above));
+    fmt::print(
+        "{} above it are open, being copied or pinned; nothing new is cached until they "
+        "are gone\n",
+        human_size(above));
   }
   return kOk;
 }
@@ -352,8 +355,8 @@ int run(int argc, char** argv) {
                            "an object for programs, an array without mountpoint");
   status_command->add_flag("--watch", watch, "again every second, until interrupted");
   std::string size;
-  CLI::App* limit_command =
-      app.add_subcommand("limit", "change the hard limit of a mounted cache, until it is unmounted");
+  CLI::App* limit_command = app.add_subcommand(
+      "limit", "change the hard limit of a mounted cache, until it is unmounted");
   limit_command->add_option("mountpoint", mountpoint, "the mount, or a path in it")->required();
   limit_command->add_option("size", size, "as the mount option cache_size: 500M, 50G")->required();
   CLI::App* cache_command = app.add_subcommand("cache", "what is in the cache");
@@ -370,8 +373,8 @@ int run(int argc, char** argv) {
   CLI::App* unpin_command =
       cache_command->add_subcommand("unpin", "let pinned files and trees be evicted again");
   unpin_command->add_option("path", paths, "files or directories in a cachefs mount")->required();
-  CLI::App* evict_command =
-      cache_command->add_subcommand("evict", "drop files and trees that nobody uses from the cache");
+  CLI::App* evict_command = cache_command->add_subcommand(
+      "evict", "drop files and trees that nobody uses from the cache");
   evict_command->add_option("path", paths, "files or directories in a cachefs mount")->required();
   std::string age;
   CLI::App* clean_command =
