@@ -104,7 +104,8 @@ void Core::on(LimitEvent&& event) {
 void Core::reconsider_copies() {
   std::vector<ObjectId> ids;
   for (const auto& [id, o] : objects_) {
-    if (o.copy != CopyPhase::none || !o.handles.empty() || o.state == ObjectState::partial) {
+    const bool is_begun = o.state == ObjectState::creating || o.state == ObjectState::partial;
+    if (o.copy != CopyPhase::none || !o.handles.empty() || is_begun) {
       ids.push_back(id);
     }
   }
