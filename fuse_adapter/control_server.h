@@ -5,6 +5,10 @@
 //   {"command":"warm","paths":[...],"wait":true|false} -> lines with "type":"warm" about once a
 //       second until "final":true; without wait one line, the job then runs on by itself.
 //       Paths are absolute and lie in the mount point.
+//       With "pin":true what is found is pinned as well.
+//   {"command":"unpin","paths":[...]}                  -> one line, "type":"unpin"
+//   {"command":"evict","paths":[...],"idle_seconds":N} -> one line, "type":"evict"
+//   {"command":"limit","size":"500M"}                  -> one line, "type":"limit"
 // Every reply has "ok"; if it is false, "error" says why. A client that goes away does not end
 // its warm-up.
 //
@@ -19,6 +23,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/engine.h"
 #include "fuse_adapter/adapter_stats.h"
@@ -37,6 +42,11 @@ struct ControlSubject {
   std::uint64_t buffer_bytes = 0;  // all buffers together
   std::uint64_t block_size_bytes = 0;
   std::function<EngineStatus()> engine_status;
+  // As the functions of Runtime.
+  std::function<EngineStatus(std::uint64_t bytes)> set_limit;
+  using ControlDone = std::function<void(const ControlResult&)>;
+  std::function<void(std::vector<std::string> paths, Nanos idle_min, ControlDone done)> evict;
+  std::function<void(std::vector<std::string> paths, ControlDone done)> unpin;
   std::function<Nanos()> now;                   // the clock of EngineStatus
   const AdapterStats* adapter_stats = nullptr;  // outlives the server
 };

@@ -15,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/config.h"
 #include "engine/engine.h"
@@ -54,7 +55,15 @@ class Runtime {
 
   // As WarmEvent. Takes over `source`.
   void warm(FileHandle source, const SourceState& state, std::string path,
-            std::function<void(const WarmResult&)> done);
+            std::function<void(const WarmResult&)> done, bool pin = false);
+
+  // As EvictEvent and UnpinEvent. `done` runs on the control thread, or never after stop().
+  void evict(std::vector<std::string> paths, Nanos idle_min,
+             std::function<void(const ControlResult&)> done);
+  void unpin(std::vector<std::string> paths, std::function<void(const ControlResult&)> done);
+
+  // As LimitEvent; the status right after it.
+  EngineStatus set_limit(std::uint64_t bytes);
 
   [[nodiscard]] EngineStatus status();
 

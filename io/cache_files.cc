@@ -56,13 +56,21 @@ std::int64_t allocate(int fd, std::uint64_t length) {
   return result_of(::ftruncate(fd, static_cast<off_t>(length)));
 }
 
+std::int64_t wall_now() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return wall_nanos(now.tv_sec, now.tv_nsec);
+}
+
 CacheEntry entry_of(const char* name, const struct stat& status) {
   constexpr std::uint64_t kStatBlockBytes = 512;
   const EntryKind other = S_ISDIR(status.st_mode) ? EntryKind::directory : EntryKind::other;
+  const std::int64_t mtime_ns = wall_nanos(status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
   return {.name = name,
           .size_bytes = static_cast<std::uint64_t>(status.st_size),
           .allocated_bytes = static_cast<std::uint64_t>(status.st_blocks) * kStatBlockBytes,
-          .mtime_ns = wall_nanos(status.st_mtim.tv_sec, status.st_mtim.tv_nsec),
+          .mtime_ns = mtime_ns,
+          .age_ns = wall_now() - mtime_ns,
           .kind = S_ISREG(status.st_mode) ? EntryKind::file : other};
 }
 

@@ -117,6 +117,10 @@ Gen<StepOp> weighted_op() {
       {1, StepOp::disk_stick},
       {2, StepOp::nfs_reboot},
       {1, StepOp::outage},
+      {4, StepOp::limit},
+      {6, StepOp::pin},
+      {4, StepOp::unpin},
+      {4, StepOp::evict},
   });
 }
 

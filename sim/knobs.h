@@ -10,11 +10,17 @@
 
 namespace ncfs {
 
+// From here on `which` means one of the knobs that were added after the first plans were saved.
+inline constexpr std::uint64_t kNewKnobs = 64;
+
 struct Knobs {
   Knobs();
 
   // Any numbers will do; value 0 is what the constructor sets.
   void set(std::uint64_t which, std::uint64_t value);
+
+  // The sizes that the cache may have.
+  [[nodiscard]] static std::uint64_t cache_size(std::uint64_t value);
 
   Config engine;  // in force from the next start of a process on
   // In force from the first start on: servers and disks keep their nature.

@@ -52,6 +52,10 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"disk_stick", 1},
     {"nfs_reboot", 0},
     {"outage", 2},
+    {"limit", 1},
+    {"pin", 1},
+    {"unpin", 1},
+    {"evict", 2},
 }};
 
 const StepForm& form_of(StepOp op) {

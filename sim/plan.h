@@ -58,7 +58,7 @@ enum class StepOp : std::uint8_t {
   nfs_error,  // error
   nfs_hang,
   nfs_heal,
-  rot,            // sidecar, bit: flipped while no process runs and nothing is held
+  rot,            // sidecar, bit: flipped while no process runs
   knob,           // which, value: in force from the next start on
   wait,           // nanoseconds: time passes and no timer fires
   deliver,        // the engine takes the oldest event out of the mailbox
@@ -68,8 +68,12 @@ enum class StepOp : std::uint8_t {
   nfs_reboot,     // every handle of the source that is open now is stale
   // Errors or hangs of the disk or the source for a while, seen by readers who open and close.
   outage,  // kind, seconds
+  limit,   // one of five sizes: the cache's limit, live
+  pin,     // file: warms it, too
+  unpin,   // file
+  evict,   // file, or all; seconds it must not have been used
 };
-inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::outage) + 1;
+inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::evict) + 1;
 
 struct Step {
   StepOp op{};

@@ -72,6 +72,8 @@ const char* to_string(Op op) {
       return "cache_touch";
     case Op::cache_close:
       return "cache_close";
+    case Op::cache_statfs:
+      return "cache_statfs";
   }
   return "unknown";
 }
@@ -353,6 +355,14 @@ void SimIo::perform_cache(const Pending& pending, Completion& completion) {
   switch (request.op) {
     case Op::cache_list:
       completion.result = disk_.list(request.name, completion.entries);
+      for (CacheEntry& entry : completion.entries) {
+        entry.age_ns = wall_clock(now_) - entry.mtime_ns;
+      }
+      return;
+    case Op::cache_statfs:
+      completion.result = 0;
+      completion.space = disk_.space();
+      space_told_ = {disk_.capacity_changes(), completion.space};
       return;
     case Op::cache_create:
       completion.result = disk_.create(request.name, request.range.length, wall_clock(now_));
@@ -414,6 +424,7 @@ void SimIo::finish(const Pending& pending, const Completion& completion) {
   trace_.add(static_cast<std::uint64_t>(completion.ticket));
   trace_.add(static_cast<std::uint64_t>(completion.result));
   trace_.add(completion.bytes);
+  trace_.add(completion.space.free_bytes);
   for (const CacheEntry& entry : completion.entries) trace_.add(entry.name);
 }
 
@@ -435,7 +446,10 @@ void SimIo::note_outcome(const Pending& pending, std::int64_t result) {
     }
     return;
   }
+  // A removal also asks for the names that an object may have had.
+  const bool is_missing_name = request.op == Op::cache_unlink && result == -ENOENT;
   if (result < 0) ++cache_failures_;
+  if (result < 0 && !is_missing_name) ++cache_faults_;
   if (!pending.inode) return;
   FileBooks& books = books_[*pending.inode];
   if (request.op == Op::cache_write) {

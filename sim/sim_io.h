@@ -113,6 +113,8 @@ class SimIo final : public Io {
   [[nodiscard]] std::uint64_t cache_failures() const { return cache_failures_; }
   // How many there were that are no probe of the disk.
   [[nodiscard]] std::uint64_t cache_requests() const { return cache_requests_; }
+  // Of these, without removals of names that were not there.
+  [[nodiscard]] std::uint64_t cache_faults() const { return cache_faults_; }
   [[nodiscard]] std::uint64_t source_bytes() const { return source_bytes_; }
   // The ranges of one cache file that were written in this life.
   [[nodiscard]] std::vector<ByteRange> written_ranges(InodeId inode) const;
@@ -148,6 +150,7 @@ class SimIo final : public Io {
   void check_cache_write(const Request& request);
   void check_close(const Request& request);
   void check_rename(const Request& request);
+  void check_create(const Request& request);
   [[nodiscard]] ByteRange block_of(FileHandle file, ByteRange range) const;
 
   void perform(const Pending& pending, const Answer& answer, Completion& completion);
@@ -181,10 +184,17 @@ class SimIo final : public Io {
   std::map<std::pair<FileId, SourceVersion>, std::uint64_t> looked_at_;
   std::uint64_t completions_ = 0;
   std::vector<SourceFailure> failures_;
+  // What the disk told last, and how often others had changed its capacity before.
+  struct SpaceTold {
+    std::uint64_t capacity_changes = 0;
+    FileSystemSpace space;
+  };
+  std::optional<SpaceTold> space_told_;
   std::optional<Violation> violation_;
   std::uint64_t next_sequence_ = 0;
   std::uint64_t cache_failures_ = 0;
   std::uint64_t cache_requests_ = 0;
+  std::uint64_t cache_faults_ = 0;
   std::uint64_t source_bytes_ = 0;
 };
 

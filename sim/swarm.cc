@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "io/types.h"
+#include "sim/knobs.h"
 #include "sim/survivors.h"
 
 namespace ncfs {
@@ -57,6 +58,10 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::disk_stick, 12, true},
     {StepOp::nfs_reboot, 3, true},
     {StepOp::outage, 1, true},
+    {StepOp::limit, 6, true},
+    {StepOp::pin, 10, true},
+    {StepOp::unpin, 6, true},
+    {StepOp::evict, 6, true},
 }};
 
 std::uint64_t pick_duration(Rng& rng) {
@@ -98,11 +103,14 @@ Step fill_in(StepOp op, Rng& rng) {
       step.a = rng.below(64 * kKiB);
       break;
     case StepOp::knob:
-      step.a = rng.below(64);
+      step.a = rng.chance({1, 8}) ? kNewKnobs + rng.below(64) : rng.below(kNewKnobs);
       step.b = rng.below(8);
       break;
     case StepOp::outage:
       step.b = rng.below(200);
+      break;
+    case StepOp::evict:
+      step.b = rng.chance({1, 2}) ? 0 : rng.below(10);
       break;
     default:
       step.b = rng.below(64 * kKiB);
