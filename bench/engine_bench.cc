@@ -84,6 +84,7 @@ class World final : private Io, private Host {
   void on_open(HandleId, const OpenResult& result) override { last_open_ = result; }
   void on_read(ReadToken, const ReadResult& result) override { last_read_ = result; }
   void on_warm(WarmToken, const WarmResult&) override {}
+  void on_control(ControlToken, const ControlResult&) override {}
   void on_notice(const Notice&) override {}
   void on_stopped() override {}
   void on_verify(VerifyToken, const VerifyResult&) override {}
@@ -101,6 +102,7 @@ class World final : private Io, private Host {
 Config config_for_benchmark() {
   Config config;
   config.cache_size_bytes = 4 * kFileBytes;  // so that files are evicted all the time
+  config.min_free_percent = 0;
   return config;
 }
 

@@ -14,7 +14,14 @@ EngineStatus Core::status() const {
   status.limit_bytes = space_.limit();
   status.used_bytes = space_.used();
   status.reserved_bytes = space_.reserved();
-  status.debris_bytes = debris_bytes_;
+  for (const auto& [name, debris] : debris_) {
+    if (debris.is_given_up()) status.debris_bytes += debris.charge_bytes;
+  }
+  status.leaving_bytes = bytes_leaving();
+  status.pinned_files = pins_.size();
+  status.pinned_bytes = pinned_bytes_;
+  status.disk_free_bytes = disk_space_.free_bytes;
+  status.min_free_bytes = min_free_bytes();
   status.handles_open = handles_.size();
   status.copies_queued = copy_queue_.size() + delayed_copies_.size();
   status.cache_health = {health_.state(), health_.reason(),  health_.last_error(),
@@ -53,8 +60,10 @@ EngineStatus Core::status() const {
 }
 
 void Core::check_invariants() const {
-  std::uint64_t used = debris_bytes_;
+  std::uint64_t used = 0;
   std::uint64_t reserved = 0;
+  std::uint64_t unwritten = 0;
+  std::size_t drops = 0;
   std::size_t evictable = 0;
   std::size_t on_disk = 0;
   std::uint64_t on_disk_bytes = 0;
@@ -75,7 +84,13 @@ void Core::check_invariants() const {
       NCFS_ASSERT(o.handles.empty() && "S5 Pins");
       NCFS_ASSERT((o.is_verifying() || (!o.is_open() && o.io_in_flight == 0)) && "S5 Pins");
       NCFS_ASSERT(o.state == ObjectState::cached || o.state == ObjectState::partial);
+      NCFS_ASSERT(!is_pinned(o));
     }
+    const bool is_aging = config_.cache_ttl > 0 && eviction_->is_evictable(id);
+    NCFS_ASSERT(by_use_.contains({o.used_at, id}) == is_aging);
+    NCFS_ASSERT(o.unwritten_bytes <= o.charge_bytes);
+    unwritten += o.unwritten_bytes;
+    drops += o.drops.size();
     if (o.state == ObjectState::partial || o.state == ObjectState::committing) {
       NCFS_ASSERT(o.blocks_missing == o.written.block_count() - o.written.count());
       NCFS_ASSERT(o.unverified_count == o.unverified.count());
@@ -109,7 +124,18 @@ void Core::check_invariants() const {
       NCFS_ASSERT(fetches_.at(fetch).object == id && fetches_.at(fetch).block == block);
     }
   }
+  std::uint64_t leaving = 0;
+  std::uint32_t debris_requests = 0;
+  for (const auto& [name, debris] : debris_) {
+    used += debris.charge_bytes;
+    if (!debris.is_busy) continue;
+    leaving += debris.charge_bytes;
+    ++debris_requests;
+  }
+  NCFS_ASSERT(leaving == debris_leaving_bytes_ && debris_requests == debris_requests_);
   NCFS_ASSERT(used == space_.used());
+  NCFS_ASSERT(unwritten == unwritten_bytes_);
+  check_pins_and_controls(drops);
   NCFS_ASSERT(reserved + probe_charge_ == space_.reserved());
   NCFS_ASSERT(evictable == eviction_->evictable_count());
   NCFS_ASSERT(on_disk == eviction_->size() && on_disk_bytes == eviction_->total_bytes());
@@ -156,6 +182,19 @@ void Core::check_invariants() const {
     }
   }
   NCFS_ASSERT(references == sources_);
+}
+
+void Core::check_pins_and_controls(std::size_t drops) const {
+  std::uint64_t pinned = 0;
+  for (const auto& [file, pin] : pins_) {
+    pinned += pin.charge_bytes;
+    NCFS_ASSERT(pinned_paths_.at(pin.path) == file);
+  }
+  NCFS_ASSERT(pinned == pinned_bytes_);
+  NCFS_ASSERT(pins_.size() == pinned_paths_.size());
+  std::size_t pending = 0;
+  for (const auto& [token, control] : controls_) pending += control.pending;
+  NCFS_ASSERT(pending == drops + drops_.size());
 }
 
 }  // namespace ncfs

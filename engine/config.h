@@ -28,6 +28,12 @@ struct Config {
   // Files smaller than this are read through and never cached.
   std::uint64_t min_file_size_bytes = 1;
   Eviction eviction = Eviction::lru;
+  // Share of the cache's file system, in percent, that the cache leaves free whatever its limit
+  // says: nothing new is stored below it, and eviction makes room when others fill the disk. 0: the
+  // file system is not asked. 1 is where cachefilesd(8) stops by default, too.
+  std::uint32_t min_free_percent = 1;
+  // An object that was not opened, warmed or held open for so long is removed; 0 is never.
+  Nanos cache_ttl = 0;
 
   // Files being filled by the background copier at a time, and blocks in flight for each.
   std::uint32_t copies_max = 4;

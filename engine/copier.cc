@@ -26,44 +26,6 @@ constexpr Nanos kRoomRetry = 10 * kSecond;
 
 }  // namespace
 
-// Evicts as needed. `soon`: enough is on its way out.
-Core::Room Core::make_room(const Object& incoming) {
-  const std::uint64_t needed = space_.used() + space_.reserved() +
-                               object_charge(incoming.version.size, config_.block_size_bytes);
-  if (needed <= space_.limit() || NCFS_PLANT(room_not_made)) return Room::now;
-  if (needed > space_.limit() + bytes_leaving() + eviction_->evictable_bytes()) return Room::never;
-  while (needed > space_.limit() + bytes_leaving()) {
-    evict_one(eviction_key(incoming.file, incoming.version));
-  }
-  return Room::soon;
-}
-
-std::uint64_t Core::bytes_leaving() const {
-  std::uint64_t bytes = 0;
-  for (const ObjectId id : removing_) {
-    const Object& o = objects_.at(id);
-    if (o.handles.empty()) bytes += o.charge_bytes;
-  }
-  return bytes;
-}
-
-std::uint64_t Core::evict_one(std::optional<EvictionKey> incoming) {
-  Object& victim = object(eviction_->evict(incoming));
-  const std::uint64_t bytes = victim.charge_bytes;
-  leave_copy(victim);
-  remove(victim, RemovalReason::evicted);
-  settle(victim);
-  return bytes;
-}
-
-// After a restart with a lower limit.
-void Core::evict_to_limit() {
-  while (space_.used() + space_.reserved() > space_.limit() + bytes_leaving() &&
-         eviction_->evictable_count() > 0) {
-    evict_one(std::nullopt);
-  }
-}
-
 void Core::want_copy(Object& o) {
   const bool is_done = o.state == ObjectState::cached || o.state == ObjectState::committing;
   if (is_done || o.is_stale || is_stopping_ || o.copy != CopyPhase::none || refusal(o)) return;
@@ -135,15 +97,26 @@ void Core::mark_changed(Object& o) {
   settle(o);
 }
 
+// The limit was lowered, or others were pinned.
+void Core::refuse_copy(Object& o, OpenReason reason) {
+  leave_copy(o);
+  answer_warms(o, {WarmResult::Kind::skipped, reason, 0});
+  settle(o);
+}
+
 void Core::on_copy_failed(Object& o, int error) {
   ++counters_.copies_failed;
   o.last_error = error;
   notice(Notice::Kind::copy_failed, o, 0, error);
   leave_copy(o);
   const Nanos pause = back_off(o.failures++);
-  if (!refusal(o)) delay_copy(o, now_ + pause);
   answer_warms(o, {WarmResult::Kind::failed, {}, error});
-  settle(o);
+  if (const auto refused = refusal(o)) {
+    refuse_copy(o, *refused);
+  } else {
+    delay_copy(o, now_ + pause);
+    settle(o);
+  }
   schedule_copies();
 }
 
@@ -163,8 +136,12 @@ void Core::schedule_copies() {
 bool Core::activate(Object& o) {
   if (o.state == ObjectState::cached) {
     leave_copy(o);
-    answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
     settle(o);
+    return true;
+  }
+  // The limit was lowered, or others were pinned, while it waited.
+  if (const auto refused = refusal(o)) {
+    refuse_copy(o, *refused);
     return true;
   }
   if (o.state == ObjectState::removing) {
@@ -184,7 +161,8 @@ bool Core::activate(Object& o) {
       leave_copy(o);
       o.last_error = kNoSpace;
       o.failures = std::max(o.failures, 1U);
-      delay_copy(o, now_ + kRoomRetry);
+      if (!o.handles.empty() || is_pinned(o)) delay_copy(o, now_ + kRoomRetry);
+      settle(o);
       return true;
     }
     if (!disk_full_.take(now_)) return false;

@@ -7,6 +7,9 @@
 //   recovery.cc  the cache directory at start
 //   degrade.cc   the cache disk or the source fails: what is left out meanwhile, and how it returns
 //   verify.cc    comparing cached bytes with their checksums
+//   debris.cc    names that a crash left, until they are gone; somebody else may have them open
+//   limits.cc    room: the limit, the floor of free space, age, eviction on demand
+//   pins.cc      which files are kept, and how that is recorded
 //
 // A handler records what happened and then calls settle() on the object, which alone decides what
 // follows from the object's facts. Nothing here recurses: settle() submits requests, and requests
@@ -82,6 +85,14 @@ enum class Step : std::uint8_t {
   load_checksums,
   verify_read,
   cached_read,
+  debris_open,
+  debris_unlink,
+  debris_close,
+  pin_load,
+  pin_store,
+  pin_rename,
+  pin_sync_directory,
+  free_space,
 };
 
 struct Pending {
@@ -165,12 +176,6 @@ struct Shard {
   std::set<HandleId> waiting_opens;
 };
 
-// A name that recovery removes.
-struct Debris {
-  std::uint64_t bytes = 0;
-  std::uint32_t failures = 0;
-};
-
 class Core {
  public:
   Core(const Config& config, Io& io, Host& host);
@@ -182,6 +187,8 @@ class Core {
   void check_invariants() const;
 
  private:
+  void check_pins_and_controls(std::size_t drops) const;  // books.cc
+
   // engine.cc
   void on(OpenEvent&& event);
   void on(CloseEvent&& event);
@@ -192,6 +199,9 @@ class Core {
   void on(TickEvent&& event);
   void on(StopEvent&& event);
   void on(VerifyEvent&& event);
+  void on(LimitEvent&& event);
+  void on(EvictEvent&& event);
+  void on(UnpinEvent&& event);
   void continue_open(Handle& handle);
   void answer_open(Handle& handle);
   void stop_waiting(Handle& handle);
@@ -280,17 +290,13 @@ class Core {
   Request cache_request(Op op) const { return make_request(op, config_.cache_deadline); }
 
   // copier.cc
-  enum class Room : std::uint8_t { now, soon, never };
-  Room make_room(const Object& incoming);
-  std::uint64_t evict_one(std::optional<EvictionKey> incoming);  // the bytes that leave
-  void evict_to_limit();
-  [[nodiscard]] std::uint64_t bytes_leaving() const;
   void want_copy(Object& object);
   void queue_copy(Object& object);
   void delay_copy(Object& object, Nanos until);
   void leave_copy(Object& object);
   void mark_changed(Object& object);
   void on_copy_failed(Object& object, int error);
+  void refuse_copy(Object& object, OpenReason reason);
   void try_storage(Object& object);
   void schedule_copies();
   [[nodiscard]] Nanos back_off(std::uint32_t failures) const;
@@ -305,11 +311,11 @@ class Core {
   void hurry_shard(std::uint32_t shard);
   void on_shard_listed(std::uint32_t shard, Completion& completion);
   void on_sidecar_loaded(std::uint32_t shard, const std::string& stem, Completion& completion);
-  void on_debris_unlinked(std::uint32_t shard, const std::string& name, std::int64_t result);
   void recover_object(std::uint32_t shard, const std::string& stem,
                       const std::vector<CacheEntry>& entries, std::optional<Sidecar> sidecar);
   void remove_debris(std::uint32_t shard, const std::string& stem,
                      const std::vector<CacheEntry>& entries, const char* why);
+  void remove_leftover(std::uint32_t shard, const CacheEntry& entry);
   void settle_shard(std::uint32_t shard);
   void finish_recovery();
 
@@ -349,6 +355,61 @@ class Core {
   void on_checksums_loaded(Object& object, const Completion& completion);
   bool start_cached_reads();
   void on_cached_read(FetchId id, const Completion& completion);
+
+  // debris.cc
+  struct Debris {
+    std::uint64_t charge_bytes = 0;  // in the ledger's `used`
+    FileHandle file = FileHandle::none;
+    bool may_be_open = false;    // by somebody else
+    bool is_busy = false;        // a request is in flight
+    bool is_gone = false;        // has no name any more
+    std::uint32_t failures = 0;  // of its removal; not for being in use or late
+    [[nodiscard]] bool is_given_up() const;
+  };
+  void add_debris(std::string name, const CacheEntry& entry);
+  void try_debris(const std::string& name, Debris& debris);
+  void on_debris_step(const std::string& name, Step step, std::int64_t result);
+  void retry_debris();
+
+  // limits.cc
+  enum class Room : std::uint8_t { now, soon, never };
+  Room make_room(const Object& incoming);
+  std::uint64_t evict_one(std::optional<EvictionKey> incoming);  // the bytes that leave
+  void evict_to_limit();
+  [[nodiscard]] std::uint64_t bytes_leaving() const;
+  [[nodiscard]] std::uint64_t min_free_bytes() const;
+  [[nodiscard]] std::uint64_t excess(std::uint64_t bytes) const;
+  [[nodiscard]] std::uint64_t lack_of_free_space(std::uint64_t bytes) const;
+  [[nodiscard]] std::uint64_t bytes_to_evict(std::uint64_t bytes) const;
+  void reconsider_copies();
+  void ask_free_space();
+  void on_free_space(const Completion& completion);
+  void promise_space(Object& object);
+  void take_promised(Object& object, std::uint64_t bytes);
+  void note_use(Object& object, std::int64_t at);
+  void expire_unused();
+  void pump_drops();
+  void count_drop(Object& object, ControlResult::Count ControlResult::*fate);
+  void answer_controls();
+
+  // pins.cc
+  struct Pin {
+    std::string path;
+    std::uint64_t charge_bytes = 0;
+  };
+  [[nodiscard]] bool is_pinned(const Object& object) const {
+    return !object.is_stale && pins_.contains(object.file);
+  }
+  bool pin(const Object& object);
+  void unpin(const FileId& file);
+  void follow_pin(const Object& object);
+  void recover_pin(const Object& object);
+  void settle_versions(const FileId& file);
+  [[nodiscard]] bool must_record_pin(const Object& object) const {
+    return !object.is_stale && object.is_pin_recorded != is_pinned(object);
+  }
+  void record_pin(Object& object);
+  void on_record_pin_step(Object& object, Step step, const Completion& completion);
 
   const Config config_;
   Io& io_;
@@ -397,8 +458,6 @@ class Core {
   std::uint32_t recovery_requests_ = 0;
   bool is_recovered_ = false;
   std::vector<std::pair<std::int64_t, ObjectId>> recovered_by_age_;
-  std::map<std::string, Debris> debris_;  // by name, with the shard; until recovery is done
-  std::uint64_t debris_bytes_ = 0;        // charged as used
 
   CacheHealth health_;
   std::deque<std::pair<Pending, Request>> held_;  // requests of the cache while it is down
@@ -416,6 +475,35 @@ class Core {
   std::set<std::pair<Nanos, ObjectId>> scrub_order_;  // cached objects with checksums
   std::uint64_t scrub_budget_bytes_ = 0;
   Nanos scrub_budget_at_ = 0;
+
+  std::map<std::string, Debris> debris_;    // by name, with the shard
+  std::uint64_t debris_leaving_bytes_ = 0;  // of those with a request in flight
+  std::uint32_t debris_requests_ = 0;
+
+  std::map<FileId, Pin> pins_;
+  std::map<std::string, FileId> pinned_paths_;
+  std::uint64_t pinned_bytes_ = 0;
+
+  // Objects at rest by their last use; empty without a TTL.
+  std::set<std::pair<std::int64_t, ObjectId>> by_use_;
+  struct Control {
+    ControlResult result;
+    std::uint64_t pending = 0;
+  };
+  std::map<ControlToken, Control> controls_;
+  std::deque<std::pair<ObjectId, ControlToken>> drops_;
+
+  // What the file system told last, and what the cache has promised to take and given back since it
+  // was asked; the same for a question on its way.
+  FileSystemSpace disk_space_;
+  bool is_disk_space_known_ = false;
+  bool is_asking_disk_space_ = false;
+  bool waits_for_disk_space_ = false;
+  std::uint64_t unwritten_bytes_ = 0;  // sum over the objects
+  std::uint64_t promised_bytes_ = 0;
+  std::uint64_t returned_bytes_ = 0;
+  std::uint64_t promised_bytes_next_ = 0;
+  std::uint64_t returned_bytes_next_ = 0;
 
   EngineStatus counters_;  // only its counters since start are used
 };

@@ -31,7 +31,8 @@ bool is_source_step(Step step) {
 bool may_be_missing(Step step) {
   return step != Step::create && step != Step::persist_store && step != Step::recover_list &&
          step != Step::persist_sync_directory && step != Step::publish_sync_directory &&
-         step != Step::probe_store;
+         step != Step::probe_store && step != Step::pin_store && step != Step::pin_sync_directory &&
+         step != Step::free_space;
 }
 
 DiskAnswer judge(Step step, std::int64_t result) {

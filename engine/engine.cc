@@ -34,6 +34,8 @@ const char* to_string(OpenReason reason) {
       return "last copy failed, waiting to retry";
     case OpenReason::cache_unavailable:
       return "cache disk does not answer";
+    case OpenReason::pins_full:
+      return "does not fit beside the pinned files";
   }
   return "unknown";
 }
@@ -56,6 +58,8 @@ const char* to_string(Notice::Kind kind) {
       return "object removed";
     case Notice::Kind::name_ignored:
       return "unknown name ignored";
+    case Notice::Kind::pin_dropped:
+      return "pin dropped, the new version does not fit beside the pinned files";
     case Notice::Kind::cache_error:
       return "cache error";
     case Notice::Kind::cache_health:
@@ -113,6 +117,7 @@ void Core::start(Nanos now) {
   is_started_ = true;
   now_ = now;
   for (std::uint32_t shard = 0; shard < kShardCount; ++shard) shards_to_list_.push_back(shard);
+  ask_free_space();
   pump_recovery();
 }
 
@@ -120,6 +125,7 @@ void Core::handle(Nanos now, Event event) {
   NCFS_ASSERT(is_started_ && now >= now_);
   now_ = now;
   std::visit([this](auto&& one) { on(std::forward<decltype(one)>(one)); }, std::move(event));
+  evict_to_limit();
   pump();
   if (is_stopping_) check_stopped();
 }
@@ -133,6 +139,8 @@ void Core::complete(Nanos now, Completion completion) {
   pending_.erase(entry);
   judge_result(pending, completion.result);
   dispatch(pending, completion);
+  if (!controls_.empty()) pump_drops();
+  evict_to_limit();
   pump();
   if (is_stopping_) check_stopped();
 }
@@ -171,7 +179,7 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
     case Step::recover_load:
       return on_sidecar_loaded(pending.shard, pending.stem, completion);
     case Step::recover_unlink:
-      return on_debris_unlinked(pending.shard, pending.stem, completion.result);
+      return settle_shard(pending.shard);
     case Step::probe_store:
     case Step::probe_unlink:
       return on_probe_step(pending.step, completion.result);
@@ -181,6 +189,17 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
       return on_verify_read(object(pending.object), completion);
     case Step::cached_read:
       return on_cached_read(pending.fetch, completion);
+    case Step::debris_open:
+    case Step::debris_unlink:
+    case Step::debris_close:
+      return on_debris_step(pending.stem, pending.step, completion.result);
+    case Step::pin_load:
+    case Step::pin_store:
+    case Step::pin_rename:
+    case Step::pin_sync_directory:
+      return on_record_pin_step(object(pending.object), pending.step, completion);
+    case Step::free_space:
+      return on_free_space(completion);
   }
 }
 
@@ -221,9 +240,11 @@ Object& Core::object_for(const FileId& file, const SourceVersion& version) {
 // without getting new timestamps.
 void Core::look_at(Object& object, const SourceState& state) {
   object.is_stale = false;
+  object.is_looked_at = true;
   const bool is_young = !NCFS_PLANT(racy_window_ignored) && !object.is_on_disk() &&
                         state.age_ns < static_cast<std::int64_t>(config_.racy_window);
   object.trusted_at = std::min(object.trusted_at, is_young ? now_ + config_.racy_window : now_);
+  note_use(object, static_cast<std::int64_t>(now_));
 }
 
 // The newest look at a file decides which of its versions is current.
@@ -256,6 +277,7 @@ void Core::on(OpenEvent&& event) {
   o.was_used = true;
   retire_other_versions(o, h.had_other_version);
   eviction_->access(o.id, eviction_key(o.file, o.version));
+  follow_pin(o);
   update_evictable(o);
 
   Shard& shard = shards_[shard_of(o.file)];
@@ -394,14 +416,21 @@ void Core::on(WarmEvent&& event) {
   eviction_->access(o.id, eviction_key(o.file, o.version));
   hold_source(event.source);
   o.warms.push_back(event.token);
-  if (const auto refused = refusal(o)) {
-    answer_warms(o, {WarmResult::Kind::skipped, *refused, 0});
+  follow_pin(o);
+  // A pin is a promise that the disk has to record.
+  const bool is_here = o.state == ObjectState::cached && !(event.pin && health_.is_down());
+  auto refused = refusal(o);
+  if (!refused && !health_.is_normal() && !is_here && o.copy != CopyPhase::active) {
+    refused = OpenReason::cache_unavailable;
+  }
+  if (event.pin && !refused && !is_stopping_) pin(o);
+  if (refused) {
+    const bool is_failure = event.pin && *refused != OpenReason::too_small;
+    answer_warms(o, {is_failure ? WarmResult::Kind::failed : WarmResult::Kind::skipped, *refused});
   } else if (is_stopping_) {
     answer_warms(o, {WarmResult::Kind::failed, {}, kCanceled});
   } else if (o.state == ObjectState::cached) {
-    answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
-  } else if (!health_.is_normal() && o.copy != CopyPhase::active) {
-    answer_warms(o, {WarmResult::Kind::skipped, OpenReason::cache_unavailable, 0});
+    record_use(o);
   } else {
     set_copy_source(o, event.source);
     want_copy(o);
@@ -426,10 +455,12 @@ void Core::on(TickEvent&&) {
   for (const ObjectId id : std::exchange(attention_, {})) {
     if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
   }
+  ask_free_space();
+  retry_debris();
+  expire_unused();
   wake_delayed();
   for (const ObjectId id : active_copies_) advance_copy(object(id));
   if (health_.is_probe_due(now_) && !is_probing_ && !is_stopping_) start_probe();
-  if (is_recovered_) evict_to_limit();  // what was in use when recovery ended
   grow_scrub_budget();
   for (const std::uint32_t shard : std::exchange(shards_to_rescan_, {})) {
     shards_to_list_.push_back(shard);
@@ -456,8 +487,10 @@ void Core::on(StopEvent&&) {
     leave_copy(o);
     answer_warms(o, {WarmResult::Kind::failed, {}, kCanceled});
     if (o.verify != VerifyPhase::none) end_verify(o, Verdict::skipped);
+    count_drop(o, &ControlResult::in_use);
     settle(o);
   }
+  pump_drops();
 }
 
 void Core::check_stopped() {
@@ -485,8 +518,16 @@ std::optional<OpenReason> Core::refusal(const Object& o) const {
   }
   const std::uint64_t blocks = block_count_of(o.version.size, config_.block_size_bytes);
   if (blocks > (config_.checksum == Checksum::read ? kChecksumCountMax : kBlockCountMax) ||
-      object_charge(o.version.size, config_.block_size_bytes) > config_.cache_size_bytes) {
+      object_charge(o.version.size, config_.block_size_bytes) > space_.limit()) {
     return OpenReason::too_large;
+  }
+  if (!pins_.empty()) {
+    const auto own = pins_.find(o.file);
+    const std::uint64_t others =
+        pinned_bytes_ - (own == pins_.end() ? 0 : own->second.charge_bytes);
+    if (object_charge(o.version.size, config_.block_size_bytes) + others > space_.limit()) {
+      return OpenReason::pins_full;
+    }
   }
   return std::nullopt;
 }
@@ -500,10 +541,23 @@ void Core::settle(Object& o) {
     // At half of what a crash may cost, so that writes go on while the first half is made durable.
     const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes / 2 || now_ >= o.checkpoint_at ||
                         is_stopping_ || can_rest(o);
-    if (can_commit(o) || o.needs_sidecar || (o.dirty_bytes > 0 && is_due)) start_persist(o);
+    if (can_commit(o) || o.needs_sidecar || must_record_pin(o) || (o.dirty_bytes > 0 && is_due))
+      start_persist(o);
+  }
+  if (must_record_pin(o) && o.state == ObjectState::cached && !o.is_persisting) {
+    if (now_ >= o.record_pin_at) record_pin(o);
+    if (now_ < o.record_pin_at) attention_.insert(o.id);
+  }
+  // Who asked for a pin is told when it is recorded.
+  if (o.state == ObjectState::cached && !o.is_persisting && !must_record_pin(o)) {
+    answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
   }
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
   if (has_file && can_rest(o)) {
+    // What is copied of a file that does not fit any more is only in the way.
+    if (o.state == ObjectState::partial && o.copy == CopyPhase::none && refusal(o)) {
+      o.is_stale = true;
+    }
     if (o.is_stale && now_ >= o.evict_after) {
       remove(o, RemovalReason::stale);
     } else if (o.is_open()) {
@@ -540,11 +594,18 @@ void Core::update_evictable(Object& o) {
   if (!eviction_->contains(o.id)) return;
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
   // A verification is no use: the object keeps its place, and may be evicted at any time.
-  const bool is_at_rest = o.is_verifying() ? o.handles.empty() && o.copy != CopyPhase::active &&
-                                                 o.fetches == 0 && !o.is_persisting
-                                           : can_rest(o) && !o.is_open();
-  const bool is_evictable = is_at_rest && o.warms.empty() && now_ >= o.evict_after;
-  eviction_->set_evictable(o.id, has_file && (is_evictable || NCFS_PLANT(in_use_evictable)));
+  const bool is_idle = o.is_verifying() ? o.handles.empty() && o.copy != CopyPhase::active &&
+                                              o.fetches == 0 && !o.is_persisting
+                                        : can_rest(o) && !o.is_open();
+  const bool is_at_rest =
+      is_idle && o.warms.empty() && now_ >= o.evict_after && !is_pinned(o);
+  const bool is_evictable = has_file && (is_at_rest || NCFS_PLANT(in_use_evictable));
+  eviction_->set_evictable(o.id, is_evictable);
+  if (!is_evictable) {
+    by_use_.erase({o.used_at, o.id});
+  } else if (config_.cache_ttl > 0) {
+    by_use_.emplace(o.used_at, o.id);
+  }
 }
 
 void Core::notice(Notice::Kind kind, const Object& o, std::uint64_t bytes, int error,

@@ -57,7 +57,12 @@ struct EngineStatus {
   std::uint64_t objects_partial = 0;
   std::uint64_t handles_open = 0;
   std::uint64_t copies_queued = 0;
-  std::vector<CopyStatus> copies;  // in progress; at most copies_max
+  std::vector<CopyStatus> copies;   // in progress; at most copies_max
+  std::uint64_t leaving_bytes = 0;  // of used and reserved: on the way out
+  std::uint64_t pinned_files = 0;
+  std::uint64_t pinned_bytes = 0;     // what they occupy, or will
+  std::uint64_t disk_free_bytes = 0;  // of the cache's file system; 0 until it was asked
+  std::uint64_t min_free_bytes = 0;   // what the cache leaves free of it
   CacheHealthStatus cache_health;
   // Copies pause, but for one try at a time.
   bool is_disk_full = false;       // the cache disk is full below the limit

@@ -27,6 +27,7 @@ class EngineTest : public testing::Test, private Io, private Host {
     config_.buffers = 16;
     config_.buffers_reserved = 4;
     config_.readahead_bytes = 0;
+    config_.min_free_percent = 0;
   }
 
   void begin() {
@@ -153,6 +154,7 @@ class EngineTest : public testing::Test, private Io, private Host {
   void on_warm(WarmToken token, const WarmResult& result) override {
     warmed_[static_cast<std::uint64_t>(token)] = result;
   }
+  void on_control(ControlToken, const ControlResult&) override {}
   void on_notice(const Notice& notice) override { notices_.push_back(notice); }
   void on_stopped() override { ++stopped_; }
   void on_verify(VerifyToken, const VerifyResult& result) override { verified_.push_back(result); }

@@ -16,8 +16,8 @@ namespace ncfs {
 enum class HandleId : std::uint64_t {};   // one open file of an application; chosen by the caller
 enum class ReadToken : std::uint64_t {};  // one read waiting for an answer; chosen by the caller
 enum class WarmToken : std::uint64_t {};  // one file of a warm-up; chosen by the caller
-// One verification; chosen by the caller.
-enum class VerifyToken : std::uint64_t {};
+enum class ControlToken : std::uint64_t {};  // one EvictEvent or UnpinEvent; chosen by the caller
+enum class VerifyToken : std::uint64_t {};   // one verification; chosen by the caller
 
 // A file was opened and its source looked at. Answered by Host::on_open. The engine owns `source`
 // from here on and closes it when the handle is closed and nothing reads from it any more.
@@ -59,6 +59,10 @@ struct WarmEvent {
   FileHandle source = FileHandle::none;
   SourceState state;
   std::string path;
+  // Keep it from now on: a pinned file is evicted neither for space nor for age, and so is every
+  // later version of it, until UnpinEvent. The pin is recorded with the copy and survives restarts;
+  // `copied` and `already_cached` are answered when it is durable.
+  bool pin = false;
 };
 
 // A read of a handle's cache file failed: the object is not trusted any more.
@@ -68,6 +72,28 @@ struct CacheFaultEvent {
 
 // Time passes. Expected about once a second; drives retries and time-based checkpoints.
 struct TickEvent {};
+
+// The hard limit is another one from now on. Lowering it evicts at once; what is open, being copied
+// or pinned stays, and as long as that is more than the limit allows nothing new is stored.
+struct LimitEvent {
+  std::uint64_t bytes = 0;
+};
+
+// Drop from the cache what has one of `paths` as its last known path or above it ("" is above
+// everything), was not used for `idle_min`, and is neither open, being copied nor pinned. Answered
+// by Host::on_control.
+struct EvictEvent {
+  ControlToken token{};
+  std::vector<std::string> paths;
+  Nanos idle_min = 0;
+};
+
+// Take the pins from the files at and beneath `paths`, as in EvictEvent. Answered by
+// Host::on_control.
+struct UnpinEvent {
+  ControlToken token{};
+  std::vector<std::string> paths;
+};
 
 // Stop copying, make what is already copied durable, then call Host::on_stopped.
 struct StopEvent {};
@@ -79,21 +105,23 @@ struct VerifyEvent {
   std::vector<std::string> paths;
 };
 
-using Event = std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent,
-                           CacheFaultEvent, TickEvent, StopEvent, VerifyEvent>;
+using Event =
+    std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent, CacheFaultEvent,
+                 TickEvent, StopEvent, VerifyEvent, LimitEvent, EvictEvent, UnpinEvent>;
 
 // Why an open was a hit or a miss.
 enum class OpenReason : std::uint8_t {
-  cached,            // hit: complete
-  partial,           // some blocks are cached; the rest is read from the source
-  first_use,         // not seen before; a copy is wanted
-  changed,           // another version was cached or being copied; a copy of the new one is wanted
-  recently_changed,  // within the racy window; a copy starts when it has passed
-  too_small,         // below min_file_size, or empty
-  too_large,         // larger than the whole cache
-  no_space,          // everything in the cache is in use
-  backing_off,       // the last copy failed; tried again later
-  cache_unavailable  // the cache did not answer within open_patience
+  cached,             // hit: complete
+  partial,            // some blocks are cached; the rest is read from the source
+  first_use,          // not seen before; a copy is wanted
+  changed,            // another version was cached or being copied; a copy of the new one is wanted
+  recently_changed,   // within the racy window; a copy starts when it has passed
+  too_small,          // below min_file_size, or empty
+  too_large,          // larger than the whole cache
+  no_space,           // everything in the cache is in use
+  backing_off,        // the last copy failed; tried again later
+  cache_unavailable,  // the cache did not answer within open_patience
+  pins_full           // larger than what the pinned files leave of the cache
 };
 [[nodiscard]] const char* to_string(OpenReason reason);
 
@@ -124,7 +152,19 @@ struct WarmResult {
   enum class Kind : std::uint8_t { copied, already_cached, skipped, failed };
   Kind kind{};
   OpenReason reason{};  // why skipped
-  int error = 0;        // why failed
+  int error = 0;        // why failed; 0: because of `reason`
+};
+
+// What came of an EvictEvent or UnpinEvent.
+struct ControlResult {
+  struct Count {
+    std::uint64_t files = 0;
+    std::uint64_t bytes = 0;
+  };
+  Count done;    // evicted, or no longer pinned
+  Count in_use;  // left alone: open, mapped or being copied
+  Count pinned;  // left alone: pinned
+  Count failed;  // the cache disk did not let go of it
 };
 
 // found = intact + damaged + skipped + what is still to be done.
@@ -153,6 +193,7 @@ struct Notice {
     object_removed,  // damaged, unfinished or unreachable object found and removed; `detail` says
                      // what
     name_ignored,    // recovery found a name that is not ours; left alone
+    pin_dropped,     // a new version of a pinned file does not fit beside the other pinned files
     cache_error,     // `error` of an operation on the cache directory; `detail` names it
     cache_health,    // the cache disk's state is now `path`, for the reason in `detail`
     source_health,   // background work pauses or goes on, for the reason in `path` and `detail`
@@ -173,6 +214,7 @@ class Host {
   virtual void on_open(HandleId handle, const OpenResult& result) = 0;
   virtual void on_read(ReadToken token, const ReadResult& result) = 0;
   virtual void on_warm(WarmToken token, const WarmResult& result) = 0;
+  virtual void on_control(ControlToken token, const ControlResult& result) = 0;
   virtual void on_notice(const Notice& notice) = 0;
   virtual void on_stopped() = 0;
   virtual void on_verify(VerifyToken token, const VerifyResult& result) = 0;

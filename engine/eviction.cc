@@ -183,6 +183,11 @@ class Arc final : public EvictionPolicy {
   [[nodiscard]] std::uint64_t ghost_bytes() const override {
     return b1_.total_bytes() + b2_.total_bytes();
   }
+  void set_capacity(std::uint64_t capacity_bytes) override {
+    capacity_ = capacity_bytes;
+    target_ = std::min(target_, capacity_);
+    forget();
+  }
 
  private:
   static constexpr std::size_t kT1 = 0;  // accessed once lately
@@ -240,10 +245,10 @@ class Arc final : public EvictionPolicy {
     NCFS_ASSERT(b2_.empty() || total_bytes() + ghost_bytes() <= 2 * capacity_);
   }
 
-  const std::uint64_t capacity_;  // c of the paper
-  std::uint64_t target_ = 0;      // p: how much of c belongs to T1
-  GhostList b1_;                  // evicted from T1
-  GhostList b2_;                  // evicted from T2
+  std::uint64_t capacity_;    // c of the paper
+  std::uint64_t target_ = 0;  // p: how much of c belongs to T1
+  GhostList b1_;              // evicted from T1
+  GhostList b2_;              // evicted from T2
 };
 
 // --- S3-FIFO -----------------------------------------------------------------------------------
@@ -253,6 +258,10 @@ class S3Fifo final : public EvictionPolicy {
   explicit S3Fifo(std::uint64_t capacity_bytes) : capacity_(capacity_bytes) {}
   [[nodiscard]] std::size_t ghost_count() const override { return ghosts_.size(); }
   [[nodiscard]] std::uint64_t ghost_bytes() const override { return ghosts_.total_bytes(); }
+  void set_capacity(std::uint64_t capacity_bytes) override {
+    capacity_ = capacity_bytes;
+    forget();
+  }
 
  private:
   static constexpr std::size_t kSmall = 0;
@@ -291,6 +300,10 @@ class S3Fifo final : public EvictionPolicy {
   void on_evicted(const Entry& victim) override {
     if (victim.queue == kMain) return;
     ghosts_.push(victim.key, victim.charge_bytes);
+    forget();
+  }
+
+  void forget() {
     while (ghosts_.size() > kGhostsMax || ghosts_.total_bytes() > main_bytes_max()) {
       ghosts_.drop_oldest();
     }
@@ -301,7 +314,7 @@ class S3Fifo final : public EvictionPolicy {
   // Nine tenths of the cache; the ghosts remember as much.
   [[nodiscard]] std::uint64_t main_bytes_max() const { return scaled(capacity_, 9, 10); }
 
-  const std::uint64_t capacity_;
+  std::uint64_t capacity_;
   GhostList ghosts_;
 };
 

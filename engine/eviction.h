@@ -73,6 +73,9 @@ class EvictionPolicy {
   // Takes the next victim out. Some object has to be evictable. `incoming` is the object that room
   // is made for, if there is one.
   [[nodiscard]] ObjectId evict(std::optional<EvictionKey> incoming);
+  // The capacity is another from now on. Nobody leaves for it; what is remembered of others shrinks
+  // to the new bounds.
+  virtual void set_capacity(std::uint64_t) {}
   // Takes an object out for another reason: nothing is remembered of it.
   void remove(ObjectId object);
 

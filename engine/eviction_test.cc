@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -78,6 +79,31 @@ TEST_P(EvictionTest, GhostsAreBoundedInNumber) {
   policy_->check_invariants();
   const bool has_ghosts = GetParam() == Eviction::arc || GetParam() == Eviction::s3fifo;
   EXPECT_EQ(policy_->ghost_count(), has_ghosts ? kGhostsMax : 0);
+}
+
+// The live limit: nobody leaves for it by itself, ghosts are forgotten, and a larger cache
+// remembers more again.
+TEST_P(EvictionTest, AnotherCapacityBoundsWhatIsRemembered) {
+  const auto churn = [&](std::uint64_t first) {
+    for (std::uint64_t name = first; name < first + 200; ++name) {
+      if (policy_->total_bytes() >= 100) evict();
+      add_at_rest(name);
+      policy_->check_invariants();
+    }
+  };
+  churn(1);
+  access(1);  // moves the target of ARC
+  const std::uint64_t objects = policy_->total_bytes();
+  const std::uint64_t remembered = policy_->ghost_bytes();
+  policy_->set_capacity(10);
+  policy_->check_invariants();
+  EXPECT_EQ(policy_->total_bytes(), objects);
+  EXPECT_LE(policy_->ghost_bytes(), std::min<std::uint64_t>(remembered, 20));
+  while (policy_->total_bytes() > 10) evict();
+  policy_->check_invariants();
+  policy_->set_capacity(100);
+  churn(1000);
+  EXPECT_GE(policy_->ghost_bytes(), remembered);
 }
 
 TEST(EvictionKey, DiffersBetweenFilesAndVersions) {

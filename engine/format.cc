@@ -13,6 +13,7 @@ namespace ncfs {
 namespace {
 
 constexpr std::string_view kMagic = "NCFSMETA";
+constexpr std::uint16_t kPinnedFlag = 1;
 constexpr std::size_t kHeaderBytes = 72;
 constexpr std::size_t kChecksumBytes = 8;
 constexpr std::size_t kStemLength = 16 * 4 + 3;
@@ -38,10 +39,6 @@ std::string hex16(std::uint64_t value) {
   std::string text(16, '0');
   for (std::size_t digit = 16; digit-- > 0; value >>= 4) text[digit] = kHexDigits[value & 15];
   return text;
-}
-
-std::uint64_t round_up(std::uint64_t bytes) {
-  return (bytes + kAllocationUnit - 1) / kAllocationUnit * kAllocationUnit;
 }
 
 }  // namespace
@@ -71,7 +68,8 @@ std::vector<std::byte> encode(const Sidecar& sidecar) {
                 (sidecar.checksums.size() + 1) * kChecksumBytes);
   for (const char c : kMagic) append(bytes, c);
   append(bytes, sidecar.checksums.empty() ? kSidecarPlain : kSidecarWithChecksums);
-  append(bytes, static_cast<std::uint32_t>(path.size()));
+  append(bytes, static_cast<std::uint16_t>(path.size()));
+  append(bytes, static_cast<std::uint16_t>(sidecar.is_pinned ? kPinnedFlag : 0));
   append(bytes, sidecar.file.filesystem);
   append(bytes, sidecar.file.inode);
   append(bytes, sidecar.version.size);
@@ -98,7 +96,9 @@ std::optional<Sidecar> decode(std::span<const std::byte> bytes) {
   }
   const auto format = read_at<std::uint32_t>(bytes, 8);
   if (format != kSidecarPlain && format != kSidecarWithChecksums) return std::nullopt;
-  const std::size_t path_bytes = read_at<std::uint32_t>(bytes, 12);
+  const std::size_t path_bytes = read_at<std::uint16_t>(bytes, 12);
+  const auto flags = read_at<std::uint16_t>(bytes, 14);
+  if ((flags & ~kPinnedFlag) != 0) return std::nullopt;
 
   Sidecar sidecar;
   sidecar.file = {read_at<std::uint64_t>(bytes, 16), read_at<std::uint64_t>(bytes, 24)};
@@ -107,6 +107,7 @@ std::optional<Sidecar> decode(std::span<const std::byte> bytes) {
   sidecar.serial = read_at<std::uint64_t>(bytes, 56);
   sidecar.block_size_bytes = read_at<std::uint64_t>(bytes, 64);
   if (path_bytes > kPathMax) return std::nullopt;
+  sidecar.is_pinned = flags != 0;
   if (sidecar.block_size_bytes == 0 || sidecar.block_size_bytes % kAllocationUnit != 0 ||
       sidecar.block_size_bytes > kBlockSizeMax) {
     return std::nullopt;
@@ -192,8 +193,9 @@ std::uint64_t object_charge(std::uint64_t size_bytes, std::uint64_t block_size_b
   const std::uint64_t bitmap_bytes = (blocks + 63) / 64 * 8;
   const std::uint64_t checksum_bytes = (blocks > kChecksumCountMax ? 0 : blocks) * kChecksumBytes;
   const std::uint64_t sidecar_bytes =
-      round_up(kHeaderBytes + kPathMax + bitmap_bytes + checksum_bytes + kChecksumBytes);
-  return round_up(size_bytes) + 2 * sidecar_bytes + round_up(size_bytes / kMiB * 16);
+      round_up_to_unit(kHeaderBytes + kPathMax + bitmap_bytes + checksum_bytes + kChecksumBytes);
+  return round_up_to_unit(size_bytes) + 2 * sidecar_bytes +
+         round_up_to_unit(size_bytes / kMiB * 16);
 }
 
 }  // namespace ncfs

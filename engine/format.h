@@ -20,7 +20,8 @@
 // Sidecar, versions 1 and 2, little-endian; version 2 has checksums:
 //   0   8  magic "NCFSMETA"
 //   8   4  format version
-//   12  4  length of the path in bytes, at most kPathMax
+//   12  2  length of the path in bytes, at most kPathMax
+//   14  2  flags: bit 0 says that the file is pinned; the others are zero
 //   16  16 file id: filesystem, inode
 //   32  24 source version: size, mtime_ns, ctime_ns
 //   56  8  serial
@@ -99,7 +100,8 @@ struct Sidecar {
   std::uint64_t block_size_bytes = 0;
   std::string path;
   BlockSet durable;
-  std::vector<std::uint64_t> checksums;  // one for each block, or none at all
+  std::vector<std::uint64_t> checksums{};  // one for each block, or none at all
+  bool is_pinned = false;
   friend bool operator==(const Sidecar&, const Sidecar&) = default;
 };
 
@@ -123,6 +125,11 @@ struct Sidecar {
 
 enum class NameKind : std::uint8_t { partial, data, sidecar, sidecar_temp };
 [[nodiscard]] std::string_view suffix(NameKind kind);
+
+// What `bytes` occupy.
+[[nodiscard]] constexpr std::uint64_t round_up_to_unit(std::uint64_t bytes) {
+  return (bytes + kAllocationUnit - 1) / kAllocationUnit * kAllocationUnit;
+}
 
 struct ObjectName {
   std::string stem;  // without the shard

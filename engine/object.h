@@ -48,7 +48,7 @@ enum class CopyPhase : std::uint8_t {
 };
 
 // Why an object is being removed; decides what happens when it is gone.
-enum class RemovalReason : std::uint8_t { none, evicted, stale, failed, damaged };
+enum class RemovalReason : std::uint8_t { none, evicted, stale, failed, damaged, expired };
 
 // Whether the object is being compared with its checksums; see verify.cc.
 enum class VerifyPhase : std::uint8_t {
@@ -65,7 +65,8 @@ struct Object {
   std::string path;
 
   ObjectState state = ObjectState::absent;
-  bool is_stale = false;  // the source has another version now: never copied, removed when idle
+  bool is_stale = false;      // the source has another version now: never copied, removed when idle
+  bool is_looked_at = false;  // in this run
   std::set<HandleId> handles;
   std::uint32_t source_readers = 0;     // of the handles: OpenEvent::reads_source
   std::vector<HandleId> waiting_opens;  // answered when the cache file is open
@@ -124,8 +125,15 @@ struct Object {
   ObjectState removal_from = ObjectState::absent;
   Nanos remove_at = 0;  // removing: the disk did not let go of it; not tried again before
   std::uint32_t removal_failures = 0;
-  Nanos touched_at = 0;   // when its last use was last recorded on disk
-  Nanos evict_after = 0;  // found in use by a mapping: left alone until then
+  std::vector<ControlToken> drops;  // told what comes of the removal
+  // When it was last opened, warmed or closed; below 0 in an earlier run.
+  std::int64_t used_at = 0;
+  bool is_pin_recorded = false;       // what the sidecar on disk says
+  bool persisting_pin = false;        // what the one on its way says
+  Nanos record_pin_at = 0;            // failed: not tried again before
+  std::uint64_t unwritten_bytes = 0;  // of the charge: not yet taken from the file system
+  Nanos touched_at = 0;               // when its last use was last recorded on disk
+  Nanos evict_after = 0;              // found in use by a mapping: left alone until then
 
   // Checksums. In memory while the object is being filled, and of a complete object while they are
   // needed: during a verification, and with Checksum::read while its file is open.

@@ -2,8 +2,8 @@
 //
 // Reads are served from the first moment. An open waits (at most open_patience) for the one shard
 // its file would be in. Nothing new is stored before every shard is known, as the space that is
-// taken is not known either. A shard that cannot be listed is tried again at every tick. Debris
-// that cannot be removed is charged and left to the next start.
+// taken is not known either. A shard that cannot be listed is tried again at every tick. Nothing
+// waits for debris: it is charged until it is gone (debris.cc).
 
 #include <utility>
 
@@ -17,9 +17,6 @@ namespace {
 
 // Enough to keep a disk busy, few enough to leave it responsive for readers.
 constexpr std::uint32_t kRecoveryRequestsMax = 32;
-
-// A name that could not be removed at five ticks is not the hiccup of a disk.
-constexpr std::uint32_t kDebrisFailuresMax = 5;
 
 const CacheEntry* find_kind(const std::vector<CacheEntry>& entries, NameKind kind) {
   for (const CacheEntry& entry : entries) {
@@ -45,7 +42,7 @@ bool is_plausible(const std::vector<CacheEntry>& entries) {
 
 void Core::pump_recovery() {
   if (health_.is_down()) return;
-  while (recovery_requests_ < kRecoveryRequestsMax) {
+  while (recovery_requests_ + debris_requests_ < kRecoveryRequestsMax) {
     Request request;
     Pending pending;
     const bool is_list_awaited =
@@ -101,8 +98,7 @@ void Core::on_shard_listed(std::uint32_t id, Completion& completion) {
       remove_debris(id, {}, {entry}, nullptr);
     } else if (!name) {
       host_.on_notice({Notice::Kind::name_ignored, shard_name(id) + '/' + entry.name, {}, 0, 0});
-    } else if (const auto debris = debris_.find(shard_name(id) + '/' + entry.name);
-               debris != debris_.end() && debris->second.failures >= kDebrisFailuresMax) {
+    } else if (debris_.contains(shard_name(id) + '/' + entry.name)) {
       continue;
     } else if (!recovered_stems_.contains(name->stem)) {
       shard.stems[name->stem].push_back(std::move(entry));
@@ -163,9 +159,11 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
   Object& o = object_for(sidecar->file, sidecar->version);
   if (o.is_on_disk()) return remove_debris(id, stem, entries, "superseded");
   for (const CacheEntry& entry : entries) {
-    const bool is_leftover = entry.name.ends_with(suffix(NameKind::sidecar_temp)) ||
-                             (is_complete && entry.name.ends_with(suffix(NameKind::partial)));
-    if (is_leftover) remove_debris(id, stem, {entry}, nullptr);
+    if (entry.name.ends_with(suffix(NameKind::sidecar_temp))) {
+      remove_leftover(id, entry);
+    } else if (is_complete && entry.name.ends_with(suffix(NameKind::partial))) {
+      remove_debris(id, stem, {entry}, nullptr);
+    }
   }
 
   recovered_stems_.insert(stem);
@@ -177,6 +175,10 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
                             object_charge(o.version.size, sidecar->block_size_bytes));
   o.charge_is_used = is_complete;
   o.trusted_at = 0;
+  o.is_pin_recorded = sidecar->is_pinned;
+  if (o.handles.empty() && o.warms.empty()) {
+    note_use(o, static_cast<std::int64_t>(now_) - std::max<std::int64_t>(data->age_ns, 0));
+  }
   if (is_complete) {
     space_.found_used(o.charge_bytes);
     o.has_checksums = has_checksums;
@@ -207,10 +209,19 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
     o.blocks_missing = o.written.block_count() - o.written.count();
     set_state(o, ObjectState::partial);
   }
-  // A version that is open was looked at in this run; what is found beside it is older.
+  if (sidecar->is_pinned) recover_pin(o);
+  // A version that was looked at in this run is newer than what is found beside it. Of two pinned
+  // versions, which both would stay for ever, the later one is believed to be current.
   for (auto other = by_version_.lower_bound({o.file, SourceVersion{0, INT64_MIN, INT64_MIN}});
        other != by_version_.end() && other->first.first == o.file; ++other) {
-    if (other->second != o.id && !object(other->second).handles.empty()) o.is_stale = true;
+    if (other->second == o.id) continue;
+    Object& beside = object(other->second);
+    if (beside.is_looked_at) {
+      o.is_stale = !o.is_looked_at;
+    } else if (pins_.contains(o.file)) {
+      const bool is_older = o.version.ctime_ns < beside.version.ctime_ns;
+      (is_older && !o.is_looked_at ? o : beside).is_stale = true;
+    }
   }
   recovered_by_age_.emplace_back(data->mtime_ns, o.id);
 }
@@ -228,34 +239,20 @@ void Core::remove_debris(std::uint32_t id, const std::string& stem,
     NCFS_MARK(debris_removed);
     is_any_removed = true;
     bytes += entry.allocated_bytes;
-    ++shards_[id].requests;
-    ++recovery_requests_;
-    Request request = cache_request(Op::cache_unlink);
-    request.name = shard_name(id) + '/' + entry.name;
-    debris_[request.name].bytes = entry.allocated_bytes;
-    submit({.step = Step::recover_unlink, .shard = id, .stem = request.name}, request);
+    add_debris(shard_name(id) + '/' + entry.name, entry);
   }
   if (why == nullptr || !is_any_removed) return;
   host_.on_notice({Notice::Kind::object_removed, shard_name(id) + '/' + stem, why, bytes, 0});
 }
 
-void Core::on_debris_unlinked(std::uint32_t id, const std::string& name, std::int64_t result) {
-  if (result < 0 && result != -kNoEntry) {
-    Debris& debris = debris_.at(name);
-    // Slow is not wrong: a disk that hangs has no use for a cache, nor the cache for it.
-    if (result != -kTimedOut) ++debris.failures;
-    if (debris.failures < kDebrisFailuresMax) {
-      shards_[id].must_rescan = true;
-    } else {
-      NCFS_MARK(debris_given_up);
-      ++counters_.cache_errors;
-      space_.found_used(debris.bytes);
-      debris_bytes_ += debris.bytes;
-      host_.on_notice({Notice::Kind::cache_error, name, "removing what a crash left", debris.bytes,
-                       static_cast<int>(-result)});
-    }
-  }
-  settle_shard(id);
+// The object uses the name again: its shard waits. If it stays, the object's charge covers it.
+void Core::remove_leftover(std::uint32_t id, const CacheEntry& entry) {
+  NCFS_MARK(debris_removed);
+  ++shards_[id].requests;
+  ++recovery_requests_;
+  Request request = cache_request(Op::cache_unlink);
+  request.name = shard_name(id) + '/' + entry.name;
+  submit({.step = Step::recover_unlink, .shard = id}, std::move(request));
 }
 
 // One request of the shard has come back.
@@ -282,7 +279,6 @@ void Core::settle_shard(std::uint32_t id) {
 void Core::finish_recovery() {
   is_recovered_ = true;
   recovered_stems_.clear();
-  debris_.clear();
   // What was used meanwhile is newer than any age on the disk.
   const auto recovered = std::exchange(recovered_by_age_, {});
   std::set<std::pair<std::int64_t, ObjectId>> by_age;

@@ -1,7 +1,7 @@
 // The books of the cache's disk space.
 //
-// Invariant (Space): used + reserved <= limit at every instant, except that recovery may find more
-// than a lowered limit allows; then nothing can be reserved until eviction has caught up.
+// Invariant (Space): used + reserved <= limit at every instant, except that a lowered limit or
+// recovery may find more than it allows; then nothing can be reserved until eviction has caught up.
 // An object is charged its largest possible size before its first byte is written, and is charged
 // until its names are gone and its last descriptor is closed.
 #pragma once
@@ -16,6 +16,7 @@ class SpaceLedger {
  public:
   explicit SpaceLedger(std::uint64_t limit_bytes) : limit_(limit_bytes) {}
 
+  void set_limit(std::uint64_t limit_bytes) { limit_ = limit_bytes; }
   [[nodiscard]] std::uint64_t limit() const { return limit_; }
   [[nodiscard]] std::uint64_t used() const { return used_; }
   [[nodiscard]] std::uint64_t reserved() const { return reserved_; }
@@ -46,7 +47,7 @@ class SpaceLedger {
   void found_used(std::uint64_t bytes) { used_ += bytes; }
 
  private:
-  const std::uint64_t limit_;
+  std::uint64_t limit_;
   std::uint64_t used_ = 0;
   std::uint64_t reserved_ = 0;
 };

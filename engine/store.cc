@@ -90,6 +90,7 @@ void Core::create_storage(Object& o) {
   o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
   if (NCFS_PLANT(sidecars_not_charged)) o.charge_bytes = o.version.size;
   space_.reserve(o.charge_bytes);
+  promise_space(o);
   o.charge_is_used = false;
   // Runs have distinct ids and a run never reuses a number, so the serial is new to the directory.
   o.serial = config_.run_id + next_id_++;
@@ -125,6 +126,7 @@ void Core::on_created(Object& o, std::int64_t result) {
     return;
   }
   o.cache_file = static_cast<FileHandle>(result);
+  take_promised(o, round_up_to_unit(o.version.size));
   if (o.state == ObjectState::creating) {
     set_state(o, ObjectState::partial);
     adopt_cache_file(o, o.cache_file);
@@ -191,6 +193,7 @@ void Core::record_use(Object& o) {
 }
 
 void Core::close_cache(Object& o) {
+  note_use(o, static_cast<std::int64_t>(now_));
   if (o.state == ObjectState::cached && !o.is_stale) record_use(o);
   ++o.io_in_flight;
   Request request = cache_request(Op::cache_close);
@@ -351,8 +354,9 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       request = cache_request(Op::cache_store);
       request.name = name_of(o, NameKind::sidecar_temp);
       if (NCFS_PLANT(sidecar_ahead_of_sync)) o.persisting = o.written;
+      o.persisting_pin = is_pinned(o);
       request.bytes = encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path,
-                              o.persisting, o.checksums});
+                              o.persisting, o.checksums, o.persisting_pin});
       break;
     }
     case Step::persist_store:
@@ -367,6 +371,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
     case Step::persist_sync_directory:
       o.durable = o.persisting;
       o.needs_sidecar = std::exchange(o.is_sidecar_outdated, false);
+      o.is_pin_recorded = o.persisting_pin;
       o.dirty_bytes -= o.persisting_bytes;
       if (!is_commit) return finish_persist(o);
       next = Step::publish_rename;
@@ -402,13 +407,14 @@ void Core::finish_commit(Object& o) {
   o.scrub_at = now_ + config_.scrub_interval;
   set_state(o, ObjectState::cached);
   space_.commit(o.charge_bytes);
+  take_promised(o, o.unwritten_bytes);
   o.charge_is_used = true;
   o.written = o.durable = o.persisting = o.unverified = BlockSet();
   if (config_.checksum != Checksum::read) o.checksums = {};
   ++counters_.copies_finished;
   notice(Notice::Kind::copy_finished, o, o.version.size);
   leave_copy(o);
-  answer_warms(o, {WarmResult::Kind::copied, {}, 0});
+  if (!must_record_pin(o)) answer_warms(o, {WarmResult::Kind::copied, {}, 0});
   settle(o);
   schedule_copies();
 }
@@ -437,6 +443,7 @@ void Core::on_cache_error(Object& o, int error, const char* operation) {
 // the file is closed, too.
 void Core::remove(Object& o, RemovalReason reason) {
   if (o.state == ObjectState::removing) return;
+  by_use_.erase({o.used_at, o.id});
   if (o.residency) o.residency->revoke();
   if (o.verify != VerifyPhase::none) {
     end_verify(o, reason == RemovalReason::damaged ? Verdict::damaged : Verdict::skipped);
@@ -527,6 +534,8 @@ void Core::postpone_removal(Object& o, int error) {
     notice(Notice::Kind::cache_error, o, 0, error, "removing a cache file");
     o.remove_at = now_ + back_off(o.removal_failures++);
   }
+  count_drop(o, error == kBusy ? &ControlResult::in_use : &ControlResult::failed);
+  answer_controls();
   const bool is_good = o.removal_from == ObjectState::cached &&
                        o.removal != RemovalReason::failed && o.removal != RemovalReason::damaged;
   if (!is_good || o.removal_step > 1) {
@@ -554,7 +563,14 @@ void Core::finish_removal(Object& o) {
     ++counters_.evictions;
     counters_.evicted_bytes += o.version.size;
     notice(Notice::Kind::evicted, o, o.version.size);
+  } else if (o.removal == RemovalReason::expired) {
+    notice(Notice::Kind::object_removed, o, o.version.size, 0, "not used for cache_ttl_hours");
   }
+  count_drop(o, &ControlResult::done);
+  take_promised(o, o.unwritten_bytes);
+  returned_bytes_ += o.charge_bytes;
+  returned_bytes_next_ += o.charge_bytes;
+  o.is_pin_recorded = false;
   o.charge_bytes = 0;
   o.residency = nullptr;
   o.written = o.durable = o.persisting = o.unverified = BlockSet();
@@ -569,6 +585,7 @@ void Core::finish_removal(Object& o) {
   o.removal_failures = 0;
   o.removal = RemovalReason::none;
   set_state(o, ObjectState::absent);
+  if (waits_for_disk_space_) ask_free_space();
   schedule_copies();
 }
 

@@ -17,6 +17,9 @@ namespace {
 
 using nlohmann::json;
 
+// A hundred years: far from where nanoseconds overflow.
+constexpr std::uint64_t kIdleSecondsMax = std::uint64_t{100} * 365 * 86400;
+
 // File names are bytes; those that are no UTF-8 are shown with replacement characters.
 std::string dump(const json& value) {
   return value.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -55,7 +58,8 @@ json copy_json(const CopyStatus& copy, Nanos now) {
   return result;
 }
 
-json count_json(const WarmCount& count) {
+template <typename Count>
+json count_json(const Count& count) {
   return {{"files", count.files}, {"bytes", count.bytes}};
 }
 
@@ -67,6 +71,7 @@ json job_json(const WarmProgress& progress) {
   return {{"id", progress.id},
           {"state", to_string(progress.state)},
           {"paths", progress.paths},
+          {"pin", progress.pin},
           {"seconds", progress.seconds},
           {"found", count_json(progress.found)},
           {"copied", count_json(progress.copied)},
@@ -105,6 +110,8 @@ json cache_json(const EngineStatus& engine) {
       {"reserved_bytes", engine.reserved_bytes},   {"objects_cached", engine.objects_cached},
       {"objects_partial", engine.objects_partial}, {"evictions", engine.evictions},
       {"evicted_bytes", engine.evicted_bytes},     {"bytes_written", engine.cache_bytes_written},
+      {"pinned_files", engine.pinned_files},       {"pinned_bytes", engine.pinned_bytes},
+      {"disk_free_bytes", engine.disk_free_bytes}, {"min_free_bytes", engine.min_free_bytes},
       {"eviction", to_string(engine.eviction)}};
 }
 
@@ -240,6 +247,28 @@ std::string verify_json(const VerifyResult& result, bool is_final) {
       {{"ok", true}, {"type", "verify"}, {"final", is_final}, {"job", verification_json(result)}});
 }
 
+std::string evict_json(const ControlResult& result) {
+  return dump({{"ok", true},
+               {"type", "evict"},
+               {"evicted", count_json(result.done)},
+               {"in_use", count_json(result.in_use)},
+               {"pinned", count_json(result.pinned)},
+               {"failed", count_json(result.failed)}});
+}
+
+std::string unpin_json(const ControlResult& result) {
+  return dump({{"ok", true}, {"type", "unpin"}, {"unpinned", count_json(result.done)}});
+}
+
+std::string limit_json(const EngineStatus& before, const EngineStatus& after) {
+  const std::uint64_t staying = after.used_bytes + after.reserved_bytes - after.leaving_bytes;
+  return dump({{"ok", true},
+               {"type", "limit"},
+               {"limit_bytes", after.limit_bytes},
+               {"previous_bytes", before.limit_bytes},
+               {"above_bytes", staying - std::min(staying, after.limit_bytes)}});
+}
+
 ControlRequest parse_request(const std::string& line, const std::string& mountpoint) {
   ControlRequest request;
   const json body = json::parse(line, nullptr, false);
@@ -253,22 +282,44 @@ ControlRequest parse_request(const std::string& line, const std::string& mountpo
     return request;
   }
   const bool is_verify = command == "verify";
-  if (command != "warm" && !is_verify) {
-    request.error =
-        fmt::format("unknown command {}: must be status, warm or verify", dump(command));
+  if (command == "limit") {
+    request.command = ControlRequest::Command::limit;
+    const auto size = body.value("size", json());
+    if (!size.is_string()) request.error = "limit needs \"size\", such as \"50G\"";
+    if (size.is_string()) request.size = size.get<std::string>();
     return request;
   }
-  request.command = is_verify ? ControlRequest::Command::verify : ControlRequest::Command::warm;
+  if (command == "warm") {
+    request.command = ControlRequest::Command::warm;
+  } else if (is_verify) {
+    request.command = ControlRequest::Command::verify;
+  } else if (command == "evict") {
+    request.command = ControlRequest::Command::evict;
+  } else if (command == "unpin") {
+    request.command = ControlRequest::Command::unpin;
+  } else {
+    request.error = fmt::format(
+        "unknown command {}: must be status, warm, verify, evict, unpin or limit", dump(command));
+    return request;
+  }
   const auto wait = body.value("wait", json(false));
+  const auto pin = body.value("pin", json(false));
+  const auto idle = body.value("idle_seconds", json(0U));
   const auto paths = body.value("paths", is_verify ? json::array() : json());
   if (is_verify && (!wait.is_boolean() || !paths.is_array())) {
     request.error = "of verify, \"paths\" is an array of paths and \"wait\" a boolean";
     return request;
   }
-  if (!wait.is_boolean() || !paths.is_array() || (paths.empty() && !is_verify)) {
-    request.error = "warm needs \"paths\", an array with at least one path; \"wait\" is a boolean";
+  if (!wait.is_boolean() || !pin.is_boolean() || !idle.is_number_unsigned() ||
+      idle > kIdleSecondsMax || !paths.is_array() || (paths.empty() && !is_verify)) {
+    request.error = fmt::format(
+        "{} needs \"paths\", an array with at least one path; \"wait\" and \"pin\" are booleans, "
+        "\"idle_seconds\" is a number up to {}",
+        command.get<std::string>(), kIdleSecondsMax);
     return request;
   }
+  request.pin = pin.get<bool>();
+  request.idle_seconds = idle.get<std::uint64_t>();
   request.wait = wait.get<bool>();
   for (const json& path : paths) {
     if (!path.is_string()) {

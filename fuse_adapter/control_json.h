@@ -20,13 +20,19 @@ namespace ncfs {
                                     bool is_final);
 
 [[nodiscard]] std::string verify_json(const VerifyResult& result, bool is_final);
+[[nodiscard]] std::string evict_json(const ControlResult& result);
+[[nodiscard]] std::string unpin_json(const ControlResult& result);
+[[nodiscard]] std::string limit_json(const EngineStatus& before, const EngineStatus& after);
 
 // A request as far as it can be understood without knowing the mount.
 struct ControlRequest {
-  enum class Command : std::uint8_t { status, warm, verify };
+  enum class Command : std::uint8_t { status, warm, verify, evict, unpin, limit };
   Command command{};
   std::vector<std::string> paths;  // relative to the mount point
   bool wait = false;
+  bool pin = false;
+  std::uint64_t idle_seconds = 0;
+  std::string size;   // as written
   std::string error;  // not empty: what is wrong with it
 };
 [[nodiscard]] ControlRequest parse_request(const std::string& line, const std::string& mountpoint);

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "fuse_adapter/control_json.h"
+#include "fuse_adapter/mount_options.h"
 #include "io/descriptor.h"
 
 namespace ncfs {
@@ -116,8 +117,12 @@ class Session : public std::enable_shared_from_this<Session> {
       reply(status_json(context_->subject, uptime, context_->jobs.all()));
     } else if (request.command == ControlRequest::Command::verify) {
       start_verify(std::move(request));
-    } else {
+    } else if (request.command == ControlRequest::Command::limit) {
+      set_limit(request.size);
+    } else if (request.command == ControlRequest::Command::warm) {
       start_warm(std::move(request));
+    } else {
+      drop(std::move(request));
     }
   }
 
@@ -161,6 +166,48 @@ class Session : public std::enable_shared_from_this<Session> {
     });
   }
 
+  void set_limit(const std::string& size) {
+    const auto parsed = parse_cache_size(size, context_->subject.block_size_bytes);
+    if (const auto* error = std::get_if<OptionError>(&parsed)) {
+      reply(error_json(error->message));
+      return;
+    }
+    const EngineStatus before = context_->subject.engine_status();
+    reply(limit_json(before, context_->subject.set_limit(std::get<std::uint64_t>(parsed))));
+  }
+
+  // Eviction and unpinning: the engine answers when the files are gone.
+  void drop(ControlRequest request) {
+    if (context_->subject.engine_status().is_recovering) {
+      reply(error_json("the cache is still being looked through after the start: try again soon"));
+      return;
+    }
+    const bool is_evict = request.command == ControlRequest::Command::evict;
+    is_checked_ = false;
+    auto done = [context = context_, session = weak_from_this(),
+                 is_evict](const ControlResult& result) {
+      asio::post(context->io, [session, text = is_evict ? evict_json(result) : unpin_json(result)] {
+        if (const auto self = session.lock()) self->on_dropped(text);
+      });
+    };
+    poll_.expires_after(context_->options.check_deadline);
+    poll_.async_wait([self = shared_from_this()](error_code error) {
+      if (!error) self->on_dropped(error_json("the cache disk does not answer in time"));
+    });
+    if (is_evict) {
+      context_->subject.evict(std::move(request.paths), request.idle_seconds * kSecond,
+                              std::move(done));
+    } else {
+      context_->subject.unpin(std::move(request.paths), std::move(done));
+    }
+  }
+
+  void on_dropped(const std::string& text) {
+    if (std::exchange(is_checked_, true) || !socket_.is_open()) return;
+    poll_.cancel();
+    reply(text);
+  }
+
   void start_warm(ControlRequest request) {
     wait_for_job_ = request.wait;
     is_checked_ = false;
@@ -169,7 +216,8 @@ class Session : public std::enable_shared_from_this<Session> {
         if (const auto self = session.lock()) self->on_checked(error);
       });
     };
-    const auto id = context_->jobs.start(std::move(request.paths), std::move(on_checked));
+    const auto id =
+        context_->jobs.start(std::move(request.paths), std::move(on_checked), request.pin);
     if (!id) {
       reply(error_json(fmt::format("{} warm-ups are running already", WarmJobs::kJobsMax)));
       return;

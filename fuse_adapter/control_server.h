@@ -5,8 +5,12 @@
 //   {"command":"warm","paths":[...],"wait":true|false} -> lines with "type":"warm" about once a
 //       second until "final":true; without wait one line, the job then runs on by itself.
 //       Paths are absolute and lie in the mount point.
+//       With "pin":true what is found is pinned as well.
 //   {"command":"verify","paths":[...],"wait":true|false} -> the same with "type":"verify"; no paths
 //       mean everything in the cache
+//   {"command":"unpin","paths":[...]}                  -> one line, "type":"unpin"
+//   {"command":"evict","paths":[...],"idle_seconds":N} -> one line, "type":"evict"
+//   {"command":"limit","size":"500M"}                  -> one line, "type":"limit"
 // Every reply has "ok"; if it is false, "error" says why. A client that goes away does not end
 // its warm-up.
 //
@@ -44,6 +48,11 @@ struct ControlSubject {
   std::function<VerifyToken(std::vector<std::string> paths,
                             std::function<void(const VerifyResult&)> done)>
       verify;
+  // As the functions of Runtime.
+  std::function<EngineStatus(std::uint64_t bytes)> set_limit;
+  using ControlDone = std::function<void(const ControlResult&)>;
+  std::function<void(std::vector<std::string> paths, Nanos idle_min, ControlDone done)> evict;
+  std::function<void(std::vector<std::string> paths, ControlDone done)> unpin;
   std::function<Nanos()> now;                   // the clock of EngineStatus
   const AdapterStats* adapter_stats = nullptr;  // outlives the server
 };

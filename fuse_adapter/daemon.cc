@@ -222,13 +222,22 @@ class Served {
     subject.verify = [runtime = runtime_.get()](std::vector<std::string> paths, auto done) {
       return runtime->verify(std::move(paths), std::move(done));
     };
+    subject.set_limit = [runtime = runtime_.get()](std::uint64_t bytes) {
+      return runtime->set_limit(bytes);
+    };
+    subject.evict = [runtime = runtime_.get()](auto paths, Nanos idle_min, auto done) {
+      runtime->evict(std::move(paths), idle_min, std::move(done));
+    };
+    subject.unpin = [runtime = runtime_.get()](auto paths, auto done) {
+      runtime->unpin(std::move(paths), std::move(done));
+    };
     subject.now = monotonic_now;
     subject.adapter_stats = &file_system_->stats();
     WarmTarget target;
     target.source_root = backend_.get();
     target.warm = [runtime = runtime_.get()](FileHandle source, const SourceState& state,
-                                             const std::string& path, auto done) {
-      runtime->warm(source, state, path, std::move(done));
+                                             const std::string& path, auto done, bool pin) {
+      runtime->warm(source, state, path, std::move(done), pin);
     };
     control_ =
         std::make_unique<ControlServer>(std::move(options), std::move(subject), std::move(target));

@@ -47,7 +47,7 @@ class FakeWarmTarget {
     WarmTarget target;
     target.source_root = root_;
     target.warm = [this](FileHandle source, const SourceState&, std::string path,
-                         std::function<void(const WarmResult&)> done) {
+                         std::function<void(const WarmResult&)> done, bool) {
       close(static_cast<int>(source));
       const std::lock_guard lock(mutex_);
       asked_.emplace(std::move(path), std::move(done));

@@ -130,6 +130,15 @@ bool set_checksum(Draft& draft, std::string_view value) {
 // stops to help; 64 copies saturate any disk; 1 PiB of cache is beyond any node and keeps sums of
 // sizes far from overflow.
 constexpr std::uint64_t kCacheSizeMaxGib = std::uint64_t{1024} * 1024;
+constexpr std::string_view kLimitAllowed =
+    "a size such as 500M, 50G or 2TiB (powers of 1024), at most 1024T";
+constexpr std::uint64_t kCacheBlocksMin = 16;
+
+std::optional<std::uint64_t> parse_limit(std::string_view text) {
+  const auto size = parse_size(text);
+  if (!size || *size == 0 || *size > kCacheSizeMaxGib * kGiB) return std::nullopt;
+  return size;
+}
 
 const std::array kOwnOptions = {
     OwnOption{{"nfs_backend", "DIR", "", "the mounted NFS (or any other) directory to cache"},
@@ -151,10 +160,10 @@ const std::array kOwnOptions = {
                 return gib.has_value();
               }},
     OwnOption{{"cache_size", "SIZE", "", "the same with a unit: 500M, 50G, 2TiB"},
-              "a size such as 500M, 50G or 2TiB (powers of 1024), at most 1024T",
+              kLimitAllowed,
               [](Draft& draft, std::string_view value) {
-                const auto size = parse_size(value);
-                if (!size || *size == 0 || *size > kCacheSizeMaxGib * kGiB) return false;
+                const auto size = parse_limit(value);
+                if (!size) return false;
                 draft.options.cache_size_bytes = *size;
                 draft.has_cache_size = true;
                 return true;
@@ -220,6 +229,19 @@ const std::array kOwnOptions = {
     OwnOption{{"log_level", "LEVEL", "info", "trace, debug, info, warn or error"},
               "trace, debug, info, warn or error",
               set_log_level},
+    OwnOption{
+        {"min_free_percent", "N", "1", "percent of the cache's file system that stays free, 0-90"},
+        "a whole number from 0 to 90 (percent)",
+        [](Draft& draft, std::string_view value) {
+          return assign(draft.options.min_free_percent, parse_number<std::uint32_t>(value, 0, 90));
+        }},
+    OwnOption{{"cache_ttl_hours", "N", "0",
+               "hours after which a file that was not used is dropped; 0 is never"},
+              "a whole number from 0 to 876000 (hours, a hundred years)",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.cache_ttl_hours,
+                              parse_number<std::uint32_t>(value, 0, 876000));
+              }},
     OwnOption{{"allow_other", "", "", "users other than the one who mounts may use the mount"},
               "",
               [](Draft& draft, std::string_view) {
@@ -426,11 +448,11 @@ std::optional<std::string> check_together(const Draft& draft) {
   }
   // Fewer blocks than the copies and readers in flight would make every copy evict another.
   const std::uint64_t block_mib = options.block_size_bytes / kMiB;
-  if (options.cache_size_bytes < 16 * options.block_size_bytes) {
+  if (options.cache_size_bytes < kCacheBlocksMin * options.block_size_bytes) {
     return fmt::format(
         "the cache size of {} MiB is too small: must be at least 16 blocks, {} MiB "
         "with block_size_mb={}",
-        options.cache_size_bytes / kMiB, 16 * block_mib, block_mib);
+        options.cache_size_bytes / kMiB, kCacheBlocksMin * block_mib, block_mib);
   }
   // Eight blocks: four for readers, as many for the copier.
   if (options.buffer_bytes < 8 * options.block_size_bytes) {
@@ -460,6 +482,17 @@ std::variant<MountOptions, OptionError> parse_mount_options(std::string_view tex
   return std::move(draft.options);
 }
 
+std::variant<std::uint64_t, OptionError> parse_cache_size(std::string_view text,
+                                                          std::uint64_t block_size_bytes) {
+  const auto size = parse_limit(text);
+  if (!size) return OptionError{fmt::format("size {}: must be {}", text, kLimitAllowed)};
+  if (*size < kCacheBlocksMin * block_size_bytes) {
+    return OptionError{fmt::format("size {}: must be at least {} blocks, {} MiB", text,
+                                   kCacheBlocksMin, kCacheBlocksMin * block_size_bytes / kMiB)};
+  }
+  return *size;
+}
+
 Config engine_config(const MountOptions& options, std::uint64_t run_id) {
   Config config;
   config.cache_size_bytes = options.cache_size_bytes;
@@ -474,6 +507,8 @@ Config engine_config(const MountOptions& options, std::uint64_t run_id) {
   config.source_deadline = options.backend_timeout_seconds * kSecond;
   config.checksum = options.checksum;
   config.scrub_interval = options.scrub_interval_hours * 3600 * kSecond;
+  config.min_free_percent = options.min_free_percent;
+  config.cache_ttl = options.cache_ttl_hours * 3600 * kSecond;
   config.run_id = run_id;
   return config;
 }

@@ -37,6 +37,8 @@ struct MountOptions {
   std::uint32_t backend_timeout_seconds = 180;
   Checksum checksum = Checksum::copy;
   std::uint32_t scrub_interval_hours = 7 * 24;  // 0: no scrub
+  std::uint32_t min_free_percent = 1;  // 0: the file system is not asked
+  std::uint32_t cache_ttl_hours = 0;   // 0: for ever
   // MS_* of mount(2). Set-user-id programs and device files of a tree that anybody may serve are
   // not honoured unless asked for.
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;
@@ -53,6 +55,10 @@ enum class UnknownOptions : std::uint8_t {
 
 [[nodiscard]] std::variant<MountOptions, OptionError> parse_mount_options(
     std::string_view text, UnknownOptions unknown = UnknownOptions::refuse);
+
+// A size as in cache_size, at least 16 blocks.
+[[nodiscard]] std::variant<std::uint64_t, OptionError> parse_cache_size(
+    std::string_view text, std::uint64_t block_size_bytes);
 
 // `run_id` as in Config.
 [[nodiscard]] Config engine_config(const MountOptions& options, std::uint64_t run_id);

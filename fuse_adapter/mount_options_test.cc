@@ -245,10 +245,21 @@ TEST(MountOptions, EveryEvictionPolicyHasAName) {
   EXPECT_EQ(with("eviction=s3fifo").eviction, Eviction::s3fifo);
 }
 
+TEST(MountOptions, TheLiveLimitIsASizeOfAtLeastSixteenBlocks) {
+  EXPECT_EQ(std::get<std::uint64_t>(parse_cache_size("2T", kMiB)), 2048 * kGiB);
+  for (const char* wrong : {"", "0", "5X", "-1", "15M", "1025T"}) {
+    const auto parsed = parse_cache_size(wrong, kMiB);
+    ASSERT_TRUE(std::holds_alternative<OptionError>(parsed)) << wrong;
+    EXPECT_THAT(std::get<OptionError>(parsed).message, HasSubstr("must be"));
+  }
+  EXPECT_THAT(error_with("min_free_percent=91"), HasSubstr("from 0 to 90"));
+  EXPECT_THAT(error_with("cache_ttl_hours=7d"), HasSubstr("hours"));
+}
+
 TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
   const Config config = engine_config(
       with("block_size_mb=2,buffer_mb=64,max_concurrent=3,readahead_mb=8,min_file_size=4K,"
-           "backend_timeout_s=9,eviction=arc"),
+           "backend_timeout_s=9,eviction=arc,min_free_percent=5,cache_ttl_hours=48"),
       77);
   EXPECT_EQ(config.cache_size_bytes, 50 * kGiB);
   EXPECT_EQ(config.block_size_bytes, 2 * kMiB);
@@ -259,6 +270,8 @@ TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
   EXPECT_EQ(config.min_file_size_bytes, 4 * kKiB);
   EXPECT_EQ(config.source_deadline, 9 * kSecond);
   EXPECT_EQ(config.eviction, Eviction::arc);
+  EXPECT_EQ(config.min_free_percent, 5U);
+  EXPECT_EQ(config.cache_ttl, 48 * 3600 * kSecond);
   EXPECT_EQ(config.run_id, 77U);
 }
 

@@ -34,6 +34,7 @@ using OpenDone = std::function<void(const OpenResult&)>;
 using ReadDone = std::function<void(const ReadOutcome&)>;
 using WarmDone = std::function<void(const WarmResult&)>;
 using VerifyDone = std::function<void(const VerifyResult&)>;
+using ControlDone = std::function<void(const ControlResult&)>;
 
 // The names that operators search the log for.
 spdlog::level::level_enum level_of(Notice::Kind kind) {
@@ -45,6 +46,7 @@ spdlog::level::level_enum level_of(Notice::Kind kind) {
     case Notice::Kind::name_ignored:
     case Notice::Kind::cache_health:
     case Notice::Kind::source_health:
+    case Notice::Kind::pin_dropped:
       return spdlog::level::warn;
     default:
       return spdlog::level::info;
@@ -114,6 +116,24 @@ class Runtime::Impl final : private Host {
       handle(VerifyEvent{token, std::move(paths)});
     });
     return token;
+  }
+
+  template <typename Event>
+  void control(Event event, ControlDone done) {
+    send([this, event = std::move(event), done = std::move(done)]() mutable {
+      event.token = ControlToken{++last_token_};
+      controls_.emplace(event.token, std::move(done));
+      handle(std::move(event));
+    });
+  }
+
+  EngineStatus set_limit(std::uint64_t bytes) {
+    std::promise<EngineStatus> promise;
+    send([this, &promise, bytes] {
+      handle(LimitEvent{bytes});
+      promise.set_value(engine_.status());
+    });
+    return promise.get_future().get();
   }
 
   EngineStatus status() {
@@ -223,6 +243,10 @@ class Runtime::Impl final : private Host {
     take(verifies_, token)(result);
   }
 
+  void on_control(ControlToken token, const ControlResult& result) override {
+    take(controls_, token)(result);
+  }
+
   void on_notice(const Notice& notice) override {
     spdlog::log(
         level_of(notice.kind), "{}: {}{}{}{}{}", to_string(notice.kind), notice.path,
@@ -258,6 +282,7 @@ class Runtime::Impl final : private Host {
   std::unordered_map<ReadToken, ReadDone> reads_;
   std::unordered_map<WarmToken, WarmDone> warms_;
   std::unordered_map<VerifyToken, VerifyDone> verifies_;
+  std::unordered_map<ControlToken, ControlDone> controls_;
 
   std::thread thread_;  // last: uses everything above
 };
@@ -283,8 +308,22 @@ void Runtime::cache_fault(HandleId handle) {
 }
 
 void Runtime::warm(FileHandle source, const SourceState& state, std::string path,
-                   std::function<void(const WarmResult&)> done) {
-  impl_->warm({WarmToken{}, source, state, std::move(path)}, std::move(done));
+                   std::function<void(const WarmResult&)> done, bool pin) {
+  impl_->warm({WarmToken{}, source, state, std::move(path), pin}, std::move(done));
+}
+
+void Runtime::evict(std::vector<std::string> paths, Nanos idle_min,
+                    std::function<void(const ControlResult&)> done) {
+  impl_->control(EvictEvent{ControlToken{}, std::move(paths), idle_min}, std::move(done));
+}
+
+void Runtime::unpin(std::vector<std::string> paths,
+                    std::function<void(const ControlResult&)> done) {
+  impl_->control(UnpinEvent{ControlToken{}, std::move(paths)}, std::move(done));
+}
+
+EngineStatus Runtime::set_limit(std::uint64_t bytes) {
+  return impl_->set_limit(bytes);
 }
 
 VerifyToken Runtime::verify(std::vector<std::string> paths,

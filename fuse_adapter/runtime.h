@@ -55,7 +55,15 @@ class Runtime {
 
   // As WarmEvent. Takes over `source`.
   void warm(FileHandle source, const SourceState& state, std::string path,
-            std::function<void(const WarmResult&)> done);
+            std::function<void(const WarmResult&)> done, bool pin = false);
+
+  // As EvictEvent and UnpinEvent. `done` runs on the control thread, or never after stop().
+  void evict(std::vector<std::string> paths, Nanos idle_min,
+             std::function<void(const ControlResult&)> done);
+  void unpin(std::vector<std::string> paths, std::function<void(const ControlResult&)> done);
+
+  // As LimitEvent; the status right after it.
+  EngineStatus set_limit(std::uint64_t bytes);
 
   // As VerifyEvent. By the token EngineStatus knows it until `done` is called.
   VerifyToken verify(std::vector<std::string> paths, std::function<void(const VerifyResult&)> done);

@@ -56,7 +56,7 @@ class TestRuntime {
     const SourceState state = look_at_source(fd, Freshness::as_opened).state;
     const HandleId handle{++handles_};
     std::promise<OpenResult> answer;
-    runtime_->open({handle, FileHandle{fd}, state, name},
+    runtime_->open({handle, FileHandle{fd}, state, name, false},
                    [&](const OpenResult& result) { answer.set_value(result); });
     const OpenResult opened = answer.get_future().get();
     FileRead result{opened.reason, {}};

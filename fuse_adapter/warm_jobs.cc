@@ -58,7 +58,7 @@ struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
   void forget(const Job* job);
   [[nodiscard]] WarmProgress snapshot(const Job& job) const;
 
-  static void fail(WarmProgress& progress, const std::string& path, int error);
+  static void fail(WarmProgress& progress, const std::string& path, std::string error);
   static void skip(WarmProgress& progress, const std::string& reason);
 
   const WarmTarget target;
@@ -76,10 +76,10 @@ struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
   std::uint32_t threads = 0;
 };
 
-void WarmJobs::Shared::fail(WarmProgress& progress, const std::string& path, int error) {
+void WarmJobs::Shared::fail(WarmProgress& progress, const std::string& path, std::string error) {
   ++progress.failed.files;
   if (progress.failures.size() < kFailuresKept) {
-    progress.failures.push_back({path, std::strerror(error)});
+    progress.failures.push_back({path, std::move(error)});
   }
 }
 
@@ -109,7 +109,8 @@ void WarmJobs::Shared::finish(Job& job, const std::string& path, std::uint64_t b
       progress.skipped.bytes += bytes;
       break;
     case WarmResult::Kind::failed:
-      fail(progress, path, result.error);
+      fail(progress, path,
+           result.error == 0 ? to_string(result.reason) : std::strerror(result.error));
       progress.failed.bytes += bytes;
       break;
   }
@@ -125,7 +126,7 @@ void WarmJobs::Shared::note(Job& job, const FoundFile& found) {
   const std::lock_guard lock(mutex);
   ++job.progress.found.files;
   if (found.kind == FoundFile::Kind::failed) {
-    fail(job.progress, found.path, found.error);
+    fail(job.progress, found.path, std::strerror(found.error));
   } else {
     skip(job.progress, found.detail);
   }
@@ -158,9 +159,11 @@ void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, FoundFile found) 
     close(found.descriptor);
     return;
   }
-  target.warm(static_cast<FileHandle>(found.descriptor), state, found.path,
-              [self = shared_from_this(), job, path = found.path, bytes = state.version.size](
-                  const WarmResult& result) { self->finish(*job, path, bytes, result); });
+  target.warm(
+      static_cast<FileHandle>(found.descriptor), state, found.path,
+      [self = shared_from_this(), job, path = found.path, bytes = state.version.size](
+          const WarmResult& result) { self->finish(*job, path, bytes, result); },
+      job->progress.pin);
 }
 
 void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job) {
@@ -214,10 +217,12 @@ WarmJobs::~WarmJobs() {
   stop(std::chrono::nanoseconds(0));
 }
 
-std::optional<std::uint64_t> WarmJobs::start(
-    std::vector<std::string> paths, std::function<void(const std::string& error)> checked) {
+std::optional<std::uint64_t> WarmJobs::start(std::vector<std::string> paths,
+                                             std::function<void(const std::string& error)> checked,
+                                             bool pin) {
   auto job = std::make_shared<Job>();
   job->progress.paths = std::move(paths);
+  job->progress.pin = pin;
   {
     const std::lock_guard lock(shared_->mutex);
     auto& jobs = shared_->jobs;

@@ -26,7 +26,7 @@ struct WarmTarget {
   int source_root = -1;  // directory descriptor; not owned
   // As Runtime::warm().
   std::function<void(FileHandle source, const SourceState& state, std::string path,
-                     std::function<void(const WarmResult&)> done)>
+                     std::function<void(const WarmResult&)> done, bool pin)>
       warm;
 };
 
@@ -50,6 +50,7 @@ struct WarmProgress {
   std::uint64_t id = 0;
   State state = State::walking;
   std::vector<std::string> paths;  // relative to the source's root
+  bool pin = false;                // what is found is pinned, too
   // found = copied + already_cached + skipped + failed + those in work.
   WarmCount found;
   WarmCount copied;
@@ -81,7 +82,8 @@ class WarmJobs {
   // called once on the job's thread with an empty text or, if a path cannot be read, with what is
   // wrong; in the latter case the job is forgotten.
   std::optional<std::uint64_t> start(std::vector<std::string> paths,
-                                     std::function<void(const std::string& error)> checked);
+                                     std::function<void(const std::string& error)> checked,
+                                     bool pin = false);
 
   [[nodiscard]] std::optional<WarmProgress> progress(std::uint64_t id) const;
   [[nodiscard]] std::vector<WarmProgress> all() const;  // oldest first

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "io/descriptor.h"
+#include "io/io.h"
 
 namespace ncfs {
 
@@ -32,11 +33,6 @@ struct CacheDirectoryResult {
 // Creates the last component of `path` if it is missing. To be called by the process that will
 // serve: a lock is shared with children, but the process id written to it is the caller's.
 [[nodiscard]] CacheDirectoryResult open_cache_directory(const std::string& path);
-
-struct FileSystemSpace {
-  std::uint64_t total_bytes = 0;
-  std::uint64_t free_bytes = 0;  // without what is reserved for the superuser
-};
 
 // Of the file system that holds `fd`; nothing if it does not tell.
 [[nodiscard]] std::optional<FileSystemSpace> file_system_space(int fd);

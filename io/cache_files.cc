@@ -65,8 +65,8 @@ CacheEntry entry_of(const char* name, const struct stat& status, std::int64_t wa
           .size_bytes = static_cast<std::uint64_t>(status.st_size),
           .allocated_bytes = static_cast<std::uint64_t>(status.st_blocks) * kStatBlockBytes,
           .mtime_ns = mtime_ns,
-          .kind = S_ISREG(status.st_mode) ? EntryKind::file : other,
-          .age_ns = wall_now - mtime_ns};
+          .age_ns = wall_now - mtime_ns,
+          .kind = S_ISREG(status.st_mode) ? EntryKind::file : other};
 }
 
 }  // namespace

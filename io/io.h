@@ -41,15 +41,15 @@ enum class Op : std::uint8_t {
   source_read,   // file, range, buffer           -> bytes read into the start of the buffer
   source_close,  // file                          -> 0
   // The cache directory. Names are relative to it and look like "3f/<stem>.part".
-  cache_list,            // name: a directory     -> 0; Completion::entries, sorted by name
-  cache_create,          // name, range.length    -> FileHandle of a new file, preallocated to length;
-                         //                          -EEXIST if the name is taken
-  cache_open,            // name                  -> FileHandle, for reading and writing
-  cache_write,           // file, range, buffer   -> bytes written from the start of the buffer
-  cache_sync,            // file                  -> 0
-  cache_load,            // name                  -> 0; Completion::bytes, at most kCacheLoadMax
-  cache_store,           // name, bytes           -> 0; replaces the file's content, then syncs it
-  cache_rename,          // name, new_name        -> 0; replaces new_name
+  cache_list,    // name: a directory     -> 0; Completion::entries, sorted by name
+  cache_create,  // name, range.length    -> FileHandle of a new file, preallocated to length;
+                 //                          -EEXIST if the name is taken
+  cache_open,    // name                  -> FileHandle, for reading and writing
+  cache_write,   // file, range, buffer   -> bytes written from the start of the buffer
+  cache_sync,    // file                  -> 0
+  cache_load,    // name                  -> 0; Completion::bytes, at most kCacheLoadMax
+  cache_store,   // name, bytes           -> 0; replaces the file's content, then syncs it
+  cache_rename,  // name, new_name        -> 0; replaces new_name
   cache_sync_directory,  // name: a directory     -> 0
   cache_unlink,          // name, file            -> 0; -EBUSY, and nothing done, if `file` is given
                          //                          and anybody else has that file open or mapped
@@ -59,6 +59,7 @@ enum class Op : std::uint8_t {
   cache_verify,          // file, range           -> bytes read, which go nowhere; pages that were
                          //                          not in memory are not left there
   cache_read,            // file, range, buffer   -> bytes read into the start of the buffer
+  cache_statfs,          // -                     -> 0; Completion::space of the file system
 };
 
 // cache_load refuses larger files with -EFBIG: a sidecar of the largest supported file is smaller.
@@ -73,22 +74,28 @@ struct Request {
   // source_read: somebody else reads the file through the page cache too. What is read is left
   // there, so that neither reads from the device what the other has read.
   bool through_page_cache = false;
-  Nanos deadline = 0;             // absolute, on the clock of the `now` the engine is given
-  std::string name;               // path of the source or name in the cache directory
-  std::string new_name;           // cache_rename
-  std::vector<std::byte> bytes;   // cache_store
-  bool wants_checksum = false;    // cache_write: fill Completion::checksum
+  Nanos deadline = 0;            // absolute, on the clock of the `now` the engine is given
+  std::string name;              // path of the source or name in the cache directory
+  std::string new_name;          // cache_rename
+  std::vector<std::byte> bytes;  // cache_store
+  bool wants_checksum = false;   // cache_write: fill Completion::checksum
 };
 
 enum class EntryKind : std::uint8_t { file, directory, other };  // other: links, FIFOs, devices
 
 struct CacheEntry {
-  std::string name;                    // without the directory
-  std::uint64_t size_bytes = 0;        // length of the file
-  std::uint64_t allocated_bytes = 0;   // what it occupies on the disk
-  std::int64_t mtime_ns = 0;           // wall clock
+  std::string name;                   // without the directory
+  std::uint64_t size_bytes = 0;       // length of the file
+  std::uint64_t allocated_bytes = 0;  // what it occupies on the disk
+  std::int64_t mtime_ns = 0;          // wall clock
+  std::int64_t age_ns = 0;            // wall clock of this host at the listing minus mtime_ns
   EntryKind kind = EntryKind::file;
-  std::int64_t age_ns = 0;             // wall clock of the listing minus mtime
+};
+
+// Of the file system that holds the cache directory.
+struct FileSystemSpace {
+  std::uint64_t total_bytes = 0;
+  std::uint64_t free_bytes = 0;  // without what is reserved for the superuser
 };
 
 struct Completion {
@@ -98,6 +105,7 @@ struct Completion {
   std::vector<CacheEntry> entries;
   std::vector<std::byte> bytes;
   std::uint64_t checksum = 0;  // XXH3-64, seed 0, of the bytes of a transfer; see Op
+  FileSystemSpace space;  // cache_statfs
 };
 
 class Io {

@@ -375,6 +375,17 @@ TEST_P(IoContract, TouchMakesAFileYoung) {
   EXPECT_EQ(result(on_name(Op::cache_touch, "3f/missing")), -ENOENT);
 }
 
+TEST_P(IoContract, TheFileSystemTellsItsSpaceAndListsTellAges) {
+  const Completion told = run(on_name(Op::cache_statfs, ""));
+  EXPECT_EQ(told.result, 0);
+  EXPECT_GT(told.space.total_bytes, 0U);
+  EXPECT_LE(told.space.free_bytes, told.space.total_bytes);
+  EXPECT_EQ(result(store_request("3f/a", {})), 0);
+  world_->make_old("3f/a");
+  const auto hour = static_cast<std::int64_t>(3600 * kSecond);
+  EXPECT_GE(run(on_name(Op::cache_list, "3f")).entries.at(0).age_ns, hour);
+}
+
 TEST_P(IoContract, AStalledReadTimesOutAndItsBufferIsUsableAtOnce) {
   const std::vector<std::byte> content = test_bytes(world_->block_size());
   world_->put_source_file("a", content);

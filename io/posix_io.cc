@@ -10,6 +10,7 @@
 
 #include "io/assert.h"
 #include "io/buffer_slots.h"
+#include "io/cache_directory.h"
 #include "io/cache_files.h"
 #include "io/monotonic_clock.h"
 #include "io/source_identity.h"
@@ -75,6 +76,7 @@ struct Work {
   std::int64_t write();
   std::int64_t read();
   std::int64_t unlink();
+  std::int64_t look_at_space();
   std::int64_t close();
 };
 
@@ -110,6 +112,13 @@ std::int64_t Work::unlink() {
   if (!file) return unlink_file(roots.cache, request.name);
   file->writer.close_direct();
   return unlink_unused_file(roots.cache, request.name, file->fd);
+}
+
+std::int64_t Work::look_at_space() {
+  const std::optional<FileSystemSpace> space = file_system_space(roots.cache);
+  if (!space) return -errno;
+  completion.space = *space;
+  return 0;
 }
 
 std::int64_t Work::close() {
@@ -159,6 +168,8 @@ std::int64_t Work::perform() {
       return unlink();
     case Op::cache_touch:
       return touch_file(root, request.name);
+    case Op::cache_statfs:
+      return look_at_space();
     case Op::source_close:
     case Op::cache_close:
       return close();

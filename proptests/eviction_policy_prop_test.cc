@@ -249,10 +249,10 @@ RC_GTEST_PROP(EvictionPolicy, KeepsItsBooksWithAnySizes, ()) {
     std::uint64_t rested_at = 0;
   };
   const auto eviction = *any_policy();
-  const auto capacity = *rc::gen::inRange<std::uint64_t>(1, 1000);
+  auto capacity = *rc::gen::inRange<std::uint64_t>(1, 1000);
   const auto steps = *rc::gen::scale(
       4.0, rc::gen::container<std::vector<std::pair<std::uint64_t, std::uint64_t>>>(rc::gen::pair(
-               rc::gen::inRange<std::uint64_t>(0, 8), rc::gen::inRange<std::uint64_t>(0, 30))));
+               rc::gen::inRange<std::uint64_t>(0, 9), rc::gen::inRange<std::uint64_t>(0, 30))));
   const auto policy = make_eviction_policy(eviction, capacity);
   std::map<std::uint64_t, Known> known;
   std::uint64_t time = 0;
@@ -268,6 +268,9 @@ RC_GTEST_PROP(EvictionPolicy, KeepsItsBooksWithAnySizes, ()) {
         RC_ASSERT(eviction != Eviction::lru || !was_before);
       }
       known.erase(victim);
+    } else if (step == 8) {
+      capacity = name * 30;  // also none at all
+      policy->set_capacity(capacity);
     } else if (!known.contains(name)) {
       if (step < 4) {
         policy->access(object, key);

@@ -113,7 +113,7 @@ RC_GTEST_PROP(SidecarFuzz, BytesCutOffOrAddedAreHarmless, ()) {
 
 RC_GTEST_PROP(SidecarFuzz, AnyBytesAreHarmless, (const std::vector<std::uint8_t>& raw)) {
   std::vector<std::byte> bytes(raw.size());
-  std::memcpy(bytes.data(), raw.data(), raw.size());
+  std::ranges::transform(raw, bytes.begin(), [](std::uint8_t byte) { return std::byte{byte}; });
   check_decode(bytes);
 }
 

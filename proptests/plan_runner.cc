@@ -120,6 +120,10 @@ Gen<StepOp> weighted_op() {
       {3, StepOp::rot_data},
       {2, StepOp::misdirect},
       {4, StepOp::verify},
+      {4, StepOp::limit},
+      {6, StepOp::pin},
+      {4, StepOp::unpin},
+      {4, StepOp::evict},
   });
 }
 

@@ -309,6 +309,11 @@ std::uint64_t SimDisk::allocated_bytes() const {
   return total;
 }
 
+FileSystemSpace SimDisk::space() const {
+  const std::uint64_t capacity = std::min(capacity_, kDiskBytes);
+  return {kDiskBytes, capacity - std::min(capacity, allocated_bytes())};
+}
+
 std::uint64_t SimDisk::invisible_bytes() const {
   std::uint64_t total = 0;
   for (const auto& [id, inode] : inodes_) {

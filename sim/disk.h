@@ -34,6 +34,8 @@ enum class InodeId : std::uint64_t {};
 inline constexpr std::uint64_t kSectorBytes = 512;  // written whole or not at all
 inline constexpr std::uint64_t kTinySectorBytes = 32;
 inline constexpr std::uint64_t kAllocationBytes = 4096;
+// Twice the largest cache of the simulator: how large the disk says it is.
+inline constexpr std::uint64_t kDiskBytes = 512 * kKiB;
 
 class SimDisk {
  public:
@@ -83,7 +85,12 @@ class SimDisk {
 
   // A disk that acknowledges syncs and keeps the data in a cache of its own. What it acknowledged
   // falsely is durable only after a later, honest sync.
-  void set_lying(bool is_lying) { is_lying_ = is_lying; }
+  void set_lying(bool is_lying) {
+    is_lying_ = is_lying;
+    has_lied_ = has_lied_ || is_lying;
+  }
+  // At any time until now.
+  [[nodiscard]] bool has_lied() const { return has_lied_; }
   // Something of the file, or of the directory that holds the name, was falsely acknowledged and is
   // still not durable.
   [[nodiscard]] bool is_lied_about(InodeId inode) const;
@@ -114,7 +121,13 @@ class SimDisk {
   void hold(InodeId inode);
   void release_hold(InodeId inode);
 
-  void limit_capacity(std::uint64_t bytes) { capacity_ = bytes; }
+  // What others leave of the disk.
+  void limit_capacity(std::uint64_t bytes) {
+    capacity_ = bytes;
+    ++capacity_changes_;
+  }
+  [[nodiscard]] std::uint64_t capacity_changes() const { return capacity_changes_; }
+  [[nodiscard]] FileSystemSpace space() const;
   [[nodiscard]] std::uint64_t allocated_bytes() const;  // open files without a name included
   // Of these, what has no name and is open in other processes only.
   [[nodiscard]] std::uint64_t invisible_bytes() const;
@@ -192,6 +205,7 @@ class SimDisk {
 
   Options options_;
   bool is_lying_ = false;
+  bool has_lied_ = false;
   std::set<InodeId> stuck_;
   std::map<InodeId, Inode> inodes_;
   std::set<std::string> existing_;
@@ -202,6 +216,7 @@ class SimDisk {
   SyncPoint next_sequence_ = 1;
   std::uint64_t changes_ = 0;
   std::uint64_t capacity_ = std::numeric_limits<std::uint64_t>::max();
+  std::uint64_t capacity_changes_ = 0;
 };
 
 }  // namespace ncfs

@@ -6,7 +6,7 @@
 namespace ncfs {
 namespace {
 
-// Saved plans name knobs by number: new ones are appended.
+// Saved plans name knobs by number, and some by a larger number below kKnobChecksum.
 constexpr std::uint64_t kKnobCount = 18;
 
 template <typename Value, std::size_t Count>
@@ -32,6 +32,12 @@ Knobs::Knobs() {
   engine.source_deadline = 30 * kSecond;
   engine.checksum = Checksum::off;
   engine.scrub_interval = 0;
+  engine.min_free_percent = 0;
+}
+
+std::uint64_t Knobs::cache_size(std::uint64_t value) {
+  return pick(std::array<std::uint64_t, 5>{256 * kKiB, 64 * kKiB, 40 * kKiB, 100 * kKiB, 8 * kKiB},
+              value);
 }
 
 void Knobs::set(std::uint64_t which, std::uint64_t value) {
@@ -45,15 +51,21 @@ void Knobs::set(std::uint64_t which, std::uint64_t value) {
     engine.scrub_bytes_per_second = pick(std::array<std::uint64_t, 3>{0, kGiB, 4 * kKiB}, value);
     return;
   }
+  if (which == kKnobMinFree) {
+    engine.min_free_percent = pick(std::array<std::uint32_t, 3>{0, 25, 40}, value);
+    return;
+  }
+  if (which == kKnobTtl) {
+    engine.cache_ttl = pick(std::array<Nanos, 3>{0, 5 * kSecond, 100 * kSecond}, value);
+    return;
+  }
   switch (which % kKnobCount) {
     case 0:
       engine.block_size_bytes =
           pick(std::array<std::uint64_t, 3>{4 * kKiB, 8 * kKiB, 16 * kKiB}, value);
       return;
     case 1:
-      engine.cache_size_bytes =
-          pick(std::array<std::uint64_t, 5>{256 * kKiB, 64 * kKiB, 40 * kKiB, 100 * kKiB, 8 * kKiB},
-               value);
+      engine.cache_size_bytes = cache_size(value);
       return;
     case 2:
       engine.copies_max = pick(std::array<std::uint32_t, 3>{2, 1, 4}, value);

@@ -13,12 +13,18 @@ namespace ncfs {
 // Numbers below stand for the first knobs, again and again.
 inline constexpr std::uint64_t kKnobChecksum = 64;
 inline constexpr std::uint64_t kKnobScrub = 65;
+inline constexpr std::uint64_t kKnobMinFree = 66;
+inline constexpr std::uint64_t kKnobTtl = 67;
+inline constexpr std::uint64_t kNewKnobCount = 4;
 
 struct Knobs {
   Knobs();
 
   // Any numbers will do; value 0 is what the constructor sets.
   void set(std::uint64_t which, std::uint64_t value);
+
+  // The sizes that the cache may have.
+  [[nodiscard]] static std::uint64_t cache_size(std::uint64_t value);
 
   Config engine;  // in force from the next start of a process on
   // In force from the first start on: servers and disks keep their nature.

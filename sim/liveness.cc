@@ -40,9 +40,12 @@ std::uint64_t size_of(const World& world, const std::string& path) {
   return world.nfs().history(world.nfs().inode_at(path)).back().version.size;
 }
 
-bool is_worth_caching(const Config& config, std::uint64_t size) {
+// It has to fit beside what others have pinned; how large those are only the engine knows.
+bool is_worth_caching(const World& world, std::uint64_t size) {
+  const Config& config = world.life()->config();
+  const EngineStatus status = world.life()->engine().status();
   return size > 0 && size >= config.min_file_size_bytes &&
-         object_charge(size, config.block_size_bytes) <= config.cache_size_bytes;
+         object_charge(size, config.block_size_bytes) + status.pinned_bytes <= status.limit_bytes;
 }
 
 // Opened alone, a file that fits and is worth it must be complete at the next open.
@@ -50,7 +53,7 @@ std::optional<Violation> check_becomes_cached(World& world, std::uint64_t file) 
   const std::string& path = world.paths()[file];
   if (!world.nfs().exists(path)) return std::nullopt;
   const Config& config = world.life()->config();
-  const bool is_wanted = is_worth_caching(config, size_of(world, path));
+  const bool is_wanted = is_worth_caching(world, size_of(world, path)) && config.cache_ttl == 0;
   bool is_complete = false;
   for (int time = 0; time < 2; ++time) {
     world.apply({StepOp::open, file});
@@ -79,7 +82,8 @@ bool is_ailing(const World& world, const Request& request, const std::string& pa
   return request.op == Op::source_stat || ailment != Ailment::at_commit;
 }
 
-// Completes what is in flight or in the mailbox, oldest first; whether a request of the ailing file was among it.
+// Completes what is in flight or in the mailbox, oldest first; whether a request of the ailing file
+// was among it.
 bool complete_round(World& world, const std::string& ailing, Ailment ailment) {
   world.readers().deliver_all();
   std::vector<Ticket> tickets;
@@ -116,12 +120,14 @@ std::optional<Violation> check_back_off(World& world) {
   const Config& config = world.life()->config();
   std::vector<std::uint64_t> files;
   std::uint64_t charge = 0;
+  const EngineStatus status = world.life()->engine().status();
+  const std::uint64_t room = status.limit_bytes - std::min(status.limit_bytes, status.pinned_bytes);
   for (std::uint64_t file = 0; file < world.paths().size() && files.size() < 2; ++file) {
     const std::string& path = world.paths()[file];
     if (!world.nfs().exists(path)) continue;
     const std::uint64_t size = size_of(world, path);
     const std::uint64_t own_charge = object_charge(size, config.block_size_bytes);
-    if (!is_worth_caching(config, size) || charge + own_charge > config.cache_size_bytes) continue;
+    if (!is_worth_caching(world, size) || charge + own_charge > room) continue;
     files.push_back(file);
     charge += own_charge;
   }

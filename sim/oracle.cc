@@ -68,6 +68,7 @@ void Oracle::begin_life(const SimDisk& disk, const Config& config) {
                             sidecar->block_size_bytes == config.block_size_bytes;
     if (is_checked) rotten_at_start_[*files.part] = disk.rotten_bytes(*files.part);
   }
+  has_found_loose_names_ = disk.names_cached() != disk.names_durable();
   invisible_bytes_ = disk.invisible_bytes();
   health_changes_ = 0;
   cache_requests_ = 0;
@@ -85,6 +86,7 @@ std::optional<Violation> Oracle::check(World& world) {
   if (auto violation = check_space(world)) return violation;
   if (auto violation = check_pins(world)) return violation;
   if (auto violation = check_once(world)) return violation;
+  if (auto violation = check_pinned(world)) return violation;
   if (auto violation = check_finished(world)) return violation;
   if (auto violation = check_stopped(world)) return violation;
   if (auto violation = check_degrade(world)) return violation;
@@ -210,13 +212,14 @@ std::optional<Violation> Oracle::check_space(const World& world) {
     return Violation{"S4 Space", std::to_string(allocated) + " bytes on the disk, " +
                                      std::to_string(charged_max_) + " allowed"};
   }
-  if (was_recovering_) charged_max_ = std::max(status.limit_bytes, charged);
+  if (was_recovering_) charged_max_ = std::max(world.readers().limit_bytes(), charged);
   was_recovering_ = false;
+  charged_max_ = std::max(charged_max_, world.readers().limit_bytes());
   if (charged > charged_max_) {
     return Violation{"S4 Space", std::to_string(charged) + " bytes used and reserved, " +
                                      std::to_string(charged_max_) + " allowed"};
   }
-  charged_max_ = std::max(status.limit_bytes, charged);
+  charged_max_ = std::max(world.readers().limit_bytes(), charged);
   if (allocated > charged) {
     return Violation{"S4 Space", std::to_string(allocated) + " bytes on the disk, but used is " +
                                      std::to_string(status.used_bytes) + " and reserved is " +
@@ -249,6 +252,32 @@ std::optional<Violation> Oracle::check_pins(const World& world) const {
   return std::nullopt;
 }
 
+// What was pinned and is still what it was then is complete, in memory and on the medium.
+std::optional<Violation> Oracle::check_pinned(World& world) const {
+  if (world.life()->io().cache_failures() > 0 || world.readers().has_sent_fault() ||
+      world.disk().has_lied()) {
+    world.readers().forget_pins();
+  }
+  world.readers().forget_changed_pins();
+  if (world.readers().pinned().empty()) return std::nullopt;
+  const SimDisk& disk = world.disk();
+  for (const bool is_durable_view : {false, true}) {
+    if (is_durable_view && has_found_loose_names_) continue;
+    const Objects objects =
+        objects_of(is_durable_view ? disk.names_durable() : disk.names_cached());
+    for (const Readers::Pinned& file : world.readers().pinned()) {
+      const bool is_there = std::any_of(objects.begin(), objects.end(), [&](const auto& object) {
+        const auto& [stem, files] = object;
+        return files.data && files.meta &&
+               stem.starts_with(object_stem(world.nfs().file_id(file.inode), file.version, 0)
+                                    .substr(0, stem.rfind('-')));
+      });
+      if (!is_there) return Violation{"S5 Pins", file.path + " is pinned and not in the cache"};
+    }
+  }
+  return std::nullopt;
+}
+
 std::optional<Violation> Oracle::check_finished(World& world) const {
   const SimDisk& disk = world.disk();
   for (const std::string& path : world.readers().take_finished()) {
@@ -265,9 +294,10 @@ std::optional<Violation> Oracle::check_finished(World& world) const {
       survives = survives || is_lied_about;
       const auto found = durable.find(stem);
       if (found == durable.end()) continue;
-      survives =
-          survives || (found->second.data == files.data && found->second.meta == files.meta &&
-                       sidecar_of(stem, disk.view(*files.meta).durable) == sidecar);
+      if (found->second.data != files.data || !found->second.meta) continue;
+      auto kept = sidecar_of(stem, disk.view(*found->second.meta).durable);
+      if (kept) kept->is_pinned = sidecar->is_pinned;  // recorded by another sidecar, later
+      survives = survives || kept == sidecar;
     }
     if (was_found && !survives) {
       return Violation{"S3 Residency",
@@ -385,7 +415,9 @@ std::optional<Violation> Oracle::check_rot(const World& world) const {
     }
   }
   const SimIo& io = world.life()->io();
-  if (world.readers().found_rotten().empty() || !io.pending().empty() || io.cache_failures() > 0) {
+  // An object whose removal has begun for another reason is no business of the verification.
+  const bool is_excused = io.cache_failures() > 0 || world.readers().has_sent_fault();
+  if (world.readers().found_rotten().empty() || !io.pending().empty() || is_excused) {
     return std::nullopt;
   }
   for (const auto& [stem, files] : objects_of(disk.names_cached())) {

@@ -8,10 +8,13 @@
 //   S3 Residency    a set block bit means written; a block recorded as durable is durable; what was
 //                   reported as copied, and after a stop all that was resident, survives every
 //                   crash
-//   S4 Space        what the disk holds never exceeds the limit nor what the engine accounts for
+//   S4 Space        what the disk holds never exceeds the limit, which may be changed at any time,
+//                   nor what the engine accounts for; nothing is created that leaves less of the
+//                   disk free than min_free_percent (the latter checked by SimIo)
 //   S5 Pins         nothing is closed, unlinked, overwritten or reused while somebody uses it
 //                   (partly checked by SimIo and Readers); of the rest the least recently used
-//                   goes first (checked by its own property)
+//                   goes first (checked by its own property); what is pinned stays, across
+//                   crashes, too
 //   S6 OneFetch     a block is fetched by one request at a time; every queue keeps its bound
 //                   (checked by SimIo)
 //   S7 NeverWait    a read depends only on its own bytes (checked by its own property)
@@ -66,6 +69,8 @@ class Oracle {
   [[nodiscard]] std::optional<Violation> check(World& world);
   // L3, while the process that is about to die is still there.
   [[nodiscard]] static std::optional<Violation> check_crash_cost(const World& world);
+  // This life found names that a killed process had not made durable: taken as they were found.
+  [[nodiscard]] bool has_found_loose_names() const { return has_found_loose_names_; }
 
  private:
   // The files of one stem in one view of the directory.
@@ -84,6 +89,7 @@ class Oracle {
   [[nodiscard]] std::optional<Violation> check_residencies(const World& world);
   [[nodiscard]] std::optional<Violation> check_space(const World& world);
   [[nodiscard]] std::optional<Violation> check_pins(const World& world) const;
+  [[nodiscard]] std::optional<Violation> check_pinned(World& world) const;
   [[nodiscard]] std::optional<Violation> check_finished(World& world) const;
   [[nodiscard]] std::optional<Violation> check_stopped(const World& world) const;
   [[nodiscard]] std::optional<Violation> check_books(const World& world) const;
@@ -98,6 +104,7 @@ class Oracle {
   bool was_recovering_ = false;
   std::uint64_t health_changes_ = 0;
   std::uint64_t cache_requests_ = 0;  // when health_changes_ was seen first
+  bool has_found_loose_names_ = false;
   // Files without a name that others held when this life began: no engine can know of them.
   std::uint64_t invisible_bytes_ = 0;
   // What readers knew to be resident after the last step, and the requests submitted until then.
@@ -125,8 +132,8 @@ struct NeverWaitProbe {
 };
 [[nodiscard]] std::optional<Violation> check_never_wait(World& world, const NeverWaitProbe& probe);
 
-// L1, L2 and L4: heals the world, lets it finish, closes everything, opens each file alone, then two
-// of which one cannot be copied, and stops.
+// L1, L2 and L4: heals the world, lets it finish, closes everything, opens each file alone, then
+// two of which one cannot be copied, and stops.
 [[nodiscard]] std::optional<Violation> check_liveness(World& world);
 
 // S5: heals the world, lets it finish and uses one file after the other: no file may leave the

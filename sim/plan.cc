@@ -55,6 +55,10 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"rot_data", 2},
     {"misdirect", 1},
     {"verify", 1},
+    {"limit", 1},
+    {"pin", 1},
+    {"unpin", 1},
+    {"evict", 2},
 }};
 
 const StepForm& form_of(StepOp op) {

@@ -58,7 +58,7 @@ enum class StepOp : std::uint8_t {
   nfs_error,  // error
   nfs_hang,
   nfs_heal,
-  rot,            // sidecar, bit: flipped while no process runs and nothing is held
+  rot,            // sidecar, bit: flipped while no process runs
   knob,           // which, value: in force from the next start on
   wait,           // nanoseconds: time passes and no timer fires
   deliver,        // the engine takes the oldest event out of the mailbox
@@ -72,8 +72,12 @@ enum class StepOp : std::uint8_t {
   rot_data,   // data file, bit
   misdirect,  // checked read of the cache: completed with other bytes of the file
   verify,     // file - 1; 0: everything
+  limit,   // one of five sizes: the cache's limit, live
+  pin,     // file: warms it, too
+  unpin,   // file
+  evict,   // file, or all; seconds it must not have been used
 };
-inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::verify) + 1;
+inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::evict) + 1;
 
 struct Step {
   StepOp op{};

@@ -47,6 +47,7 @@ void Readers::die(bool keeps_holds) {
   closing_.clear();
   verifies_.clear();
   found_rotten_.clear();
+  controls_.clear();
   finished_.clear();
   is_stopping_ = false;
   is_stopped_ = false;
@@ -95,13 +96,50 @@ bool Readers::open(const std::string& path, Nanos now, bool reads_source) {
 }
 
 bool Readers::warm(const std::string& path, Nanos now) {
+  return send_warm(path, now, false);
+}
+
+bool Readers::pin(const std::string& path, Nanos now) {
+  return send_warm(path, now, true);
+}
+
+bool Readers::unpin(const std::string& path) {
+  if (controls_.size() >= kWarmsMax) return false;
+  std::erase_if(pinned_, [&](const Pinned& file) { return file.path == path; });
+  for (auto& [token, warm] : warms_) warm.pin = warm.pin && warm.file.path != path;
+  const ControlToken token{next_id_++};
+  controls_.insert(token);
+  send(UnpinEvent{token, {path}});
+  return true;
+}
+
+bool Readers::evict(const std::string& path, Nanos idle_min) {
+  if (controls_.size() >= kWarmsMax) return false;
+  const ControlToken token{next_id_++};
+  controls_.insert(token);
+  send(EvictEvent{token, {path}, idle_min});
+  return true;
+}
+
+void Readers::limit(std::uint64_t bytes) {
+  send(LimitEvent{bytes});
+}
+
+void Readers::forget_changed_pins() {
+  std::erase_if(pinned_, [&](const Pinned& file) {
+    return !nfs_.exists(file.path) || nfs_.inode_at(file.path) != file.inode ||
+           nfs_.history(file.inode).back().version != file.version;
+  });
+}
+
+bool Readers::send_warm(const std::string& path, Nanos now, bool pin) {
   if (is_stopping_ || warms_.size() >= kWarmsMax) return false;
   SourceState state;
   const std::optional<FileHandle> source = open_source(path, now, state);
   if (!source) return false;
   const WarmToken token{next_id_++};
-  warms_.emplace(token, path);
-  send(WarmEvent{token, *source, state, path});
+  warms_.emplace(token, Warm{{path, nfs_.inode_of(*source), state.version}, pin});
+  send(WarmEvent{token, *source, state, path, pin});
   return true;
 }
 
@@ -225,7 +263,7 @@ void Readers::close_all() {
 
 // Whoever finds the mailbox full waits until the engine has taken something.
 void Readers::send(Event event) {
-  if (mailbox_max_ == 0) return life_->handle(std::move(event));
+  if (mailbox_max_ == 0) return hand_over(std::move(event));
   while (mailbox_.size() >= mailbox_max_) deliver();
   mailbox_.push_back(std::move(event));
 }
@@ -234,9 +272,14 @@ bool Readers::deliver() {
   if (mailbox_.empty()) return false;
   Event event = std::move(mailbox_.front());
   mailbox_.pop_front();
-  if (const auto* close = std::get_if<CloseEvent>(&event)) closing_.erase(close->handle);
-  life_->handle(std::move(event));
+  hand_over(std::move(event));
   return true;
+}
+
+void Readers::hand_over(Event event) {
+  if (const auto* close = std::get_if<CloseEvent>(&event)) closing_.erase(close->handle);
+  if (const auto* limit = std::get_if<LimitEvent>(&event)) limit_bytes_ = limit->bytes;
+  life_->handle(std::move(event));
 }
 
 void Readers::deliver_all() {
@@ -415,8 +458,24 @@ void Readers::on_read(ReadToken token, const ReadResult& result) {
 void Readers::on_warm(WarmToken token, const WarmResult& result) {
   trace_.add(static_cast<std::uint64_t>(token));
   trace_.add(static_cast<std::uint64_t>(result.kind));
-  if (warms_.erase(token) == 0) report("Contract", "an answer to a warm-up nobody waits for");
   last_warm_ = result;
+  const auto entry = warms_.find(token);
+  if (entry == warms_.end()) return report("Contract", "an answer to a warm-up nobody waits for");
+  const Warm warm = entry->second;
+  warms_.erase(entry);
+  const bool is_done =
+      result.kind == WarmResult::Kind::copied || result.kind == WarmResult::Kind::already_cached;
+  if (warm.pin && is_done) pinned_.push_back(warm.file);
+}
+
+void Readers::on_control(ControlToken token, const ControlResult& result) {
+  trace_.add(static_cast<std::uint64_t>(token));
+  trace_.add(result.done.files);
+  trace_.add(result.in_use.files);
+  trace_.add(result.pinned.files);
+  trace_.add(result.failed.files);
+  if (controls_.erase(token) == 0) report("Contract", "an answer to a command nobody gave");
+  last_control_ = result;
 }
 
 void Readers::on_notice(const Notice& notice) {

@@ -62,6 +62,7 @@ class Readers final : public Host {
   void be_born(Life& life, std::size_t mailbox_max) {
     life_ = &life;
     mailbox_max_ = mailbox_max;
+    limit_bytes_ = life.config().cache_size_bytes;
   }
   // All handles are gone. With `keeps_holds` the files that the kernel reads by itself stay open.
   void die(bool keeps_holds);
@@ -72,6 +73,10 @@ class Readers final : public Host {
   // False if there is nothing to do it with.
   bool open(const std::string& path, Nanos now, bool reads_source);
   bool warm(const std::string& path, Nanos now);
+  bool pin(const std::string& path, Nanos now);
+  bool unpin(const std::string& path);
+  bool evict(const std::string& path, Nanos idle_min);
+  void limit(std::uint64_t bytes);
   void stop();
   bool verify(const std::string& path);  // "": everything
   bool close(std::uint64_t handle_index);
@@ -88,6 +93,20 @@ class Readers final : public Host {
   [[nodiscard]] const std::vector<ActiveRead>& reads() const { return reads_; }
   [[nodiscard]] std::size_t warms_pending() const { return warms_.size(); }
   [[nodiscard]] bool has_mail() const { return !mailbox_.empty(); }
+  [[nodiscard]] std::size_t controls_pending() const { return controls_.size(); }
+  // What the engine was told last: by its configuration, or since.
+  [[nodiscard]] std::uint64_t limit_bytes() const { return limit_bytes_; }
+  [[nodiscard]] const std::optional<ControlResult>& last_control() const { return last_control_; }
+  // Files whose pin was answered as done and that are still what they were then.
+  struct Pinned {
+    std::string path;
+    SourceInode inode{};
+    SourceVersion version;
+  };
+  [[nodiscard]] const std::vector<Pinned>& pinned() const { return pinned_; }
+  // A fault of the disk may have cost them.
+  void forget_pins() { pinned_.clear(); }
+  void forget_changed_pins();
   [[nodiscard]] bool is_stopping() const { return is_stopping_; }
   [[nodiscard]] bool is_stopped() const { return is_stopped_; }
   [[nodiscard]] bool has_sent_fault() const { return has_sent_fault_; }
@@ -104,6 +123,7 @@ class Readers final : public Host {
   void on_open(HandleId handle, const OpenResult& result) override;
   void on_read(ReadToken token, const ReadResult& result) override;
   void on_warm(WarmToken token, const WarmResult& result) override;
+  void on_control(ControlToken token, const ControlResult& result) override;
   void on_notice(const Notice& notice) override;
   void on_stopped() override;
   void on_verify(VerifyToken token, const VerifyResult& result) override;
@@ -131,6 +151,7 @@ class Readers final : public Host {
   void forget_finished();
   void send_close(HandleId handle);
   void send(Event event);
+  void hand_over(Event event);
 
   SimDisk& disk_;
   SimNfs& nfs_;
@@ -138,12 +159,21 @@ class Readers final : public Host {
   Life* life_ = nullptr;
   std::map<HandleId, OpenFile> files_;
   std::vector<ActiveRead> reads_;
-  std::map<WarmToken, std::string> warms_;
   std::map<VerifyToken, std::set<InodeId>> verifies_;  // and what was rotten when they began
   std::set<InodeId> found_rotten_;
   std::optional<VerifyResult> last_verify_;
+  struct Warm {
+    Pinned file;
+    bool pin = false;
+  };
+  bool send_warm(const std::string& path, Nanos now, bool pin);
+  std::map<WarmToken, Warm> warms_;
+  std::set<ControlToken> controls_;
+  std::vector<Pinned> pinned_;
+  std::optional<ControlResult> last_control_;
   std::vector<Hold> holds_;
   std::size_t mailbox_max_ = 0;
+  std::uint64_t limit_bytes_ = 0;
   std::deque<Event> mailbox_;
   std::set<HandleId> closing_;  // their close is in the mailbox
   std::vector<std::string> finished_;

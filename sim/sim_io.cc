@@ -78,6 +78,8 @@ const char* to_string(Op op) {
       return "cache_verify";
     case Op::cache_read:
       return "cache_read";
+    case Op::cache_statfs:
+      return "cache_statfs";
   }
   return "unknown";
 }
@@ -394,6 +396,11 @@ void SimIo::perform_cache(const Pending& pending, const Answer& answer, Completi
         entry.age_ns = wall_clock(now_) - entry.mtime_ns;
       }
       return;
+    case Op::cache_statfs:
+      completion.result = 0;
+      completion.space = disk_.space();
+      space_told_ = {disk_.capacity_changes(), completion.space};
+      return;
     case Op::cache_create:
       completion.result = disk_.create(request.name, request.range.length, wall_clock(now_));
       return;
@@ -463,6 +470,7 @@ void SimIo::finish(const Pending& pending, const Completion& completion) {
   trace_.add(static_cast<std::uint64_t>(completion.result));
   trace_.add(completion.bytes);
   trace_.add(completion.checksum);
+  trace_.add(completion.space.free_bytes);
   for (const CacheEntry& entry : completion.entries) trace_.add(entry.name);
 }
 

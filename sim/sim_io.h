@@ -158,6 +158,7 @@ class SimIo final : public Io {
   void check_checked_read(const Request& request);
   void check_close(const Request& request);
   void check_rename(const Request& request);
+  void check_create(const Request& request);
   [[nodiscard]] ByteRange block_of(FileHandle file, ByteRange range) const;
 
   void perform(const Pending& pending, const Answer& answer, Completion& completion);
@@ -192,6 +193,12 @@ class SimIo final : public Io {
   std::map<std::pair<FileId, SourceVersion>, std::uint64_t> looked_at_;
   std::uint64_t completions_ = 0;
   std::vector<SourceFailure> failures_;
+  // What the disk told last, and how often others had changed its capacity before.
+  struct SpaceTold {
+    std::uint64_t capacity_changes = 0;
+    FileSystemSpace space;
+  };
+  std::optional<SpaceTold> space_told_;
   std::optional<Violation> violation_;
   std::uint64_t next_sequence_ = 0;
   std::uint64_t cache_failures_ = 0;

@@ -48,6 +48,9 @@ void SimIo::check_common(const Request& request) {
         report("S9 SyncOnce", request, "a sync of this file has failed before");
       }
       break;
+    case Op::cache_create:
+      check_create(request);
+      break;
     case Op::cache_rename:
       check_rename(request);
       break;
@@ -161,6 +164,21 @@ void SimIo::check_close(const Request& request) {
   if (!is_open) report("S5 Pins", request, "the handle is closed already");
   for (const Pending& other : pending_) {
     if (other.request.file == request.file) report("S5 Pins", request, "the handle is in use");
+  }
+}
+
+// The floor of free space. Who else has taken space since the file system was asked is not known.
+void SimIo::check_create(const Request& request) {
+  if (config_.min_free_percent == 0) return;
+  if (!space_told_) return report("S4 Space", request, "nobody has asked for the free space");
+  if (space_told_->capacity_changes != disk_.capacity_changes()) return;
+  std::uint64_t taken = request.range.length;
+  for (const Pending& other : pending_) {
+    if (other.request.op == Op::cache_create) taken += other.request.range.length;
+  }
+  const FileSystemSpace space = disk_.space();
+  if (space.free_bytes < taken + space.total_bytes / 100 * config_.min_free_percent) {
+    report("S4 Space", request, "leaves less than min_free_percent of the file system");
   }
 }
 

@@ -24,6 +24,7 @@ class SimIoTest : public testing::Test {
     Config config;
     config.block_size_bytes = kBlock;
     config.buffers = 4;
+    config.min_free_percent = 0;
     return config;
   }
 

@@ -61,6 +61,10 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::rot_data, 4, true},
     {StepOp::misdirect, 3, true},
     {StepOp::verify, 6, true},
+    {StepOp::limit, 6, true},
+    {StepOp::pin, 10, true},
+    {StepOp::unpin, 6, true},
+    {StepOp::evict, 6, true},
 }};
 
 std::uint64_t pick_duration(Rng& rng) {
@@ -102,11 +106,15 @@ Step fill_in(StepOp op, Rng& rng) {
       step.a = rng.below(64 * kKiB);
       break;
     case StepOp::knob:
-      step.a = rng.chance({1, 8}) ? kKnobChecksum + rng.below(2) : rng.below(kKnobChecksum);
+      step.a = rng.chance({1, 8}) ? kKnobChecksum + rng.below(kNewKnobCount)
+                                  : rng.below(kKnobChecksum);
       step.b = rng.below(8);
       break;
     case StepOp::outage:
       step.b = rng.below(200);
+      break;
+    case StepOp::evict:
+      step.b = rng.chance({1, 2}) ? 0 : rng.below(10);
       break;
     default:
       step.b = rng.below(64 * kKiB);

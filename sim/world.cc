@@ -25,6 +25,9 @@ constexpr std::uint32_t kRecoveryRounds = 1000;
 // world at rest lets these pass without a request.
 constexpr std::uint32_t kQuietTicks = 12;
 
+// Longer than most plans last.
+constexpr std::uint64_t kIdleMax = 100;
+
 // Longer than it takes until nothing is asked of the disk any more and its probes are rare.
 constexpr std::uint64_t kOutageSecondsMax = 200;
 // Often enough to meet every state of the disk's health, seldom enough to leave it time.
@@ -68,6 +71,12 @@ void World::apply(const Step& step) {
     case StepOp::deliver:
     case StepOp::verify:
       apply_reader_step(step);
+      break;
+    case StepOp::limit:
+    case StepOp::pin:
+    case StepOp::unpin:
+    case StepOp::evict:
+      apply_control_step(step);
       break;
     case StepOp::tick:
       tick(step.a, static_cast<std::uint32_t>(step.b));
@@ -148,6 +157,26 @@ void World::apply_reader_step(const Step& step) {
     default:
       readers_.advance(step.a);
       return;
+  }
+}
+
+void World::apply_control_step(const Step& step) {
+  if (!life_) return;
+  switch (step.op) {
+    case StepOp::limit:
+      readers_.limit(Knobs::cache_size(step.a));
+      return;
+    case StepOp::pin:
+      readers_.pin(path(step.a), now_);
+      return;
+    case StepOp::unpin:
+      readers_.unpin(path(step.a));
+      return;
+    default: {
+      const bool is_all = step.a % (paths_.size() + 1) == paths_.size();
+      readers_.evict(is_all ? "" : path(step.a), std::min(step.b, kIdleMax) * kSecond);
+      return;
+    }
   }
 }
 
@@ -287,6 +316,7 @@ void World::crash(Survivors& survivors, bool is_power_loss, bool keeps_holds) {
 
 void World::apply_crash_step(const Step& step) {
   Survivors survivors(step.a);
+  if (step.op == StepOp::power && oracle_.has_found_loose_names()) readers_.forget_pins();
   switch (step.op) {
     case StepOp::kill:
       crash(survivors, false, step.b % 2 == 1);
@@ -394,8 +424,8 @@ void World::apply_weather_step(const Step& step) {
       suffer_outage(step.a, step.b % kOutageSecondsMax);
       break;
     case StepOp::rot:
-      // Not under a file in use as well: with its sidecar gone, nothing says whose bytes they are.
-      if (!life_ && !readers_.has_holds()) flip_bit_in_sidecar(step.a, step.b);
+      if (!life_) flip_bit_in_sidecar(step.a, step.b);
+      readers_.forget_pins();
       break;
     case StepOp::rot_data:
       rot_data(step.a, step.b);
@@ -478,8 +508,8 @@ bool World::is_settled() const {
   return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
          !readers_.has_mail() && readers_.warms_pending() == 0 &&
          readers_.verifies_pending() == 0 && status.objects_verifying == 0 &&
-         !status.is_recovering && status.copies_queued == 0 && status.copies.empty() &&
-         status.cache_health.state == HealthState::normal;
+         readers_.controls_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
+         status.copies.empty() && status.cache_health.state == HealthState::normal;
 }
 
 bool World::settle(std::uint32_t rounds_max) {

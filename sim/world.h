@@ -29,7 +29,7 @@ namespace ncfs {
 class World {
  public:
   struct Options {
-    Tamper* tamper = nullptr;  // outlives the world
+    Tamper* tamper = nullptr;                       // outlives the world
     std::optional<Nanos> retry_max = std::nullopt;  // instead of what the knobs say
   };
 
@@ -69,6 +69,7 @@ class World {
 
  private:
   void apply_reader_step(const Step& step);
+  void apply_control_step(const Step& step);
   void apply_request_step(const Step& step);
   void apply_crash_step(const Step& step);
   void apply_source_step(const Step& step);

@@ -468,6 +468,104 @@ class MountCommandTest(unittest.TestCase):
         self.assertEqual((self.mnt / "models/big").read_bytes(),
                          (self.backend / "models/big").read_bytes())
 
+    def test_the_limit_is_changed_while_mounted(self):
+        for name in ("a", "b", "c"):
+            self.write(name, os.urandom(10 * MIB))
+        self.mount()
+        control("cache", "warm", "--wait", self.mnt)
+        for size, text in (("5X", "must be a size"), ("1M", "at least 16 blocks")):
+            result = control("limit", self.mnt, size, check=False)
+            self.assertEqual(result.returncode, 1)
+            self.assert_one_line(result.stderr, text)
+        told = control("limit", self.mnt, "24M").stdout
+        self.assertIn("the limit is 24.0 MiB until the next mount, it was 1.0 GiB", told)
+        wait_until(lambda: self.status()["cache"]["used_bytes"] <= 24 * MIB, "evicted")
+        self.assertEqual(self.status()["cache"]["limit_bytes"], 24 * MIB)
+        control("limit", self.mnt, "1G")
+        told = control("cache", "warm", "--wait", self.mnt).stdout
+        self.assertIn("0 files (0 B) failed", told.replace("0 files failed", "0 files (0 B) failed"))
+        self.assertEqual(self.status()["cache"]["objects_cached"], 5)
+
+    def test_pinned_files_stay_until_they_are_unpinned(self):
+        self.mount()
+        control("cache", "warm", "--wait", self.mnt)
+        control("cache", "pin", "--wait", self.mnt / "models")
+        told = control("cache", "evict", self.mnt).stdout
+        self.assertIn("1 files (6 B) evicted", told)
+        self.assertIn("1 files (3.0 MiB) pinned", told)
+        run("umount", self.mnt)
+        self.assert_ended(self.pids[0])
+        self.mount()
+        wait_until(lambda: self.status()["state"] == "running", "recovered")
+        self.assertEqual(self.status()["cache"]["pinned_files"], 1)
+        self.assertIn("1 pinned", control("status", self.mnt).stdout)
+        self.assertIn("0 files (0 B) evicted",
+                      control("cache", "clean", "--older-than", "0s", self.mnt).stdout)
+        self.assertIn("1 files", control("cache", "unpin", self.mnt).stdout)
+        with open(self.mnt / "models/big", "rb"):
+            self.assertIn("1 files (3.0 MiB) in use", control("cache", "evict", self.mnt).stdout)
+
+        def evicted():
+            control("cache", "evict", self.mnt / "models")
+            return self.status()["cache"]["objects_cached"] == 0
+        wait_until(evicted, "the kernel has told of the close and the file is evicted")
+        self.assertEqual(control("cache", "clean", "--older-than", "7", check=False).returncode, 1)
+
+    def test_no_load_makes_the_cache_exceed_its_limit(self):
+        limit = 24 * MIB
+        image = self.directory / "image"
+        with open(image, "wb") as file:
+            file.truncate(96 * MIB)
+        disk = self.directory / "disk"
+        disk.mkdir()
+        if run("mkfs.ext4", "-q", "-F", image, check=False).returncode != 0:
+            self.skipTest("mkfs.ext4 does not work here")
+        result = run("mount", "-o", "loop", image, disk, check=False)
+        if result.returncode != 0:
+            self.skipTest(f"no loop device can be mounted here: {result.stderr.strip()}")
+        self.addCleanup(run, "umount", "--lazy", disk, check=False)
+        contents = {f"load{number}": os.urandom(4 * MIB) for number in range(12)}
+        for name, content in contents.items():
+            self.write(name, content)
+        self.options = f"nfs_backend={self.backend},cache_dir={disk}/cache,cache_size=24M"
+        self.mount()
+
+        def free():
+            space = os.statvfs(disk)
+            return space.f_bfree * space.f_frsize
+
+        def occupied():
+            inodes = {}
+            for path in disk.glob("cache/objects/*/*"):
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.stat()
+                    inodes[status.st_ino] = status.st_blocks * 512
+            return sum(inodes.values())
+        empty = free()
+        wrong = []
+
+        def read(first):
+            names = list(contents)
+            for name in (names[first:] + names[:first]) * 2:
+                if (self.mnt / name).read_bytes() != contents[name]:
+                    wrong.append(name)
+        readers = [threading.Thread(target=read, args=(first,)) for first in (0, 4, 8)]
+        for reader in readers:
+            reader.start()
+        largest = 0
+        # The copies go on after the readers.
+        deadline = time.monotonic() + PATIENCE_S
+        while any(reader.is_alive() for reader in readers) or (
+                self.status()["cache"]["evictions"] == 0 and time.monotonic() < deadline):
+            largest = max(largest, empty - free(), occupied())
+        for reader in readers:
+            reader.join()
+        self.assertEqual(wrong, [])
+        self.assertLessEqual(largest, limit)
+        self.assertGreater(self.status()["cache"]["evictions"], 0)
+        run("umount", self.mnt)
+        self.assert_ended(self.pids[0])
+
     def test_warming_in_the_background_is_seen_in_status(self):
         self.mount()
         told = control("cache", "warm", self.mnt / "models").stdout

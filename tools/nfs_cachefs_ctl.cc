@@ -1,4 +1,5 @@
-// nfs-cachefs-ctl: what the daemons of the cachefs mounts of this machine do, and warming them.
+// nfs-cachefs-ctl: what the daemons of the cachefs mounts of this machine do, what they keep, and
+// how much.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -17,6 +19,7 @@
 #include "fuse_adapter/mount_table.h"
 #include "tools/control_client.h"
 #include "tools/status_view.h"
+#include "tools/text_format.h"
 
 namespace ncfs {
 namespace {
@@ -166,12 +169,13 @@ std::string follow(ControlClient& client, json& reply, std::string (*progress)(c
   return {};
 }
 
-int warm_mount(const KnownMount& mount, const std::vector<std::string>& paths, bool wait) {
+int warm_mount(const KnownMount& mount, const std::vector<std::string>& paths, bool wait,
+               bool pin) {
   ControlClient client(ControlClient::kWarmDeadline);
   json reply;
   std::string error = client.connect(mount.socket_path);
   if (!error.empty()) return fail(kNoMount, fmt::format("{}: {}", mount.mountpoint, error));
-  error = client.ask({{"command", "warm"}, {"paths", paths}, {"wait", wait}}, reply);
+  error = client.ask({{"command", "warm"}, {"paths", paths}, {"wait", wait}, {"pin", pin}}, reply);
   const bool is_refused = reply.is_object() && reply.contains("error");
   if (error.empty() && wait) error = follow(client, reply, &warm_progress_text);
   if (!error.empty()) {
@@ -208,41 +212,164 @@ int verify_mount(const KnownMount& mount, const std::vector<std::string>& paths,
   return job["damaged"].value("files", 0) == 0 ? kOk : kSomeFailed;
 }
 
-using OnMount = int (*)(const KnownMount& mount, const std::vector<std::string>& paths, bool wait);
+struct MountAndPaths {
+  KnownMount mount;
+  std::vector<std::string> paths;
+};
 
-// Each mount gets the paths that lie in it. The last failure counts.
-int for_each_mount(const std::vector<std::string>& paths, bool wait, OnMount act) {
+// The paths by their mounts. What is in the cache may be gone from the backend: then only the names
+// above have to exist.
+int sort_paths(const std::vector<std::string>& paths, bool must_exist,
+               std::map<std::string, MountAndPaths>& by_mount) {
   const auto table = read_mount_table();
-  std::map<std::string, std::vector<std::string>> paths_of;
-  std::map<std::string, KnownMount> mounts;
   for (const std::string& path : paths) {
     std::error_code failed;
-    const std::string real = std::filesystem::canonical(path, failed);
+    std::string real = must_exist ? std::filesystem::canonical(path, failed)
+                                  : std::filesystem::weakly_canonical(path, failed);
     if (failed) return fail(kUsage, fmt::format("{}: {}", path, failed.message()));
     const PathInMount found = locate(table, kControlDirectory, real);
     if (!found.error.empty()) return fail(kNoMount, found.error);
-    mounts[found.mount.mountpoint] = found.mount;
-    paths_of[found.mount.mountpoint].push_back(found.path);
+    MountAndPaths& entry = by_mount[found.mount.mountpoint];
+    entry.mount = found.mount;
+    entry.paths.push_back(found.path);
   }
-  int result = kOk;
-  for (const auto& [mountpoint, mount] : mounts) {
-    const int status = act(mount, paths_of[mountpoint], wait);
-    if (status != kOk) result = status;
-  }
-  return result;
+  return kOk;
 }
 
 int verify(const std::vector<std::string>& paths, bool wait) {
-  if (!paths.empty()) return for_each_mount(paths, wait, &verify_mount);
+  std::map<std::string, MountAndPaths> by_mount;
+  int result = sort_paths(paths, true, by_mount);
+  if (result != kOk) return result;
+  for (const auto& [mountpoint, entry] : by_mount) {
+    const int status = verify_mount(entry.mount, entry.paths, wait);
+    if (status != kOk) result = status;
+  }
+  if (!paths.empty()) return result;
   std::string error;
   const auto mounts = chosen_mounts("", error);
   if (!error.empty()) return fail(kNoMount, error);
-  int result = kOk;
   for (const KnownMount& mount : mounts) {
     const int status = verify_mount(mount, {}, wait);
     if (status != kOk) result = status;
   }
   return result;
+}
+
+int warm(const std::vector<std::string>& paths, bool wait, bool pin) {
+  std::map<std::string, MountAndPaths> by_mount;
+  int result = sort_paths(paths, true, by_mount);
+  if (result != kOk) return result;
+  for (const auto& [mountpoint, entry] : by_mount) {
+    const int status = warm_mount(entry.mount, entry.paths, wait, pin);
+    if (status != kOk) result = status;
+  }
+  return result;
+}
+
+// One question, one answer.
+int ask_mount(const KnownMount& mount, const json& request, json& reply) {
+  ControlClient client(ControlClient::kWarmDeadline);
+  std::string error = client.connect(mount.socket_path);
+  if (error.empty()) error = client.ask(request, reply);
+  if (error.empty()) return kOk;
+  const bool is_refused = reply.is_object() && reply.contains("error");
+  return fail(is_refused ? kSomeFailed : kNoMount, fmt::format("{}: {}", name_of(mount), error));
+}
+
+std::string count_text(const json& reply, const char* what) {
+  return fmt::format("{} files ({})", reply[what].value("files", std::uint64_t{0}),
+                     human_size(reply[what].value("bytes", std::uint64_t{0})));
+}
+
+int evict_mount(const KnownMount& mount, const std::vector<std::string>& paths,
+                std::uint64_t idle_seconds) {
+  json reply;
+  const int status = ask_mount(
+      mount, {{"command", "evict"}, {"paths", paths}, {"idle_seconds", idle_seconds}}, reply);
+  if (status != kOk) return status;
+  fmt::print("{}: {} evicted; left alone: {} in use, {} pinned; {} failed\n", name_of(mount),
+             count_text(reply, "evicted"), count_text(reply, "in_use"), count_text(reply, "pinned"),
+             count_text(reply, "failed"));
+  return reply["failed"].value("files", 0) == 0 ? kOk : kSomeFailed;
+}
+
+int evict(const std::vector<std::string>& paths) {
+  std::map<std::string, MountAndPaths> by_mount;
+  int result = sort_paths(paths, false, by_mount);
+  if (result != kOk) return result;
+  for (const auto& [mountpoint, entry] : by_mount) {
+    const int status = evict_mount(entry.mount, entry.paths, 0);
+    if (status != kOk) result = status;
+  }
+  return result;
+}
+
+int unpin(const std::vector<std::string>& paths) {
+  std::map<std::string, MountAndPaths> by_mount;
+  int result = sort_paths(paths, false, by_mount);
+  if (result != kOk) return result;
+  for (const auto& [mountpoint, entry] : by_mount) {
+    json reply;
+    const int status =
+        ask_mount(entry.mount, {{"command", "unpin"}, {"paths", entry.paths}}, reply);
+    if (status == kOk) {
+      fmt::print("{}: {} unpinned\n", mountpoint, count_text(reply, "unpinned"));
+    } else {
+      result = status;
+    }
+  }
+  return result;
+}
+
+// "7d" in seconds; nothing if it is no such age.
+std::optional<std::uint64_t> parse_age(const std::string& text) {
+  static const std::map<char, std::uint64_t> kUnits = {
+      {'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}, {'w', 7 * 86400}};
+  const std::size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+  // Nine digits of weeks do not overflow.
+  if (digits == 0 || digits > 9 || digits + 1 != text.size()) return std::nullopt;
+  const auto unit = kUnits.find(text.back());
+  if (unit == kUnits.end()) return std::nullopt;
+  return std::stoull(text.substr(0, digits)) * unit->second;
+}
+
+int clean(const std::string& mountpoint, const std::string& age) {
+  const auto seconds = parse_age(age);
+  if (!seconds) {
+    return fail(kUsage, fmt::format("--older-than {}: must be a number with a unit, s, m, h, d or "
+                                    "w, such as 12h or 7d",
+                                    age));
+  }
+  std::string error;
+  const auto mounts = chosen_mounts(mountpoint, error);
+  if (!error.empty()) return fail(kNoMount, error);
+  int result = kOk;
+  for (const KnownMount& mount : mounts) {
+    if (mount.mountpoint.empty()) continue;  // of another namespace
+    const int status = evict_mount(mount, {mount.mountpoint}, *seconds);
+    if (status != kOk) result = status;
+  }
+  return result;
+}
+
+int set_limit(const std::string& mountpoint, const std::string& size) {
+  std::string error;
+  const auto mounts = chosen_mounts(mountpoint, error);
+  if (!error.empty()) return fail(kNoMount, error);
+  json reply;
+  const int status = ask_mount(mounts[0], {{"command", "limit"}, {"size", size}}, reply);
+  if (status != kOk) return status == kSomeFailed ? kUsage : status;
+  fmt::print("{}: the limit is {} until the next mount, it was {}\n", name_of(mounts[0]),
+             human_size(reply.value("limit_bytes", std::uint64_t{0})),
+             human_size(reply.value("previous_bytes", std::uint64_t{0})));
+  const auto above = reply.value("above_bytes", std::uint64_t{0});
+  if (above > 0) {
+    fmt::print(
+        "{} above it are open, being copied or pinned; nothing new is cached until they "
+        "are gone\n",
+        human_size(above));
+  }
+  return kOk;
 }
 
 int run(int argc, char** argv) {
@@ -265,6 +392,11 @@ int run(int argc, char** argv) {
   status_command->add_flag("--json", as_json,
                            "an object for programs, an array without mountpoint");
   status_command->add_flag("--watch", watch, "again every second, until interrupted");
+  std::string size;
+  CLI::App* limit_command = app.add_subcommand(
+      "limit", "change the hard limit of a mounted cache, until it is unmounted");
+  limit_command->add_option("mountpoint", mountpoint, "the mount, or a path in it")->required();
+  limit_command->add_option("size", size, "as the mount option cache_size: 500M, 50G")->required();
   CLI::App* cache_command = app.add_subcommand("cache", "what is in the cache");
   cache_command->require_subcommand(1);
   CLI::App* warm_command =
@@ -277,6 +409,22 @@ int run(int argc, char** argv) {
   verify_command->add_flag("--wait", wait,
                            "show progress, return when all is done, tell the totals");
 
+  CLI::App* pin_command = cache_command->add_subcommand(
+      "pin", "copy files and directory trees into the cache and keep them there");
+  pin_command->add_option("path", paths, "files or directories in a cachefs mount")->required();
+  pin_command->add_flag("--wait", wait, "show progress, return when all is done, tell the totals");
+  CLI::App* unpin_command =
+      cache_command->add_subcommand("unpin", "let pinned files and trees be evicted again");
+  unpin_command->add_option("path", paths, "files or directories in a cachefs mount")->required();
+  CLI::App* evict_command = cache_command->add_subcommand(
+      "evict", "drop files and trees that nobody uses from the cache");
+  evict_command->add_option("path", paths, "files or directories in a cachefs mount")->required();
+  std::string age;
+  CLI::App* clean_command =
+      cache_command->add_subcommand("clean", "drop what was not used for some time");
+  clean_command->add_option("--older-than", age, "12h, 7d: not used for so long")->required();
+  clean_command->add_option("mountpoint", mountpoint, "the mount, or a path in it; else all");
+
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
@@ -286,7 +434,11 @@ int run(int argc, char** argv) {
   if (*list_command) return list(as_json);
   if (*status_command) return status(mountpoint, as_json, watch);
   if (*verify_command) return verify(paths, wait);
-  return for_each_mount(paths, wait, &warm_mount);
+  if (*limit_command) return set_limit(mountpoint, size);
+  if (*unpin_command) return unpin(paths);
+  if (*evict_command) return evict(paths);
+  if (*clean_command) return clean(mountpoint, age);
+  return warm(paths, wait, pin_command->parsed());
 }
 
 }  // namespace

@@ -160,8 +160,9 @@ std::string status_text(const json& status) {
                                       size(status, "/cache/reserved_bytes")));
   result +=
       line("files",
-           fmt::format("{} cached, {} partial, {} evicted ({}); {} handles open",
+           fmt::format("{} cached, {} pinned ({}), {} partial, {} evicted ({}); {} handles open",
                        number(status, "/cache/objects_cached"),
+                       number(status, "/cache/pinned_files"), size(status, "/cache/pinned_bytes"),
                        number(status, "/cache/objects_partial"), number(status, "/cache/evictions"),
                        size(status, "/cache/evicted_bytes"), number(status, "/handles_open")));
   result += line("eviction", text(status, "/cache/eviction"));
