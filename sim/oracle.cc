@@ -254,8 +254,9 @@ std::optional<Violation> Oracle::check_pins(const World& world) const {
 
 // What was pinned and is still what it was then is complete, in memory and on the medium.
 std::optional<Violation> Oracle::check_pinned(World& world) const {
+  const bool has_found_damage = world.life()->engine().status().damaged_objects > 0;
   if (world.life()->io().cache_failures() > 0 || world.readers().has_sent_fault() ||
-      world.disk().has_lied()) {
+      world.disk().has_lied() || has_found_damage) {
     world.readers().forget_pins();
   }
   world.readers().forget_changed_pins();
