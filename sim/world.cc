@@ -290,6 +290,8 @@ void World::start() {
   life_->io().weather() = weather_;
   readers_.be_born(*life_, knobs_.mailbox_max);
   oracle_.begin_life(disk_, knobs_.engine);
+  // Objects without checksums go, with their pins.
+  if (knobs_.engine.checksum == Checksum::read) readers_.forget_pins();
   life_->start();
 }
 
