@@ -141,7 +141,9 @@ bool Core::activate(Object& o) {
   }
   // The limit was lowered, or others were pinned, while it waited.
   if (const auto refused = refusal(o)) {
-    refuse_copy(o, *refused);
+    leave_copy(o);
+    answer_warms(o, {WarmResult::Kind::skipped, *refused, 0});
+    attention_.insert(o.id);
     return true;
   }
   if (o.state == ObjectState::removing) {
@@ -162,7 +164,7 @@ bool Core::activate(Object& o) {
       o.last_error = kNoSpace;
       o.failures = std::max(o.failures, 1U);
       if (!o.handles.empty() || is_pinned(o)) delay_copy(o, now_ + kRoomRetry);
-      settle(o);
+      attention_.insert(o.id);
       return true;
     }
     if (!disk_full_.take(now_)) return false;

@@ -401,10 +401,10 @@ class Core {
     return !object.is_stale && pins_.contains(object.file);
   }
   bool pin(const Object& object);
-  void unpin(const FileId& file);
+  void unpin(FileId file);
   void follow_pin(const Object& object);
   void recover_pin(const Object& object);
-  void settle_versions(const FileId& file);
+  void settle_versions(FileId file);
   [[nodiscard]] bool must_record_pin(const Object& object) const {
     return !object.is_stale && object.is_pin_recorded != is_pinned(object);
   }

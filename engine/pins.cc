@@ -40,7 +40,7 @@ bool Core::pin(const Object& o) {
   return true;
 }
 
-void Core::unpin(const FileId& file) {
+void Core::unpin(FileId file) {
   const auto entry = pins_.find(file);
   NCFS_ASSERT(entry != pins_.end());
   pinned_bytes_ -= entry->second.charge_bytes;
@@ -79,7 +79,7 @@ void Core::recover_pin(const Object& o) {
   pin.charge_bytes = o.charge_bytes;
 }
 
-void Core::settle_versions(const FileId& file) {
+void Core::settle_versions(FileId file) {
   std::vector<ObjectId> versions;
   for (auto entry = by_version_.lower_bound({file, SourceVersion{0, INT64_MIN, INT64_MIN}});
        entry != by_version_.end() && entry->first.first == file; ++entry) {
