@@ -101,7 +101,6 @@ void Core::mark_changed(Object& o) {
 void Core::refuse_copy(Object& o, OpenReason reason) {
   leave_copy(o);
   answer_warms(o, {WarmResult::Kind::skipped, reason, 0});
-  settle(o);
 }
 
 void Core::on_copy_failed(Object& o, int error) {
@@ -115,8 +114,8 @@ void Core::on_copy_failed(Object& o, int error) {
     refuse_copy(o, *refused);
   } else {
     delay_copy(o, now_ + pause);
-    settle(o);
   }
+  settle(o);
   schedule_copies();
 }
 
@@ -132,7 +131,8 @@ void Core::schedule_copies() {
   }
 }
 
-// False if the first in line has to wait for room.
+// False if the first in line has to wait for room. Whoever asked for copies may still hold an object
+// that gets none: it is settled at the next tick.
 bool Core::activate(Object& o) {
   if (o.state == ObjectState::cached) {
     leave_copy(o);
@@ -141,8 +141,7 @@ bool Core::activate(Object& o) {
   }
   // The limit was lowered, or others were pinned, while it waited.
   if (const auto refused = refusal(o)) {
-    leave_copy(o);
-    answer_warms(o, {WarmResult::Kind::skipped, *refused, 0});
+    refuse_copy(o, *refused);
     attention_.insert(o.id);
     return true;
   }

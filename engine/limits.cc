@@ -123,6 +123,7 @@ void Core::reconsider_copies() {
     Object& o = entry->second;
     if (const auto refused = refusal(o)) {
       refuse_copy(o, *refused);
+      settle(o);
     } else if (o.copy == CopyPhase::delayed && o.last_error == kNoSpace && now_ >= o.trusted_at) {
       queue_copy(o);
     } else {
