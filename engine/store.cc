@@ -216,8 +216,10 @@ void Core::pump_writes() {
       continue;
     }
     if (o.state == ObjectState::partial && !o.is_open()) open_cache(o);
-    if (o.dirty_bytes >= config_.checkpoint_bytes) NCFS_MARK(write_waits_for_checkpoint);
-    if (!o.is_open() || o.needs_sidecar || o.dirty_bytes >= config_.checkpoint_bytes) {
+    const bool is_too_far =
+        o.dirty_bytes >= config_.checkpoint_bytes && !NCFS_PLANT(checkpoint_not_awaited);
+    if (is_too_far) NCFS_MARK(write_waits_for_checkpoint);
+    if (!o.is_open() || o.needs_sidecar || is_too_far) {
       ++i;  // its file or its sidecar comes in a moment
       continue;
     }
