@@ -277,6 +277,10 @@ class Core {
   [[nodiscard]] bool can_commit(const Object& object) const;
   void start_persist(Object& object);
   void on_persist_step(Object& object, Step step, const Completion& completion);
+  // The chain that replaces a sidecar and makes that durable.
+  [[nodiscard]] Request store_sidecar(const Object& object, const Sidecar& sidecar) const;
+  [[nodiscard]] Request rename_sidecar(const Object& object) const;
+  [[nodiscard]] Request sync_shard(const Object& object) const;
   void finish_persist(Object& object);
   void end_persist(Object& object);
   void finish_commit(Object& object);
@@ -321,12 +325,11 @@ class Core {
 
   // degrade.cc
   void judge_result(const Pending& pending, std::int64_t result);
-  void judge_answer(DiskAnswer answer, int error);
+  void judge_answer(DiskAnswer answer, int error, bool is_of_probe = false);
   void on_health_changed();
   void use_cache_again();
   void start_probe();
   void on_probe_step(Step step, std::int64_t result);
-  void judge_probe(DiskAnswer answer, int error);
   void on_disk_full(std::uint64_t bytes_needed);
   [[nodiscard]] bool may_start_copies() const;
   [[nodiscard]] std::size_t active_copies_max() const;

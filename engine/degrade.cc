@@ -76,9 +76,13 @@ void Core::judge_result(const Pending& pending, std::int64_t result) {
   judge_answer(judge(pending.step, result), result < 0 ? static_cast<int>(-result) : 0);
 }
 
-void Core::judge_answer(DiskAnswer answer, int error) {
+void Core::judge_answer(DiskAnswer answer, int error, bool is_of_probe) {
   const std::uint64_t changes = health_.changes();
-  health_.on_answer(now_, answer, error);
+  if (is_of_probe) {
+    health_.on_probe_answer(now_, answer, error);
+  } else {
+    health_.on_answer(now_, answer, error);
+  }
   if (health_.changes() != changes) on_health_changed();
 }
 
@@ -144,7 +148,7 @@ void Core::on_probe_step(Step step, std::int64_t result) {
   if (step == Step::probe_store) {
     const DiskAnswer answer = judge(step, result);
     is_probe_stored_ = answer == DiskAnswer::good || answer == DiskAnswer::neutral;
-    if (!is_probe_stored_) judge_probe(answer, error);
+    if (!is_probe_stored_) judge_answer(answer, error, true);
     // Also when it failed: something of it may be there.
     Request request = cache_request(Op::cache_unlink);
     request.name = probe_name();
@@ -160,13 +164,7 @@ void Core::on_probe_step(Step step, std::int64_t result) {
   if (!is_probe_stored_) return;
   const DiskAnswer answer = judge(step, result);
   const bool is_stuck = !is_gone && answer == DiskAnswer::neutral;
-  judge_probe(is_stuck ? DiskAnswer::fault : answer, error);
-}
-
-void Core::judge_probe(DiskAnswer answer, int error) {
-  const std::uint64_t changes = health_.changes();
-  health_.on_probe_answer(now_, answer, error);
-  if (health_.changes() != changes) on_health_changed();
+  judge_answer(is_stuck ? DiskAnswer::fault : answer, error, true);
 }
 
 // A file that could not get the room that the books promise it. Whoever filled the disk, what the

@@ -170,7 +170,8 @@ bool Core::start_prefetch() {
     while (has_place && h.prefetch_next < h.prefetch_end) {
       const std::uint64_t block = h.prefetch_next++;
       // A block that is being verified is about to be there.
-      const bool is_there = (o.residency && o.residency->is_resident(block)) ||
+      const bool is_resident = o.residency && o.residency->is_resident(block);
+      const bool is_there = (is_resident && !NCFS_PLANT(resident_prefetched)) ||
                             o.block_fetches.contains(block) || o.is_unverified(block);
       if (is_there) continue;
       Fetch& fetch = add_fetch(o, h.source, block_range(o, block), block, FetchKind::prefetch);

@@ -114,8 +114,7 @@ void Core::on_record_pin_step(Object& o, Step step, const Completion& completion
     answer_warms(o, {WarmResult::Kind::failed, {}, error});
     return settle(o);
   }
-  Request request = cache_request(Op::cache_sync_directory);
-  request.name = shard_name(shard_of(o.file));
+  Request request = sync_shard(o);
   Step next = Step::pin_sync_directory;
   switch (step) {
     case Step::pin_load: {
@@ -126,16 +125,12 @@ void Core::on_record_pin_step(Object& o, Step step, const Completion& completion
       }
       sidecar->is_pinned = o.persisting_pin = is_pinned(o);
       next = Step::pin_store;
-      request = cache_request(Op::cache_store);
-      request.name = name_of(o, NameKind::sidecar_temp);
-      request.bytes = encode(*sidecar);
+      request = store_sidecar(o, *sidecar);
       break;
     }
     case Step::pin_store:
       next = Step::pin_rename;
-      request = cache_request(Op::cache_rename);
-      request.name = name_of(o, NameKind::sidecar_temp);
-      request.new_name = name_of(o, NameKind::sidecar);
+      request = rename_sidecar(o);
       break;
     case Step::pin_rename:
       break;

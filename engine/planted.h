@@ -58,7 +58,10 @@
     "S4 Space; S11 Books while the charges of others cover it") \
   X(address_in_name, "the name of an object depends on an address", "S12 Same") \
   X(wake_up_lost, "a copy whose time has come is queued, nobody starts it", "L1 Cached or L4 BackOff") \
-  X(source_left_open, "a file of the source that nobody needs stays open", "L2 Zero")
+  X(source_left_open, "a file of the source that nobody needs stays open", "L2 Zero") \
+  X(checksum_not_compared, "a cached block is returned without a look at its checksum", "S13 Rot") \
+  X(resident_prefetched, "readahead fetches what is in the cache", "S15 OnceOverTheWire") \
+  X(checkpoint_not_awaited, "blocks are written however many are not durable yet", "L3 Resume")
 // clang-format on
 
 namespace ncfs {

@@ -216,8 +216,10 @@ void Core::pump_writes() {
       continue;
     }
     if (o.state == ObjectState::partial && !o.is_open()) open_cache(o);
-    if (o.dirty_bytes >= config_.checkpoint_bytes) NCFS_MARK(write_waits_for_checkpoint);
-    if (!o.is_open() || o.needs_sidecar || o.dirty_bytes >= config_.checkpoint_bytes) {
+    const bool is_too_far =
+        o.dirty_bytes >= config_.checkpoint_bytes && !NCFS_PLANT(checkpoint_not_awaited);
+    if (is_too_far) NCFS_MARK(write_waits_for_checkpoint);
+    if (!o.is_open() || o.needs_sidecar || is_too_far) {
       ++i;  // its file or its sidecar comes in a moment
       continue;
     }
@@ -310,6 +312,26 @@ void Core::end_persist(Object& o) {
   }
 }
 
+Request Core::store_sidecar(const Object& o, const Sidecar& sidecar) const {
+  Request request = cache_request(Op::cache_store);
+  request.name = name_of(o, NameKind::sidecar_temp);
+  request.bytes = encode(sidecar);
+  return request;
+}
+
+Request Core::rename_sidecar(const Object& o) const {
+  Request request = cache_request(Op::cache_rename);
+  request.name = name_of(o, NameKind::sidecar_temp);
+  request.new_name = name_of(o, NameKind::sidecar);
+  return request;
+}
+
+Request Core::sync_shard(const Object& o) const {
+  Request request = cache_request(Op::cache_sync_directory);
+  request.name = shard_name(shard_of(o.file));
+  return request;
+}
+
 void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
   --o.io_in_flight;
   const bool is_commit = o.state == ObjectState::committing;
@@ -330,8 +352,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
     return;
   }
 
-  Request request = cache_request(Op::cache_sync_directory);
-  request.name = shard_name(shard_of(o.file));
+  Request request = sync_shard(o);
   Step next = Step::persist_sync_directory;
   switch (step) {
     case Step::persist_sync:
@@ -351,20 +372,16 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
         return;
       }
       next = Step::persist_store;
-      request = cache_request(Op::cache_store);
-      request.name = name_of(o, NameKind::sidecar_temp);
       if (NCFS_PLANT(sidecar_ahead_of_sync)) o.persisting = o.written;
       o.persisting_pin = is_pinned(o);
-      request.bytes = encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path,
-                              o.persisting, o.checksums, o.persisting_pin});
+      request = store_sidecar(o, {o.file, o.version, o.serial, config_.block_size_bytes, o.path,
+                                  o.persisting, o.checksums, o.persisting_pin});
       break;
     }
     case Step::persist_store:
       disk_full_.end();
       next = Step::persist_rename;
-      request = cache_request(Op::cache_rename);
-      request.name = name_of(o, NameKind::sidecar_temp);
-      request.new_name = name_of(o, NameKind::sidecar);
+      request = rename_sidecar(o);
       break;
     case Step::persist_rename:
       break;

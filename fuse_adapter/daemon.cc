@@ -154,11 +154,6 @@ class Served {
     const CacheFs::MountResult mounted = file_system_->mount();
     if (!mounted.ok()) return failure(kMountFailure, mounted.message);
     start_control();
-    struct statvfs status {};
-    if (statvfs(places_.mountpoint.c_str(), &status) != 0) {
-      return failure(kMountFailure, fmt::format("{}: mounted, but does not answer: {}",
-                                                places_.mountpoint, std::strerror(errno)));
-    }
     tell();
     return {};
   }
@@ -187,6 +182,13 @@ class Served {
   MountReport open_places() {
     backend_ = Descriptor(open(places_.backend.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!backend_.is_open()) {
+      return failure(kMountFailure, fmt::format("option nfs_backend={}: {}", places_.backend,
+                                                std::strerror(errno)));
+    }
+    // Before there is a mount: a process that asks the mount it serves waits for itself if it is
+    // killed meanwhile, and with it everybody who asks the mount, for ever.
+    struct statvfs status {};
+    if (fstatvfs(backend_.get(), &status) != 0) {
       return failure(kMountFailure, fmt::format("option nfs_backend={}: {}", places_.backend,
                                                 std::strerror(errno)));
     }

@@ -167,18 +167,7 @@ class DamagedCache : public testing::TestWithParam<Damage> {
   }
 
   TestRuntime start() {
-    Config config;
-    config.cache_size_bytes = 64 * kMiB;
-    config.block_size_bytes = kBlock;
-    config.racy_window = 0;  // the files were written a moment ago
-    config.source_reads_max = 2;
-    config.source_reads_reserved = 1;
-    config.cache_writes_max = 2;
-    config.buffers = 16;
-    config.buffers_reserved = 4;
-    config.cache_deadline = config.open_patience = 100 * kSecond;  // a busy machine is no fault
-    config.run_id = ++runs_ * 1'000'000;
-    return {config, source_.get(), cache_.get()};
+    return {small_config(64 * kMiB, kBlock, ++runs_ * 1'000'000), source_.get(), cache_.get()};
   }
 
   [[nodiscard]] Victim first_object() const {

@@ -37,19 +37,9 @@ constexpr std::uint64_t kOutcomesMax = 256;
 using Image = std::map<std::string, std::vector<std::byte>>;  // names and contents
 
 Config config(std::uint64_t run_id) {
-  Config result;
   // Two of the files with their sidecars, so that the third displaces one.
-  result.cache_size_bytes = 200 * kKiB;
-  result.block_size_bytes = kBlock;
+  Config result = small_config(200 * kKiB, kBlock, run_id);
   result.checkpoint_bytes = 3 * kBlock;
-  result.racy_window = 0;  // the files were written a moment ago
-  result.source_reads_max = 2;
-  result.source_reads_reserved = 1;
-  result.cache_writes_max = 2;
-  result.buffers = 16;
-  result.buffers_reserved = 4;
-  result.cache_deadline = result.open_patience = 100 * kSecond;  // a busy machine is no fault
-  result.run_id = run_id;
   return result;
 }
 

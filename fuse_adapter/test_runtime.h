@@ -19,6 +19,24 @@
 
 namespace ncfs {
 
+// Little of everything. `run_id` must differ between the runs on one cache tree, and leave room for
+// the ids that each of them gives away.
+inline Config small_config(std::uint64_t cache_size_bytes, std::uint64_t block_size_bytes,
+                           std::uint64_t run_id) {
+  Config config;
+  config.cache_size_bytes = cache_size_bytes;
+  config.block_size_bytes = block_size_bytes;
+  config.racy_window = 0;  // the files were written a moment ago
+  config.source_reads_max = 2;
+  config.source_reads_reserved = 1;
+  config.cache_writes_max = 2;
+  config.buffers = 16;
+  config.buffers_reserved = 4;
+  config.cache_deadline = config.open_patience = 100 * kSecond;  // a busy machine is no fault
+  config.run_id = run_id;
+  return config;
+}
+
 class TestRuntime {
  public:
   // Both descriptors outlive it.

@@ -9,8 +9,11 @@
 #include <gmock/gmock.h>
 
 #include <cstdio>
+#include <fstream>
 #include <optional>
 #include <ostream>
+#include <regex>
+#include <set>
 #include <string>
 
 #include "io/assert.h"
@@ -105,6 +108,31 @@ TEST_P(Planted, IsCaughtUnderItsName) {
 
 INSTANTIATE_TEST_SUITE_P(Engine, Planted, testing::ValuesIn(kPlantedBugs),
                          [](const auto& planted) { return std::string(planted.param.name); });
+
+// The names of the table of invariants in ARCHITECTURE.md.
+std::set<std::string> documented_invariants() {
+  std::set<std::string> names;
+  std::ifstream text(NCFS_ARCHITECTURE);
+  const std::regex row(R"(\| ([SL]\d+ \w+) \|.*)");
+  std::smatch match;
+  for (std::string line; std::getline(text, line);) {
+    if (std::regex_match(line, match, row)) names.insert(match[1]);
+  }
+  return names;
+}
+
+TEST(PlantedBugs, EveryDocumentedInvariantHasABugAndEveryBugBreaksOne) {
+  std::set<std::string> broken;
+  const std::regex name(R"([SL]\d+ \w+)");
+  for (const PlantedBug& planted : kPlantedBugs) {
+    const std::string text = planted.invariants;
+    for (std::sregex_iterator match(text.begin(), text.end(), name);
+         match != std::sregex_iterator(); ++match) {
+      broken.insert(match->str());
+    }
+  }
+  EXPECT_EQ(broken, documented_invariants());
+}
 
 TEST(Unplanted, NothingIsCaught) {
   const std::optional<Catch> caught = first_catch(100);
