@@ -46,7 +46,12 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
   void post(fuse_req_t request, Work work);
 
-  [[nodiscard]] FoundFile find(NodeId node, const Caller& caller) const;
+  [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
+
+  // To be called when the mount has taken a file from `before` to `after` without changing its
+  // content: its attributes, or one of its names; `path` is where it is now. What is cached of it
+  // stays.
+  void own_change(const FileFacts& before, const FileFacts& after, const std::string& path);
   [[nodiscard]] HandleId next_handle() {
     return HandleId{last_handle_.fetch_add(1, std::memory_order_relaxed) + 1};
   }
@@ -75,14 +80,14 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   std::atomic<std::uint64_t> last_handle_{0};
 };
 
-[[nodiscard]] fuse_lowlevel_ops operation_table();
+[[nodiscard]] fuse_lowlevel_ops operation_table(bool is_read_only);
 
 // The table's parts, one for each file of implementations.
 void add_metadata_operations(fuse_lowlevel_ops& table);
 void add_directory_operations(fuse_lowlevel_ops& table);
 void add_open_operations(fuse_lowlevel_ops& table);
 void add_read_operations(fuse_lowlevel_ops& table);
-void add_refused_operations(fuse_lowlevel_ops& table);
+void add_refused_operations(fuse_lowlevel_ops& table);  // in place of all that change the source
 
 // The answer to a look-up that found `attributes` under `node`.
 [[nodiscard]] fuse_entry_param entry_of(NodeId node, const struct stat& attributes);

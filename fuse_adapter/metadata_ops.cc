@@ -71,7 +71,7 @@ void forget_multi(fuse_req_t raw, std::size_t count, fuse_forget_data* forgets) 
 }
 
 // A file that is open may have lost its name; its descriptor still knows it.
-FoundFile find_or_held(const FuseCore& core, NodeId node, const Caller& caller) {
+FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller) {
   FoundFile found = core.find(node, caller);
   if (found.error != ESTALE) return found;
   const auto holder = core.files.any_of(node);
@@ -83,7 +83,7 @@ FoundFile find_or_held(const FuseCore& core, NodeId node, const Caller& caller) 
 }
 
 // That of an open file needs no walk.
-int stat_node(const FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes) {
+int stat_node(FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes) {
   const auto open_file = core.files.any_of(node);
   if (open_file && ::fstat(open_file->source, &attributes) == 0) return 0;
   const FoundFile found = core.find(node, caller);
@@ -132,7 +132,7 @@ void readlink(fuse_req_t raw, fuse_ino_t node) {
 }
 
 void access(fuse_req_t raw, fuse_ino_t node, int mask) {
-  if ((mask & W_OK) != 0) {
+  if ((mask & W_OK) != 0 && FuseCore::of(raw).settings.is_read_only()) {
     fuse_reply_err(raw, EROFS);
     return;
   }
