@@ -46,7 +46,7 @@ void init(void*, fuse_conn_info* connection) {
   };
   want(FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
        FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_ATOMIC_O_TRUNC |
-       FUSE_CAP_DONT_MASK);
+       FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL);
   // Splicing costs more than it saves (page by page). Writeback makes the kernel deaf to changes of
   // size and time. Changes are noticed at open, so that every read need not ask.
   connection->want &=
@@ -116,12 +116,23 @@ FoundFile FuseCore::find(NodeId node, const Caller& caller) {
 
 void FuseCore::own_change(const FileFacts& before, const FileFacts& after,
                           const std::string& /*path*/) {
+  const bool is_content_kept = before.version.size == after.version.size &&
+                               before.version.mtime_ns == after.version.mtime_ns;
+  if (!is_content_kept) return;
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   const std::int64_t newest = std::max(before.version.mtime_ns, before.version.ctime_ns);
   const bool was_settled = wall_nanos(now.tv_sec, now.tv_nsec) - newest >=
                            static_cast<std::int64_t>(settings.racy_window);
-  nodes.note_attribute_change(before, after, was_settled);
+  const auto known = nodes.note_attribute_change(before, after, was_settled);
+  if (known.size() < 2) return;
+  for (const NodeId node : known) channel->forget_attributes(node);
+}
+
+std::string FuseCore::path_of(const FileKey& file) const {
+  const auto node = nodes.current(file);
+  const auto location = node ? nodes.locate(*node) : std::nullopt;
+  return location ? location->path : std::string();
 }
 
 void FuseCore::stop() {
@@ -158,6 +169,8 @@ fuse_lowlevel_ops operation_table(bool is_read_only) {
   add_directory_operations(table);
   add_open_operations(table);
   add_read_operations(table);
+  add_name_operations(table);
+  add_attribute_operations(table);
   if (is_read_only) add_refused_operations(table);
   return table;
 }

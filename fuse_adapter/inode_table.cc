@@ -267,6 +267,13 @@ bool InodeTable::try_other_name(NodeId id) {
   return promote_other_name(id);
 }
 
+std::optional<NodeId> InodeTable::current(const FileKey& file) const {
+  const std::lock_guard lock(mutex_);
+  const auto known = current_.find(file);
+  if (known == current_.end()) return std::nullopt;
+  return known->second;
+}
+
 InodeTable::OpenAnswer InodeTable::open_through_page_cache(Node& node, const OpenRequest& request) {
   OpenAnswer answer;
   const bool is_settled = request.is_settled || node.was_settled;

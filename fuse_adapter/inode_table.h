@@ -113,6 +113,8 @@ class InodeTable {
   // The file is not where locate() leads. True if it may have another name, to which locate() leads
   // from now on. Names beyond the few that are remembered are found by the next look-up.
   [[nodiscard]] bool try_other_name(NodeId node);
+  // The node that the next look-up of the file finds, if it is known and has not changed.
+  [[nodiscard]] std::optional<NodeId> current(const FileKey& file) const;
 
   struct OpenRequest {
     Standing standing = Standing::current;  // what observe() said when the file was opened
