@@ -63,14 +63,25 @@ json count_json(const Count& count) {
   return {{"files", count.files}, {"bytes", count.bytes}};
 }
 
-json job_json(const WarmProgress& progress) {
+// Large files take long: what is done of those in work makes the bar move.
+std::uint64_t in_work_done_bytes(const EngineStatus& engine, const WarmProgress& progress) {
+  std::uint64_t bytes = 0;
+  for (const CopyStatus& copy : engine.copies) {
+    if (std::ranges::find(progress.in_work, copy.path) != progress.in_work.end()) {
+      bytes += copy.done_bytes;
+    }
+  }
+  return bytes;
+}
+
+json job_json(const EngineStatus& engine, const WarmProgress& progress, bool names_files) {
   json failures = json::array();
   for (const auto& failure : progress.failures) {
-    failures.push_back({{"path", failure.path}, {"error", failure.error}});
+    if (names_files) failures.push_back({{"path", failure.path}, {"error", failure.error}});
   }
   return {{"id", progress.id},
           {"state", to_string(progress.state)},
-          {"paths", progress.paths},
+          {"paths", names_files ? json(progress.paths) : json::array()},
           {"pin", progress.pin},
           {"seconds", progress.seconds},
           {"found", count_json(progress.found)},
@@ -80,28 +91,44 @@ json job_json(const WarmProgress& progress) {
           {"failed", count_json(progress.failed)},
           {"skip_reasons", progress.skip_reasons},
           {"failures", failures},
-          {"files_in_work", progress.in_work.size()}};
+          {"files_in_work", progress.in_work.size()},
+          {"in_work_done_bytes", in_work_done_bytes(engine, progress)}};
 }
 
-json count_json(const VerifyResult::Count& count) {
-  return {{"files", count.files}, {"bytes", count.bytes}};
-}
-
-json verification_json(const VerifyResult& result) {
-  return {{"found", count_json(result.found)},       {"intact", count_json(result.intact)},
-          {"damaged", count_json(result.damaged)},   {"skipped", count_json(result.skipped)},
-          {"bytes_verified", result.bytes_verified}, {"cancelled", result.is_cancelled}};
-}
-
-json integrity_json(const EngineStatus& engine) {
-  json verifications = json::array();
-  for (const VerifyStatus& one : engine.verifications) {
-    verifications.push_back(verification_json(one.result));
+const char* to_string(VerifyJob::State state) {
+  switch (state) {
+    case VerifyJob::State::running:
+      return "running";
+    case VerifyJob::State::done:
+      return "done";
+    case VerifyJob::State::cancelled:
+      return "cancelled";
   }
+  return "unknown";
+}
+
+json verification_json(const VerifyJob& job) {
+  const VerifyResult& result = job.result;
+  return {{"id", job.id},
+          {"state", to_string(job.state)},
+          {"found", count_json(result.found)},
+          {"intact", count_json(result.intact)},
+          {"damaged", count_json(result.damaged)},
+          {"skipped", count_json(result.skipped)},
+          {"bytes_verified", result.bytes_verified}};
+}
+
+json verifications_json(const std::vector<VerifyJob>& jobs) {
+  json result = json::array();
+  for (const VerifyJob& job : jobs) result.push_back(verification_json(job));
+  return result;
+}
+
+json integrity_json(const EngineStatus& engine, const std::vector<VerifyJob>& jobs) {
   return {{"verified_bytes", engine.verified_bytes},
           {"mismatches", engine.damaged_blocks},
           {"damaged_files", engine.damaged_objects},
-          {"verifications", verifications}};
+          {"verifications", verifications_json(jobs)}};
 }
 
 json cache_json(const EngineStatus& engine) {
@@ -173,22 +200,20 @@ json reads_json(const AdapterStats& stats) {
 
 }  // namespace
 
-std::string error_json(const std::string& message) {
-  return dump({{"ok", false}, {"error", message}});
-}
-
 std::string status_json(const ControlSubject& subject, std::chrono::seconds uptime,
-                        const std::vector<WarmProgress>& jobs) {
+                        const std::vector<WarmProgress>& jobs,
+                        const std::vector<VerifyJob>& verify_jobs, bool names_files) {
   const EngineStatus engine = subject.engine_status();
   const AdapterStats& stats = *subject.adapter_stats;
   const Nanos now = subject.now();
   json copies = json::array();
-  for (const CopyStatus& copy : engine.copies) copies.push_back(copy_json(copy, now));
+  for (const CopyStatus& copy : engine.copies) {
+    copies.push_back(copy_json(copy, now));
+    if (!names_files) copies.back()["path"] = nullptr;
+  }
   json warm_jobs = json::array();
-  for (const WarmProgress& job : jobs) warm_jobs.push_back(job_json(job));
-  return dump({{"ok", true},
-               {"type", "status"},
-               {"state", engine.is_recovering ? "recovering" : "running"},
+  for (const WarmProgress& job : jobs) warm_jobs.push_back(job_json(engine, job, names_files));
+  return dump({{"state", engine.is_recovering ? "recovering" : "running"},
                {"mountpoint", subject.mountpoint},
                {"backend", subject.backend},
                {"cache_dir", subject.cache_dir},
@@ -211,7 +236,7 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
                  {"queued", engine.copies_queued},
                  {"finished", engine.copies_finished},
                  {"failed", engine.copies_failed}}},
-               {"integrity", integrity_json(engine)},
+               {"integrity", integrity_json(engine, verify_jobs)},
                {"errors",
                 {{"backend", engine.source_errors},
                  {"cache", engine.cache_errors},
@@ -226,115 +251,132 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
                {"warm_jobs", warm_jobs}});
 }
 
-std::string warm_json(const ControlSubject& subject, const WarmProgress& progress, bool is_final) {
-  json job = job_json(progress);
-  // Large files take long: what is done of those in work makes the bar move.
-  std::uint64_t partial_bytes = 0;
-  if (!progress.in_work.empty()) {
-    for (const CopyStatus& copy : subject.engine_status().copies) {
-      const auto& in_work = progress.in_work;
-      if (std::find(in_work.begin(), in_work.end(), copy.path) != in_work.end()) {
-        partial_bytes += copy.done_bytes;
-      }
-    }
-  }
-  job["in_work_done_bytes"] = partial_bytes;
-  return dump({{"ok", true}, {"type", "warm"}, {"final", is_final}, {"job", std::move(job)}});
+std::string warm_json(const EngineStatus& engine, const WarmProgress& progress) {
+  return dump(job_json(engine, progress, true));
 }
 
-std::string verify_json(const VerifyResult& result, bool is_final) {
-  return dump(
-      {{"ok", true}, {"type", "verify"}, {"final", is_final}, {"job", verification_json(result)}});
+std::string warm_list_json(const EngineStatus& engine, const std::vector<WarmProgress>& jobs) {
+  json result = json::array();
+  for (const WarmProgress& job : jobs) result.push_back(job_json(engine, job, true));
+  return dump({{"jobs", result}});
+}
+
+std::string verify_json(const VerifyJob& job) {
+  return dump(verification_json(job));
+}
+
+std::string verify_list_json(const std::vector<VerifyJob>& jobs) {
+  return dump({{"jobs", verifications_json(jobs)}});
 }
 
 std::string evict_json(const ControlResult& result) {
-  return dump({{"ok", true},
-               {"type", "evict"},
-               {"evicted", count_json(result.done)},
+  return dump({{"evicted", count_json(result.done)},
                {"in_use", count_json(result.in_use)},
                {"pinned", count_json(result.pinned)},
                {"failed", count_json(result.failed)}});
 }
 
 std::string unpin_json(const ControlResult& result) {
-  return dump({{"ok", true}, {"type", "unpin"}, {"unpinned", count_json(result.done)}});
+  return dump({{"unpinned", count_json(result.done)}});
 }
 
 std::string limit_json(const EngineStatus& before, const EngineStatus& after) {
   const std::uint64_t staying = after.used_bytes + after.reserved_bytes - after.leaving_bytes;
-  return dump({{"ok", true},
-               {"type", "limit"},
-               {"limit_bytes", after.limit_bytes},
+  return dump({{"limit_bytes", after.limit_bytes},
                {"previous_bytes", before.limit_bytes},
                {"above_bytes", staying - std::min(staying, after.limit_bytes)}});
 }
 
-ControlRequest parse_request(const std::string& line, const std::string& mountpoint) {
-  ControlRequest request;
-  const json body = json::parse(line, nullptr, false);
-  if (!body.is_object()) {
-    request.error = "the request is not a JSON object";
-    return request;
+namespace {
+
+const char* name_of(Member member) {
+  switch (member) {
+    case Member::paths:
+    case Member::paths_or_all:
+      return "paths";
+    case Member::pin:
+      return "pin";
+    case Member::idle_seconds:
+      return "idle_seconds";
+    case Member::size:
+      return "size";
   }
-  const auto command = body.value("command", json());
-  if (command == "status") {
-    request.command = ControlRequest::Command::status;
-    return request;
+  return "";
+}
+
+// The path as the engine knows it, or why there is none. By name only; the walk itself never leaves
+// the source's root.
+std::string set_path(std::string& target, const json& path, const std::string& mountpoint) {
+  if (!path.is_string()) return fmt::format("not a path: {}", dump(path));
+  std::string normal = std::filesystem::path(path.get<std::string>()).lexically_normal();
+  while (normal.size() > 1 && normal.ends_with('/')) normal.pop_back();
+  if (normal.find('\0') != std::string::npos || !is_within(normal, mountpoint)) {
+    return fmt::format("{}: not beneath the mount point {}", normal, mountpoint);
   }
-  const bool is_verify = command == "verify";
-  if (command == "limit") {
-    request.command = ControlRequest::Command::limit;
-    const auto size = body.value("size", json());
-    if (!size.is_string()) request.error = "limit needs \"size\", such as \"50G\"";
-    if (size.is_string()) request.size = size.get<std::string>();
-    return request;
+  normal.erase(0, mountpoint == "/" ? 1 : mountpoint.size() + 1);
+  target = std::move(normal);
+  return {};
+}
+
+std::string set_paths(std::vector<std::string>& target, const json& paths,
+                      const std::string& mountpoint) {
+  if (!paths.is_array() || paths.empty()) {
+    return "\"paths\" must be an array with at least one absolute path";
   }
-  if (command == "warm") {
-    request.command = ControlRequest::Command::warm;
-  } else if (is_verify) {
-    request.command = ControlRequest::Command::verify;
-  } else if (command == "evict") {
-    request.command = ControlRequest::Command::evict;
-  } else if (command == "unpin") {
-    request.command = ControlRequest::Command::unpin;
-  } else {
-    request.error = fmt::format(
-        "unknown command {}: must be status, warm, verify, evict, unpin or limit", dump(command));
-    return request;
-  }
-  const auto wait = body.value("wait", json(false));
-  const auto pin = body.value("pin", json(false));
-  const auto idle = body.value("idle_seconds", json(0U));
-  const auto paths = body.value("paths", is_verify ? json::array() : json());
-  if (is_verify && (!wait.is_boolean() || !paths.is_array())) {
-    request.error = "of verify, \"paths\" is an array of paths and \"wait\" a boolean";
-    return request;
-  }
-  if (!wait.is_boolean() || !pin.is_boolean() || !idle.is_number_unsigned() ||
-      idle > kIdleSecondsMax || !paths.is_array() || (paths.empty() && !is_verify)) {
-    request.error = fmt::format(
-        "{} needs \"paths\", an array with at least one path; \"wait\" and \"pin\" are booleans, "
-        "\"idle_seconds\" is a number up to {}",
-        command.get<std::string>(), kIdleSecondsMax);
-    return request;
-  }
-  request.pin = pin.get<bool>();
-  request.idle_seconds = idle.get<std::uint64_t>();
-  request.wait = wait.get<bool>();
   for (const json& path : paths) {
-    if (!path.is_string()) {
-      request.error = fmt::format("not a path: {}", dump(path));
-      return request;
+    if (std::string error = set_path(target.emplace_back(), path, mountpoint); !error.empty()) {
+      return error;
     }
-    // By name only; the walk itself never leaves the source's root.
-    std::string normal = std::filesystem::path(path.get<std::string>()).lexically_normal();
-    while (normal.size() > 1 && normal.ends_with('/')) normal.pop_back();
-    if (normal.find('\0') != std::string::npos || !is_within(normal, mountpoint)) {
-      request.error = fmt::format("{}: not beneath the mount point {}", normal, mountpoint);
-      return request;
+  }
+  return {};
+}
+
+// What is wrong with the value, or nothing.
+std::string set_member(ControlRequest& request, Member member, const json& value,
+                       const std::string& mountpoint) {
+  switch (member) {
+    case Member::paths:
+    case Member::paths_or_all:
+      return set_paths(request.paths, value, mountpoint);
+    case Member::pin:
+      if (!value.is_boolean()) return "\"pin\" must be true or false";
+      request.pin = value.get<bool>();
+      return {};
+    case Member::idle_seconds:
+      if (!value.is_number_unsigned() || value > kIdleSecondsMax) {
+        return fmt::format("\"idle_seconds\" must be a whole number up to {}", kIdleSecondsMax);
+      }
+      request.idle_seconds = value.get<std::uint64_t>();
+      return {};
+    case Member::size:
+      if (!value.is_string()) return "\"size\" must be a text such as \"50G\"";
+      request.size = value.get<std::string>();
+      return {};
+  }
+  return {};
+}
+
+}  // namespace
+
+ControlRequest parse_request(const std::string& body, const std::string& mountpoint,
+                             const std::vector<Member>& members) {
+  ControlRequest request;
+  const json object = json::parse(body, nullptr, false);
+  if (!object.is_object()) {
+    request.error = "the body is not a JSON object";
+    return request;
+  }
+  for (const auto& [name, value] : object.items()) {
+    const auto member = std::ranges::find(members, name, name_of);
+    request.error = member == members.end() ? fmt::format("unknown member \"{}\"", name)
+                                            : set_member(request, *member, value, mountpoint);
+    if (!request.error.empty()) return request;
+  }
+  for (const Member member : members) {
+    const bool is_required = member == Member::paths || member == Member::size;
+    if (is_required && !object.contains(name_of(member))) {
+      request.error = fmt::format("\"{}\" is missing", name_of(member));
     }
-    normal.erase(0, mountpoint == "/" ? 1 : mountpoint.size() + 1);
-    request.paths.push_back(std::move(normal));
   }
   return request;
 }

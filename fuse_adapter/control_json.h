@@ -1,7 +1,9 @@
-// The replies of the control server as JSON text, one line each, without the newline.
+// The bodies of the control API: replies as JSON text, requests as values. openapi.json describes
+// both.
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,31 +12,39 @@
 
 namespace ncfs {
 
-[[nodiscard]] std::string error_json(const std::string& message);
+// A verification that was asked for by somebody.
+struct VerifyJob {
+  enum class State : std::uint8_t { running, done, cancelled };
+  std::uint64_t id = 0;
+  State state = State::running;
+  VerifyResult result;  // so far
+};
 
+// `names_files`: the reader may know names of files; else they are left out.
 [[nodiscard]] std::string status_json(const ControlSubject& subject, std::chrono::seconds uptime,
-                                      const std::vector<WarmProgress>& jobs);
+                                      const std::vector<WarmProgress>& warm_jobs,
+                                      const std::vector<VerifyJob>& verify_jobs, bool names_files);
 
-// `is_final`: no further line follows for this request.
-[[nodiscard]] std::string warm_json(const ControlSubject& subject, const WarmProgress& progress,
-                                    bool is_final);
-
-[[nodiscard]] std::string verify_json(const VerifyResult& result, bool is_final);
+[[nodiscard]] std::string warm_json(const EngineStatus& engine, const WarmProgress& progress);
+[[nodiscard]] std::string warm_list_json(const EngineStatus& engine,
+                                         const std::vector<WarmProgress>& jobs);
+[[nodiscard]] std::string verify_json(const VerifyJob& job);
+[[nodiscard]] std::string verify_list_json(const std::vector<VerifyJob>& jobs);
 [[nodiscard]] std::string evict_json(const ControlResult& result);
 [[nodiscard]] std::string unpin_json(const ControlResult& result);
 [[nodiscard]] std::string limit_json(const EngineStatus& before, const EngineStatus& after);
 
-// A request as far as it can be understood without knowing the mount.
+// What a body asks for, as far as it can be understood without looking at files.
 struct ControlRequest {
-  enum class Command : std::uint8_t { status, warm, verify, evict, unpin, limit };
-  Command command{};
   std::vector<std::string> paths;  // relative to the mount point
-  bool wait = false;
   bool pin = false;
   std::uint64_t idle_seconds = 0;
   std::string size;   // as written
   std::string error;  // not empty: what is wrong with it
 };
-[[nodiscard]] ControlRequest parse_request(const std::string& line, const std::string& mountpoint);
+// One member of a body. All are refused that are not in the list.
+enum class Member : std::uint8_t { paths, paths_or_all, pin, idle_seconds, size };
+[[nodiscard]] ControlRequest parse_request(const std::string& body, const std::string& mountpoint,
+                                           const std::vector<Member>& members);
 
 }  // namespace ncfs

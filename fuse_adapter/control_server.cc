@@ -1,408 +1,326 @@
-// Everything but the warm-ups' walks runs on one thread, the one in io_context::run(), so sessions
-// need no locks. A session is kept alive by its pending operations; closing its socket ends them.
+// What each operation does; http_server.h has the door. Handlers run on the server's thread, the
+// engine's answers come on its control thread and only pass on what they were told.
 #include "fuse_adapter/control_server.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/read_until.hpp>
-#include <boost/asio/steady_timer.hpp>
-#include <boost/asio/write.hpp>
-#include <cerrno>
-#include <cstring>
+#include <charconv>
+#include <deque>
+#include <mutex>
 #include <optional>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "fuse_adapter/control_json.h"
+#include "fuse_adapter/http_server.h"
 #include "fuse_adapter/mount_options.h"
-#include "io/descriptor.h"
 
 namespace ncfs {
-
-namespace asio = boost::asio;
-using boost::system::error_code;
-using Protocol = asio::local::stream_protocol;
-using Clock = std::chrono::steady_clock;
-
 namespace {
 
-// What all sessions share.
-struct Context {
-  ControlServer::Options options;
-  ControlSubject subject;
-  WarmJobs jobs;
-  const Clock::time_point started = Clock::now();
-  asio::io_context io{1};
-};
+using Caller = HttpRequest::Caller;
+using Clock = std::chrono::steady_clock;
 
-// Finished warm-ups are noticed this fast; a fraction of what a person notices.
-constexpr std::chrono::milliseconds kPollInterval{50};
+HttpReply json_reply(unsigned status, std::string body) {
+  HttpReply reply;
+  reply.status = status;
+  reply.content_type = "application/json";
+  reply.body = std::move(body);
+  return reply;
+}
 
-class Session : public std::enable_shared_from_this<Session> {
+// The verifications that were asked for, oldest first; finished ones make room. Any thread.
+class VerifyJobs {
  public:
-  Session(std::shared_ptr<Context> context, Protocol::socket socket)
-      : context_(std::move(context)),
-        socket_(std::move(socket)),
-        deadline_(context_->io),
-        poll_(context_->io) {}
+  explicit VerifyJobs(const ControlSubject& subject) : subject_(subject) {}
 
-  void start() {
-    ucred peer{};
-    socklen_t length = sizeof peer;
-    const int failed = getsockopt(socket_.native_handle(), SOL_SOCKET, SO_PEERCRED, &peer, &length);
-    if (failed != 0 || peer.uid != context_->options.allowed_user) {
-      reply_and_close("permission denied: only root may control a cache");
-      return;
+  // Nothing if there are too many.
+  std::optional<VerifyJob> start(std::vector<std::string> paths) {
+    auto entry = std::make_shared<Entry>();
+    {
+      const std::lock_guard lock(shared_->mutex);
+      auto& entries = shared_->entries;
+      if (entries.size() == ControlServer::kVerificationsMax) {
+        const auto oldest = std::ranges::find_if(entries, [](const auto& other) {
+          return other->job.state != VerifyJob::State::running;
+        });
+        if (oldest == entries.end()) return std::nullopt;
+        entries.erase(oldest);
+      }
+      entry->job.id = ++last_id_;
+      entries.push_back(entry);
     }
-    read_request();
+    auto done = [shared = shared_, entry](const VerifyResult& result) {
+      const std::lock_guard lock(shared->mutex);
+      entry->job.result = result;
+      entry->job.state = result.is_cancelled ? VerifyJob::State::cancelled : VerifyJob::State::done;
+    };
+    const VerifyToken token = subject_.verify(std::move(paths), std::move(done));
+    {
+      const std::lock_guard lock(shared_->mutex);
+      entry->token = token;
+    }
+    return find(entry->job.id);
   }
 
-  void reply_and_close(const std::string& error) {
-    closing_ = true;
-    reply(error_json(error));
+  // As far as they are now.
+  std::vector<VerifyJob> all() {
+    // Asked first: what the engine does not know any more has got its result before.
+    const EngineStatus engine = subject_.engine_status();
+    const std::lock_guard lock(shared_->mutex);
+    std::vector<VerifyJob> jobs;
+    for (const auto& entry : shared_->entries) {
+      const auto mine = std::ranges::find(engine.verifications, entry->token, &VerifyStatus::token);
+      const bool is_running = entry->job.state == VerifyJob::State::running;
+      if (is_running && mine != engine.verifications.end()) entry->job.result = mine->result;
+      jobs.push_back(entry->job);
+    }
+    return jobs;
   }
 
-  void close() {
-    error_code ignored;
-    socket_.close(ignored);
-    deadline_.cancel();
-    poll_.cancel();
+  std::optional<VerifyJob> find(std::uint64_t id) {
+    const std::vector<VerifyJob> jobs = all();
+    const auto job = std::ranges::find(jobs, id, &VerifyJob::id);
+    if (job == jobs.end()) return std::nullopt;
+    return *job;
   }
 
  private:
-  // The pending transfer ends with an error once the deadline has passed.
-  void arm_deadline() {
-    deadline_.expires_after(context_->options.client_deadline);
-    deadline_.async_wait([self = shared_from_this()](error_code error) {
-      if (!error) self->close();
-    });
-  }
+  struct Entry {
+    VerifyJob job;
+    VerifyToken token{};
+  };
+  struct Shared {
+    std::mutex mutex;
+    std::deque<std::shared_ptr<Entry>> entries;
+  };
 
-  void read_request() {
-    arm_deadline();
-    asio::async_read_until(socket_, asio::dynamic_buffer(input_, ControlServer::kRequestMax), '\n',
-                           [self = shared_from_this()](error_code error, std::size_t length) {
-                             self->deadline_.cancel();
-                             self->on_request(error, length);
-                           });
-  }
-
-  void on_request(error_code error, std::size_t length) {
-    if (error == asio::error::not_found) {
-      reply_and_close(
-          fmt::format("the request is longer than {} bytes", ControlServer::kRequestMax));
-      return;
-    }
-    if (error) {
-      close();
-      return;
-    }
-    const std::string line = input_.substr(0, length - 1);
-    input_.erase(0, length);
-    ControlRequest request = parse_request(line, context_->subject.mountpoint);
-    if (!request.error.empty()) {
-      reply(error_json(request.error));
-    } else if (request.command == ControlRequest::Command::status) {
-      const auto uptime =
-          std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - context_->started);
-      reply(status_json(context_->subject, uptime, context_->jobs.all()));
-    } else if (request.command == ControlRequest::Command::verify) {
-      start_verify(std::move(request));
-    } else if (request.command == ControlRequest::Command::limit) {
-      set_limit(request.size);
-    } else if (request.command == ControlRequest::Command::warm) {
-      start_warm(std::move(request));
-    } else {
-      drop(std::move(request));
-    }
-  }
-
-  void start_verify(ControlRequest request) {
-    verified_.reset();
-    auto done = [context = context_, session = weak_from_this()](const VerifyResult& result) {
-      asio::post(context->io, [session, result] {
-        if (const auto self = session.lock()) self->verified_ = result;
-      });
-    };
-    verify_ = context_->subject.verify(std::move(request.paths), std::move(done));
-    wait_for_job_ = request.wait;
-    last_progress_ = Clock::now();
-    follow_verify();
-  }
-
-  // As follow_job(). The engine is asked after it got the verification: what it does not know then
-  // is done, and the result on its way.
-  void follow_verify() {
-    const bool is_time =
-        !wait_for_job_ || Clock::now() - last_progress_ >= context_->options.progress_interval;
-    if (verified_) {
-      const VerifyResult result = *std::exchange(verified_, std::nullopt);
-      reply(result.is_cancelled ? error_json("the daemon stops, or too many verifications run")
-                                : verify_json(result, true));
-      return;
-    }
-    if (is_time) {
-      const EngineStatus status = context_->subject.engine_status();
-      const auto mine = std::ranges::find(status.verifications, verify_, &VerifyStatus::token);
-      if (mine != status.verifications.end()) {
-        last_progress_ = Clock::now();
-        follows_verify_ = wait_for_job_;
-        reply(verify_json(mine->result, !wait_for_job_));
-        return;
-      }
-    }
-    poll_.expires_after(kPollInterval);
-    poll_.async_wait([self = shared_from_this()](error_code error) {
-      if (!error && self->socket_.is_open()) self->follow_verify();
-    });
-  }
-
-  void set_limit(const std::string& size) {
-    const auto parsed = parse_cache_size(size, context_->subject.block_size_bytes);
-    if (const auto* error = std::get_if<OptionError>(&parsed)) {
-      reply(error_json(error->message));
-      return;
-    }
-    const EngineStatus before = context_->subject.engine_status();
-    reply(limit_json(before, context_->subject.set_limit(std::get<std::uint64_t>(parsed))));
-  }
-
-  // Eviction and unpinning: the engine answers when the files are gone.
-  void drop(ControlRequest request) {
-    if (context_->subject.engine_status().is_recovering) {
-      reply(error_json("the cache is still being looked through after the start: try again soon"));
-      return;
-    }
-    const bool is_evict = request.command == ControlRequest::Command::evict;
-    is_checked_ = false;
-    auto done = [context = context_, session = weak_from_this(),
-                 is_evict](const ControlResult& result) {
-      asio::post(context->io, [session, text = is_evict ? evict_json(result) : unpin_json(result)] {
-        if (const auto self = session.lock()) self->on_dropped(text);
-      });
-    };
-    poll_.expires_after(context_->options.check_deadline);
-    poll_.async_wait([self = shared_from_this()](error_code error) {
-      if (!error) self->on_dropped(error_json("the cache disk does not answer in time"));
-    });
-    if (is_evict) {
-      context_->subject.evict(std::move(request.paths), request.idle_seconds * kSecond,
-                              std::move(done));
-    } else {
-      context_->subject.unpin(std::move(request.paths), std::move(done));
-    }
-  }
-
-  void on_dropped(const std::string& text) {
-    if (std::exchange(is_checked_, true) || !socket_.is_open()) return;
-    poll_.cancel();
-    reply(text);
-  }
-
-  void start_warm(ControlRequest request) {
-    wait_for_job_ = request.wait;
-    is_checked_ = false;
-    auto on_checked = [context = context_, session = weak_from_this()](const std::string& error) {
-      asio::post(context->io, [session, error] {
-        if (const auto self = session.lock()) self->on_checked(error);
-      });
-    };
-    const auto id =
-        context_->jobs.start(std::move(request.paths), std::move(on_checked), request.pin);
-    if (!id) {
-      reply(error_json(fmt::format("{} warm-ups are running already", WarmJobs::kJobsMax)));
-      return;
-    }
-    job_ = *id;
-    poll_.expires_after(context_->options.check_deadline);
-    poll_.async_wait([self = shared_from_this()](error_code error) {
-      if (!error && !self->is_checked_) self->on_checked("the backend does not answer in time");
-    });
-  }
-
-  // The paths of the warm-up have been looked at, or this took too long.
-  void on_checked(const std::string& error) {
-    if (std::exchange(is_checked_, true) || !socket_.is_open()) return;
-    poll_.cancel();
-    if (!error.empty()) {
-      reply(error_json(error));
-      return;
-    }
-    last_progress_ = Clock::now();
-    follow_job();
-  }
-
-  // Tells of the progress when it is time to, else looks again soon.
-  void follow_job() {
-    const auto progress = context_->jobs.progress(job_);
-    if (!progress) {
-      reply(error_json("this warm-up has ended and newer ones have taken its place"));
-      return;
-    }
-    const bool is_final = progress->is_finished() || !wait_for_job_;
-    const bool is_time = Clock::now() - last_progress_ >= context_->options.progress_interval;
-    if (is_final || is_time) {
-      last_progress_ = Clock::now();
-      follow_after_reply_ = !is_final;
-      reply(warm_json(context_->subject, *progress, is_final));
-      return;
-    }
-    poll_.expires_after(kPollInterval);
-    poll_.async_wait([self = shared_from_this()](error_code error) {
-      if (!error && self->socket_.is_open()) self->follow_job();
-    });
-  }
-
-  void reply(std::string text) {
-    output_ = std::move(text);
-    output_ += '\n';
-    arm_deadline();
-    asio::async_write(socket_, asio::buffer(output_),
-                      [self = shared_from_this()](error_code error, std::size_t) {
-                        self->deadline_.cancel();
-                        self->on_replied(error);
-                      });
-  }
-
-  void on_replied(error_code error) {
-    if (error || closing_) {
-      close();
-    } else if (std::exchange(follow_after_reply_, false)) {
-      follow_job();
-    } else if (std::exchange(follows_verify_, false)) {
-      follow_verify();
-    } else {
-      read_request();
-    }
-  }
-
-  // First, so that it is destroyed last: the others refer to its io_context.
-  const std::shared_ptr<Context> context_;
-  Protocol::socket socket_;
-  asio::steady_timer deadline_;
-  asio::steady_timer poll_;
-  std::string input_;
-  std::string output_;
-  bool closing_ = false;
-
-  // The warm-up in work.
-  std::uint64_t job_ = 0;
-  bool wait_for_job_ = false;
-  bool is_checked_ = false;
-  bool follow_after_reply_ = false;
-  VerifyToken verify_{};  // the verification in work
-  std::optional<VerifyResult> verified_;
-  bool follows_verify_ = false;
-  Clock::time_point last_progress_;
+  const ControlSubject& subject_;
+  const std::shared_ptr<Shared> shared_ = std::make_shared<Shared>();
+  std::uint64_t last_id_ = 0;
 };
-
-// Whether a daemon listens at `path`, also one too busy to accept.
-bool is_in_use(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return false;  // bind() will tell
-  path.copy(address.sun_path, path.size());
-  const Descriptor client(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  return connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
-         errno == EAGAIN;
-}
-
-// The directory of the socket, for root alone. The error, if any.
-std::string make_directory(const std::string& socket_path) {
-  const std::string directory = socket_path.substr(0, socket_path.rfind('/'));
-  if (mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST) {
-    return fmt::format("{}: {}", directory, std::strerror(errno));
-  }
-  return {};
-}
 
 }  // namespace
 
 class ControlServer::Impl {
  public:
+  struct Call {
+    const HttpRequest& request;
+    std::uint64_t id;  // the {id} of the path, or 0
+    HttpServer::Respond respond;
+  };
+  struct Operation {
+    Route route;
+    Caller least;  // and all that may do more
+    void (Impl::*serve)(Call call);
+  };
+  static const std::vector<Operation>& operations();
+
   Impl(Options options, ControlSubject subject, WarmTarget warm_target)
-      : context_(
-            new Context{std::move(options), std::move(subject), WarmJobs(std::move(warm_target))}),
-        acceptor_(context_->io) {}
+      : socket_path_(options.socket_path),
+        subject_(std::move(subject)),
+        warm_jobs_(std::move(warm_target)),
+        verify_jobs_(subject_),
+        server_({options.administrator, options.client_deadline, options.reply_deadline},
+                [this](const HttpRequest& request, HttpServer::Respond respond) {
+                  dispatch(request, std::move(respond));
+                }) {}
 
   std::string start() {
-    const std::string& path = context_->options.socket_path;
-    if (std::string error = make_directory(path); !error.empty()) return error;
-    error_code error;
-    if (is_in_use(path)) return fmt::format("{}: another daemon listens there", path);
-    unlink(path.c_str());
-    acceptor_.open(Protocol(), error);
-    if (!error) acceptor_.bind(Protocol::endpoint(path), error);
-    // The directory keeps everybody out between bind and chmod.
-    if (!error && chmod(path.c_str(), 0600) != 0) error = {errno, boost::system::system_category()};
-    if (!error) acceptor_.listen(static_cast<int>(kClientsMax), error);
-    if (error) return fmt::format("{}: {}", path, error.message());
-    accept();
-    thread_ = std::thread([context = context_] { context->io.run(); });
+    if (std::string error = server_.listen_unix(socket_path_); !error.empty()) return error;
+    server_.start();
     return {};
   }
 
   void stop(std::chrono::nanoseconds patience) {
-    if (thread_.joinable()) {
-      asio::post(context_->io, [this] {
-        error_code ignored;
-        acceptor_.close(ignored);
-        retry_.cancel();
-        for (const auto& weak : sessions_) {
-          if (const auto session = weak.lock()) session->close();
-        }
-      });
-      thread_.join();
-      unlink(context_->options.socket_path.c_str());
-    }
-    context_->jobs.stop(patience);
+    server_.stop();
+    warm_jobs_.stop(patience);
   }
 
  private:
-  void accept() {
-    acceptor_.async_accept([this](error_code error, Protocol::socket socket) {
-      if (!acceptor_.is_open()) return;
-      // Without descriptors accept() fails at once, again and again; clients have to wait.
-      if (error) {
-        retry_.expires_after(std::chrono::milliseconds(100));
-        retry_.async_wait([this](error_code) {
-          if (acceptor_.is_open()) accept();
-        });
-        return;
-      }
-      serve(std::move(socket));
-      accept();
-    });
+  void dispatch(const HttpRequest& request, HttpServer::Respond respond);
+
+  void get_openapi(Call call) { call.respond(json_reply(200, std::string(openapi_document()))); }
+
+  void get_status(Call call) {
+    const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_);
+    const bool names_files = call.request.caller == Caller::administrator;
+    call.respond(json_reply(
+        200, status_json(subject_, uptime, warm_jobs_.all(), verify_jobs_.all(), names_files)));
   }
 
-  void serve(Protocol::socket socket) {
-    std::erase_if(sessions_, [](const auto& weak) { return weak.expired(); });
-    const auto session = std::make_shared<Session>(context_, std::move(socket));
-    if (sessions_.size() >= 2 * kClientsMax) return;  // even refusals are bounded
-    const bool is_full = sessions_.size() >= kClientsMax;
-    sessions_.push_back(session);
-    if (is_full) {
-      session->reply_and_close(fmt::format("{} clients are connected already", kClientsMax));
-      return;
+  // Nothing if the body is wrong; then that has been answered.
+  std::optional<ControlRequest> body_of(const Call& call, const std::vector<Member>& members) {
+    ControlRequest request = parse_request(call.request.body, subject_.mountpoint, members);
+    if (request.error.empty()) return request;
+    call.respond(http_error(400, request.error));
+    return std::nullopt;
+  }
+
+  void post_warm(Call call) {
+    auto request = body_of(call, {Member::paths, Member::pin});
+    if (!request) return;
+    auto checked = [respond = call.respond](const WarmProgress& job, const std::string& error) {
+      if (!error.empty()) return respond(http_error(422, error));
+      // Copies have not begun: the engine knows nothing of them yet.
+      HttpReply reply = json_reply(202, warm_json(EngineStatus{}, job));
+      reply.location = fmt::format("/v1/warm/{}", job.id);
+      respond(std::move(reply));
+    };
+    const auto id = warm_jobs_.start(std::move(request->paths), std::move(checked), request->pin);
+    if (!id) {
+      call.respond(
+          http_error(503, fmt::format("{} warm-ups are running already", WarmJobs::kJobsMax)));
     }
-    session->start();
   }
 
-  const std::shared_ptr<Context> context_;
-  Protocol::acceptor acceptor_;
-  asio::steady_timer retry_{context_->io};
-  std::vector<std::weak_ptr<Session>> sessions_;
-  std::thread thread_;
+  void list_warm(Call call) {
+    call.respond(json_reply(200, warm_list_json(subject_.engine_status(), warm_jobs_.all())));
+  }
+
+  void get_warm(Call call) {
+    const auto progress = warm_jobs_.progress(call.id);
+    if (!progress) return call.respond(no_such_job());
+    call.respond(json_reply(200, warm_json(subject_.engine_status(), *progress)));
+  }
+
+  void cancel_warm(Call call) {
+    if (!warm_jobs_.cancel(call.id)) return call.respond(no_such_job());
+    get_warm(std::move(call));
+  }
+
+  void post_verify(Call call) {
+    auto request = body_of(call, {Member::paths_or_all});
+    if (!request) return;
+    const auto job = verify_jobs_.start(std::move(request->paths));
+    if (!job || job->state == VerifyJob::State::cancelled) {
+      return call.respond(http_error(503, "too many verifications run, or the daemon stops"));
+    }
+    HttpReply reply = json_reply(202, verify_json(*job));
+    reply.location = fmt::format("/v1/verify/{}", job->id);
+    call.respond(std::move(reply));
+  }
+
+  void list_verify(Call call) {
+    call.respond(json_reply(200, verify_list_json(verify_jobs_.all())));
+  }
+
+  void get_verify(Call call) {
+    const auto job = verify_jobs_.find(call.id);
+    if (!job) return call.respond(no_such_job());
+    call.respond(json_reply(200, verify_json(*job)));
+  }
+
+  static HttpReply no_such_job() {
+    return http_error(404, "there is no such job, or it was forgotten for newer ones");
+  }
+
+  // Whether the engine knows already what is in the cache; if not, that is the answer.
+  bool has_recovered(const Call& call) {
+    if (!subject_.engine_status().is_recovering) return true;
+    call.respond(
+        http_error(503, "the cache is still being looked through after the start: try again soon"));
+    return false;
+  }
+
+  void post_evict(Call call) {
+    auto request = body_of(call, {Member::paths, Member::idle_seconds});
+    if (!request || !has_recovered(call)) return;
+    subject_.evict(std::move(request->paths), request->idle_seconds * kSecond,
+                   [respond = std::move(call.respond)](const ControlResult& result) {
+                     respond(json_reply(200, evict_json(result)));
+                   });
+  }
+
+  void post_unpin(Call call) {
+    auto request = body_of(call, {Member::paths});
+    if (!request || !has_recovered(call)) return;
+    subject_.unpin(std::move(request->paths),
+                   [respond = std::move(call.respond)](const ControlResult& result) {
+                     respond(json_reply(200, unpin_json(result)));
+                   });
+  }
+
+  void put_limit(Call call) {
+    const auto request = body_of(call, {Member::size});
+    if (!request) return;
+    const auto size = parse_cache_size(request->size, subject_.block_size_bytes);
+    if (const auto* error = std::get_if<OptionError>(&size)) {
+      return call.respond(http_error(400, error->message));
+    }
+    const EngineStatus before = subject_.engine_status();
+    const EngineStatus after = subject_.set_limit(std::get<std::uint64_t>(size));
+    call.respond(json_reply(200, limit_json(before, after)));
+  }
+
+  const std::string socket_path_;
+  const ControlSubject subject_;
+  WarmJobs warm_jobs_;
+  VerifyJobs verify_jobs_;
+  const Clock::time_point started_ = Clock::now();
+  HttpServer server_;
 };
+
+const std::vector<ControlServer::Impl::Operation>& ControlServer::Impl::operations() {
+  static const std::vector<Operation> kOperations = {
+      {{"GET", "/v1/openapi.json"}, Caller::user, &Impl::get_openapi},
+      {{"GET", "/v1/status"}, Caller::user, &Impl::get_status},
+      {{"POST", "/v1/warm"}, Caller::administrator, &Impl::post_warm},
+      {{"GET", "/v1/warm"}, Caller::administrator, &Impl::list_warm},
+      {{"GET", "/v1/warm/{id}"}, Caller::administrator, &Impl::get_warm},
+      {{"DELETE", "/v1/warm/{id}"}, Caller::administrator, &Impl::cancel_warm},
+      {{"POST", "/v1/verify"}, Caller::administrator, &Impl::post_verify},
+      {{"GET", "/v1/verify"}, Caller::administrator, &Impl::list_verify},
+      {{"GET", "/v1/verify/{id}"}, Caller::administrator, &Impl::get_verify},
+      {{"POST", "/v1/evict"}, Caller::administrator, &Impl::post_evict},
+      {{"POST", "/v1/unpin"}, Caller::administrator, &Impl::post_unpin},
+      {{"PUT", "/v1/limit"}, Caller::administrator, &Impl::put_limit},
+  };
+  return kOperations;
+}
+
+// Whether `path` is one of `pattern`; then `id` is what stands for {id}.
+static bool matches(std::string_view pattern, std::string_view path, std::uint64_t& id) {
+  static constexpr std::string_view kId = "{id}";
+  id = 0;
+  if (!pattern.ends_with(kId)) return pattern == path;
+  pattern.remove_suffix(kId.size());
+  if (!path.starts_with(pattern) || path.size() == pattern.size()) return false;
+  path.remove_prefix(pattern.size());
+  const auto [end, error] = std::from_chars(path.data(), path.data() + path.size(), id);
+  return error == std::errc{} && end == path.data() + path.size();
+}
+
+void ControlServer::Impl::dispatch(const HttpRequest& request, HttpServer::Respond respond) {
+  std::string allowed;
+  for (const Operation& operation : operations()) {
+    std::uint64_t id = 0;
+    if (!matches(operation.route.pattern, request.path, id)) continue;
+    if (operation.route.method != request.method) {
+      allowed += fmt::format("{}{}", allowed.empty() ? "" : ", ", operation.route.method);
+      continue;
+    }
+    if (request.caller >= operation.least) {
+      return (this->*operation.serve)({request, id, std::move(respond)});
+    }
+    return respond(http_error(403, operation.least == Caller::administrator
+                                       ? "permission denied: only root may do this"
+                                       : "permission denied: not over the network"));
+  }
+  if (allowed.empty()) {
+    return respond(http_error(404, fmt::format("there is no {}", request.path)));
+  }
+  HttpReply reply =
+      http_error(405, fmt::format("{} has no {}, but {}", request.path, request.method, allowed));
+  reply.allow = allowed;
+  respond(std::move(reply));
+}
+
+std::vector<ControlServer::Route> ControlServer::routes() {
+  std::vector<Route> routes;
+  for (const auto& operation : Impl::operations()) routes.push_back(operation.route);
+  return routes;
+}
 
 ControlServer::ControlServer(Options options, ControlSubject subject, WarmTarget warm_target)
     : impl_(

@@ -1,21 +1,15 @@
-// Answers nfs-cachefs-ctl: a Unix socket that only root can use.
+// The control API of one mount: HTTP and JSON on a Unix socket, described by openapi.json, which it
+// serves, too. nfs-cachefs-ctl is a client of it.
 //
-// Protocol: one JSON object per line in both directions, several requests per connection.
-//   {"command":"status"}                               -> one line, "type":"status"
-//   {"command":"warm","paths":[...],"wait":true|false} -> lines with "type":"warm" about once a
-//       second until "final":true; without wait one line, the job then runs on by itself.
-//       Paths are absolute and lie in the mount point.
-//       With "pin":true what is found is pinned as well.
-//   {"command":"verify","paths":[...],"wait":true|false} -> the same with "type":"verify"; no paths
-//       mean everything in the cache
-//   {"command":"unpin","paths":[...]}                  -> one line, "type":"unpin"
-//   {"command":"evict","paths":[...],"idle_seconds":N} -> one line, "type":"evict"
-//   {"command":"limit","size":"500M"}                  -> one line, "type":"limit"
-// Every reply has "ok"; if it is false, "error" says why. A client that goes away does not end
-// its warm-up.
+// Who may do what is decided by the credentials of the process at the other end:
+//   * root may do everything;
+//   * other users of the machine may ask what the cache does and whether it is well. That tells
+//     them no name of any file, which the permissions of the backend may hide from them;
+//   * over TCP, if there is a port, only metrics and the word whether the cache is well are told.
+// So the socket itself is open to all, and monitoring needs no root.
 //
-// Bounds: kClientsMax connections, kRequestMax bytes per request, a deadline on every transfer.
-// One thread of its own, and those of WarmJobs.
+// Long work is a resource that the client looks at again: it goes on when the client goes away.
+// Bounds: those of HttpServer and WarmJobs, and kVerificationsMax verifications remembered.
 #pragma once
 
 #include <sys/types.h>
@@ -25,6 +19,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/engine.h"
@@ -57,20 +52,27 @@ struct ControlSubject {
   const AdapterStats* adapter_stats = nullptr;  // outlives the server
 };
 
+// openapi.json.
+[[nodiscard]] std::string_view openapi_document();
+
 class ControlServer {
  public:
-  static constexpr std::size_t kClientsMax = 32;
-  static constexpr std::size_t kRequestMax = std::size_t{1024} * 1024;  // some thousand paths
+  static constexpr std::size_t kVerificationsMax = 16;
 
   struct Options {
     std::string socket_path;
-    uid_t allowed_user = 0;  // the only one who is answered
-    // How long a client may take to send a request or to take a reply.
+    uid_t administrator = 0;  // who may do everything
+    // As in HttpServer.
     std::chrono::milliseconds client_deadline{30'000};
-    // How long a warm-up's paths may take to be looked at on the backend before the client is told.
-    std::chrono::milliseconds check_deadline{30'000};
-    std::chrono::milliseconds progress_interval{1'000};
+    std::chrono::milliseconds reply_deadline{30'000};
   };
+
+  // One operation of the API; `pattern` as in OpenAPI, such as "/v1/warm/{id}".
+  struct Route {
+    std::string_view method;
+    std::string_view pattern;
+  };
+  [[nodiscard]] static std::vector<Route> routes();
 
   ControlServer(Options options, ControlSubject subject, WarmTarget warm_target);
   ~ControlServer();  // stops without patience

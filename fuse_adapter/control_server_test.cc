@@ -1,17 +1,17 @@
 // Method: a real server on a socket in a temporary directory, a client of a few lines, an engine
-// that says what the test wants. Receive timeouts only keep a failing test from hanging.
+// that says what the test wants. It is changed only while no request is under way. Receive timeouts
+// only keep a failing test from hanging.
 #include "fuse_adapter/control_server.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <cerrno>
+#include <algorithm>
+#include <cctype>
 #include <functional>
-#include <mutex>
 #include <nlohmann/json.hpp>
 
 #include "fuse_adapter/fake_warm_target.h"
@@ -25,55 +25,36 @@ using ::testing::HasSubstr;
 
 const WarmResult kCopied{WarmResult::Kind::copied, {}, 0};
 
-class Client {
- public:
-  explicit Client(const std::string& path) : socket_(socket(AF_UNIX, SOCK_STREAM, 0)) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    path.copy(address.sun_path, sizeof address.sun_path - 1);
-    is_connected_ =
-        connect(socket_.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-    const timeval patience{FakeWarmTarget::kPatience.count(), 0};
-    setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-  }
-
-  bool is_connected() const { return is_connected_; }
-
-  void send(const std::string& text) {
-    std::size_t sent = 0;
-    while (sent < text.size()) {
-      const ssize_t now =
-          ::send(socket_.get(), text.data() + sent, text.size() - sent, MSG_NOSIGNAL);
-      if (now <= 0) return;
-      sent += static_cast<std::size_t>(now);
-    }
-  }
-
-  // The next line as JSON; "closed" at the end of the connection, "silence" if none comes.
-  json receive() {
-    while (input_.find('\n') == std::string::npos) {
-      char bytes[4096];
-      const ssize_t count = recv(socket_.get(), bytes, sizeof bytes, 0);
-      if (count < 0 && errno == EAGAIN) return "silence";
-      if (count <= 0) return "closed";
-      input_.append(bytes, static_cast<std::size_t>(count));
-    }
-    const std::size_t end = input_.find('\n');
-    json reply = json::parse(input_.substr(0, end), nullptr, false);
-    input_.erase(0, end + 1);
-    return reply;
-  }
-
-  json ask(const std::string& request) {
-    send(request + "\n");
-    return receive();
-  }
-
- private:
-  Descriptor socket_;
-  std::string input_;
-  bool is_connected_ = false;
+// One request on a connection of its own.
+struct Reply {
+  unsigned status = 0;
+  json body;
 };
+
+Reply ask(const std::string& path, const std::string& method, const std::string& target,
+          const std::string& body = "") {
+  const Descriptor client(socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return {};
+  }
+  const timeval patience{FakeWarmTarget::kPatience.count(), 0};
+  setsockopt(client.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+  const std::string request = method + " " + target +
+                              " HTTP/1.0\r\nContent-Length: " + std::to_string(body.size()) +
+                              "\r\n\r\n" + body;
+  if (send(client.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) return {};
+  std::string input;
+  char bytes[4096];
+  for (ssize_t count = 0; (count = recv(client.get(), bytes, sizeof bytes, 0)) > 0;) {
+    input.append(bytes, static_cast<std::size_t>(count));
+  }
+  if (!input.starts_with("HTTP/1.1 ")) return {};
+  return {static_cast<unsigned>(std::stoul(input.substr(9))),
+          json::parse(input.substr(input.find("\r\n\r\n") + 4), nullptr, false)};
+}
 
 class ControlServerTest : public ::testing::Test {
  protected:
@@ -81,8 +62,7 @@ class ControlServerTest : public ::testing::Test {
     std::string pattern = ::testing::TempDir() + "ncfs-control-XXXXXX";
     directory_ = mkdtemp(pattern.data());
     options_.socket_path = directory_ / "run/mount.sock";
-    options_.allowed_user = geteuid();
-    options_.progress_interval = std::chrono::milliseconds(1);
+    options_.administrator = geteuid();
     engine_.limit_bytes = 1000;
     engine_.used_bytes = 600;
   }
@@ -98,11 +78,25 @@ class ControlServerTest : public ::testing::Test {
     subject.version = "1.2.3";
     subject.passthrough_detail = "switched off";
     subject.engine_status = [this] { return engine_; };
+    subject.block_size_bytes = 1;
     subject.verify = [this](std::vector<std::string> paths, auto done) {
-      const std::lock_guard lock(verify_mutex_);
       verify_paths_ = std::move(paths);
       verify_done_ = std::move(done);
+      VerifyResult refused;
+      refused.is_cancelled = true;
+      if (refuses_verify_) verify_done_(refused);
       return VerifyToken{7};
+    };
+    subject.evict = [](const auto&, Nanos idle_min, auto done) {
+      done({.done = {idle_min / kSecond, 0}, .in_use = {}, .pinned = {1, 1}, .failed = {}});
+    };
+    subject.unpin = [](const auto&, auto done) {
+      done({.done = {2, 0}, .in_use = {}, .pinned = {}, .failed = {}});
+    };
+    subject.set_limit = [this](std::uint64_t bytes) {
+      EngineStatus after = engine_;
+      after.limit_bytes = bytes;
+      return after;
     };
     subject.now = [] { return Nanos{10 * kSecond}; };
     subject.adapter_stats = &stats_;
@@ -114,12 +108,15 @@ class ControlServerTest : public ::testing::Test {
     return server_->start();
   }
 
-  Client client() { return Client(options_.socket_path); }
+  Reply ask(const std::string& method, const std::string& target, const std::string& body = "") {
+    return ncfs::ask(options_.socket_path, method, target, body);
+  }
+  json status() { return ask("GET", "/v1/status").body; }
 
   std::filesystem::path directory_;
   FakeWarmTarget fake_{::testing::TempDir()};
   EngineStatus engine_;
-  std::mutex verify_mutex_;
+  bool refuses_verify_ = false;
   std::vector<std::string> verify_paths_;
   std::function<void(const VerifyResult&)> verify_done_;
   AdapterStats stats_;
@@ -134,8 +131,7 @@ TEST_F(ControlServerTest, StatusTellsMountCacheAndCounters) {
   stats_.cache_bytes.add(30);
   stats_.source_bytes.add(10);
   ASSERT_EQ(start(), "");
-  const json status = client().ask(R"({"command":"status"})");
-  EXPECT_EQ(status["ok"], true);
+  const json status = this->status();
   EXPECT_EQ(status["state"], "running");
   EXPECT_EQ(status["mountpoint"], "/mnt/cached");
   EXPECT_EQ(status["version"], "1.2.3");
@@ -153,13 +149,13 @@ TEST_F(ControlServerTest, StatusTellsMountCacheAndCounters) {
 
 TEST_F(ControlServerTest, StatusTellsWhatFails) {
   ASSERT_EQ(start(), "");
-  json health = client().ask(R"({"command":"status"})")["health"];
+  json health = status()["health"];
   EXPECT_EQ(health["cache_disk"]["state"], "normal");
   EXPECT_TRUE(health["cache_disk"]["reason"].is_null());
   EXPECT_TRUE(health["copying"]["paused_by"].is_null());
 
   engine_.cache_health = {HealthState::down, "it burns", EIO, 4 * kSecond, 2, 13 * kSecond};
-  health = client().ask(R"({"command":"status"})")["health"];
+  health = status()["health"];
   EXPECT_EQ(health["cache_disk"]["state"], "down");
   EXPECT_EQ(health["cache_disk"]["reason"], "it burns");
   EXPECT_EQ(health["cache_disk"]["last_error"], "Input/output error");
@@ -171,7 +167,7 @@ TEST_F(ControlServerTest, StatusTellsWhatFails) {
   engine_.is_source_resting = true;
   engine_.source_error = ETIMEDOUT;
   engine_.next_copy_try_at = 18 * kSecond;
-  health = client().ask(R"({"command":"status"})")["health"];
+  health = status()["health"];
   EXPECT_EQ(health["copying"]["paused_by"], "backend");
   EXPECT_EQ(health["copying"]["last_error"], "Connection timed out");
   EXPECT_EQ(health["copying"]["next_try_seconds"], 8.0);
@@ -180,7 +176,7 @@ TEST_F(ControlServerTest, StatusTellsWhatFails) {
 TEST_F(ControlServerTest, RatiosOfNothingAreNullAndRecoveryIsTold) {
   engine_.is_recovering = true;
   ASSERT_EQ(start(), "");
-  const json status = client().ask(R"({"command":"status"})");
+  const json status = this->status();
   EXPECT_EQ(status["state"], "recovering");
   EXPECT_TRUE(status["opens"]["hit_ratio"].is_null());
 }
@@ -188,223 +184,217 @@ TEST_F(ControlServerTest, RatiosOfNothingAreNullAndRecoveryIsTold) {
 TEST_F(ControlServerTest, FileNamesThatAreNoTextAreShownAllTheSame) {
   engine_.copies.push_back({"bad\xff name", 10, 5, 0, 0});
   ASSERT_EQ(start(), "");
-  const json status = client().ask(R"({"command":"status"})");
+  const json status = this->status();
   EXPECT_EQ(status["copies"]["in_progress"][0]["path"], "bad\xef\xbf\xbd name");
 }
 
-TEST_F(ControlServerTest, MalformedRequestsAreErrorsAndTheConnectionGoesOn) {
+TEST_F(ControlServerTest, WrongBodiesAreErrorsThatNameWhatIsWrong) {
   ASSERT_EQ(start(), "");
-  Client peer = client();
-  for (const char* request :
-       {"", "{", "[]", "nonsense", R"({"command":7})", R"({"command":"format"})", "{}",
-        R"({"command":"warm"})", R"({"command":"warm","paths":[]})",
-        R"({"command":"warm","paths":"/mnt/cached"})", R"({"command":"warm","paths":[7]})",
-        R"({"command":"warm","paths":["/mnt/cached"],"wait":"yes"})"}) {
-    const json reply = peer.ask(request);
-    ASSERT_TRUE(reply.is_object()) << request << " -> " << reply;
-    EXPECT_EQ(reply["ok"], false) << request;
-    EXPECT_FALSE(reply["error"].get<std::string>().empty());
+  const auto error = [this](const char* target, const char* body) {
+    const Reply reply = ask("POST", target, body);
+    EXPECT_EQ(reply.status, 400U) << body;
+    return reply.body.value("error", "(no error)");
+  };
+  for (const char* body : {"", "{", "[]", "nonsense"}) {
+    EXPECT_EQ(error("/v1/warm", body), "the body is not a JSON object");
   }
-  EXPECT_EQ(peer.ask(R"({"command":"status"})")["ok"], true);
-}
-
-TEST_F(ControlServerTest, AnEndlessRequestIsCutOff) {
-  ASSERT_EQ(start(), "");
-  Client peer = client();
-  peer.send(std::string(ControlServer::kRequestMax + 1, ' '));
-  EXPECT_THAT(peer.receive()["error"].get<std::string>(), HasSubstr("longer than"));
-  EXPECT_EQ(peer.receive(), "closed");
-}
-
-TEST_F(ControlServerTest, OtherUsersAreRefused) {
-  options_.allowed_user = geteuid() + 1;
-  ASSERT_EQ(start(), "");
-  Client peer = client();
-  EXPECT_THAT(peer.receive()["error"].get<std::string>(), HasSubstr("permission denied"));
-  EXPECT_EQ(peer.receive(), "closed");
-}
-
-TEST_F(ControlServerTest, SocketAndDirectoryArePrivate) {
-  ASSERT_EQ(start(), "");
-  struct stat status {};
-  ASSERT_EQ(stat(options_.socket_path.c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 07777, 0600U);
-  ASSERT_EQ(stat((directory_ / "run").c_str(), &status), 0);
-  EXPECT_EQ(status.st_mode & 07777, 0700U);
-}
-
-TEST_F(ControlServerTest, OneClientTooManyIsTurnedAwayWithAReason) {
-  ASSERT_EQ(start(), "");
-  std::vector<std::unique_ptr<Client>> clients;
-  for (std::size_t index = 0; index < ControlServer::kClientsMax; ++index) {
-    clients.push_back(std::make_unique<Client>(options_.socket_path));
-    ASSERT_EQ(clients.back()->ask(R"({"command":"status"})")["ok"], true);
+  EXPECT_EQ(error("/v1/warm", "{}"), "\"paths\" is missing");
+  for (const char* body : {R"({"paths":[]})", R"({"paths":"/mnt/cached"})"}) {
+    EXPECT_THAT(error("/v1/warm", body), HasSubstr("\"paths\" must be an array"));
   }
-  EXPECT_THAT(client().receive()["error"].get<std::string>(), HasSubstr("clients are connected"));
+  EXPECT_EQ(error("/v1/warm", R"({"paths":[7]})"), "not a path: 7");
+  EXPECT_EQ(error("/v1/warm", R"({"paths":["/mnt/cached"],"pin":"yes"})"),
+            "\"pin\" must be true or false");
+  EXPECT_EQ(error("/v1/warm", R"({"paths":["/mnt/cached"],"wait":true})"),
+            "unknown member \"wait\"");
+  EXPECT_EQ(error("/v1/verify", R"({"pin":true})"), "unknown member \"pin\"");
+  EXPECT_THAT(error("/v1/evict", R"({"paths":["/mnt/cached"],"idle_seconds":-1})"),
+              HasSubstr("\"idle_seconds\" must be a whole number"));
 }
 
-TEST_F(ControlServerTest, ASilentClientIsDisconnected) {
-  options_.client_deadline = std::chrono::milliseconds(10);
+TEST_F(ControlServerTest, WhatThereIsNotIsAnError) {
   ASSERT_EQ(start(), "");
-  EXPECT_EQ(client().receive(), "closed");
+  EXPECT_EQ(ask("GET", "/").status, 404U);
+  EXPECT_EQ(ask("GET", "/v1/warm/x").status, 404U);
+  EXPECT_EQ(ask("GET", "/v1/warm/99999999999999999999999").status, 404U);
+  EXPECT_EQ(ask("GET", "/v1/warm/7").status, 404U);
+  EXPECT_EQ(ask("DELETE", "/v1/warm/7").status, 404U);
+  EXPECT_EQ(ask("GET", "/v1/verify/7").status, 404U);
+  const Reply reply = ask("DELETE", "/v1/status");
+  EXPECT_EQ(reply.status, 405U);
+  EXPECT_EQ(reply.body["error"], "/v1/status has no DELETE, but GET");
 }
 
-TEST_F(ControlServerTest, WarmingWithWaitTellsProgressAndThenTheTotals) {
+TEST_F(ControlServerTest, OtherUsersAreToldNoNamesAndMayChangeNothing) {
+  options_.administrator = geteuid() + 1;
+  engine_.copies.push_back({"secret/name", 1000, 600, 6 * kSecond, 200});
+  ASSERT_EQ(start(), "");
+  const Reply reply = ask("GET", "/v1/status");
+  EXPECT_EQ(reply.status, 200U);
+  EXPECT_EQ(reply.body["copies"]["in_progress"][0]["size_bytes"], 1000);
+  EXPECT_THAT(reply.body.dump(), ::testing::Not(HasSubstr("secret")));
+  EXPECT_EQ(ask("GET", "/v1/openapi.json").body["openapi"], "3.1.0");
+  for (const auto& route : ControlServer::routes()) {
+    if (route.pattern == "/v1/status" || route.pattern == "/v1/openapi.json") continue;
+    std::string target(route.pattern);
+    if (target.ends_with("{id}")) target.replace(target.find("{id}"), 4, "1");
+    EXPECT_EQ(ask(std::string(route.method), target, "{}").status, 403U) << target;
+  }
+}
+
+TEST_F(ControlServerTest, TheDocumentDescribesExactlyTheOperationsThereAre) {
+  std::vector<std::string> described;
+  const json document = json::parse(openapi_document());
+  for (const auto& [path, operations] : document["paths"].items()) {
+    for (const auto& [method, operation] : operations.items()) {
+      std::string name = method;
+      std::ranges::transform(name, name.begin(), [](char letter) {
+        return static_cast<char>(std::toupper(static_cast<unsigned char>(letter)));
+      });
+      described.push_back(name + " " + path);
+    }
+  }
+  std::vector<std::string> served;
+  for (const auto& route : ControlServer::routes()) {
+    served.push_back(std::string(route.method) + " " + std::string(route.pattern));
+  }
+  EXPECT_THAT(described, ::testing::UnorderedElementsAreArray(served));
+}
+
+TEST_F(ControlServerTest, AWarmUpIsAJobThatIsLookedAtUntilItIsDone) {
   fake_.write("models/a", 100);
   fake_.write("models/b", 200);
   ASSERT_EQ(start(), "");
-  Client peer = client();
-  peer.send("{\"command\":\"warm\",\"paths\":[\"/mnt/cached/models/\"],\"wait\":true}\n");
+  const Reply begun = ask("POST", "/v1/warm", R"({"paths":["/mnt/cached/models/"]})");
+  EXPECT_EQ(begun.status, 202U);
+  const std::string job = "/v1/warm/" + std::to_string(begun.body["id"].get<int>());
   ASSERT_TRUE(fake_.wait_for(2));
+  engine_.copies.push_back({"models/b", 200, 50, 6 * kSecond, 0});
   fake_.answer("models/a", kCopied);
-  json reply = peer.receive();
-  while (reply.is_object() && reply["job"]["copied"]["files"] == 0) reply = peer.receive();
-  EXPECT_EQ(reply["type"], "warm");
-  EXPECT_EQ(reply["final"], false);
-  EXPECT_EQ(reply["job"]["copied"]["bytes"], 100);
+  json progress = ask("GET", job).body;
+  EXPECT_EQ(progress["copied"]["bytes"], 100);
+  EXPECT_EQ(progress["in_work_done_bytes"], 50);
+  EXPECT_NE(progress["state"], "done");
   fake_.answer("models/b", kCopied);
-  while (reply.is_object() && reply["final"] == false) reply = peer.receive();
-  EXPECT_EQ(reply["final"], true);
-  EXPECT_EQ(reply["job"]["state"], "done");
-  EXPECT_EQ(reply["job"]["found"]["bytes"], 300);
-  EXPECT_EQ(reply["job"]["copied"]["files"], 2);
-  EXPECT_EQ(peer.ask(R"({"command":"status"})")["ok"], true);
+  while (progress.is_object() && progress["state"] != "done") progress = ask("GET", job).body;
+  EXPECT_EQ(progress["found"]["bytes"], 300);
+  EXPECT_EQ(progress["copied"]["files"], 2);
+  EXPECT_EQ(ask("GET", "/v1/warm").body["jobs"][0], progress);
+  EXPECT_EQ(status()["warm_jobs"][0], progress);
 }
 
-TEST_F(ControlServerTest, WarmingWithoutWaitReturnsAtOnceAndStatusShowsTheJob) {
-  fake_.write("a", 100);
+TEST_F(ControlServerTest, ACancelledWarmUpHandsOutNoMoreFiles) {
+  for (std::size_t file = 0; file <= WarmJobs::kOutstandingMax; ++file) {
+    fake_.write("many/" + std::to_string(file), 1);
+  }
   ASSERT_EQ(start(), "");
-  Client peer = client();
-  const json reply = peer.ask(R"({"command":"warm","paths":["/mnt/cached"]})");
-  EXPECT_EQ(reply["ok"], true);
-  EXPECT_EQ(reply["final"], true);
-  ASSERT_TRUE(fake_.wait_for(1));
-  const json jobs = peer.ask(R"({"command":"status"})")["warm_jobs"];
-  ASSERT_EQ(jobs.size(), 1U);
-  EXPECT_EQ(jobs[0]["id"], reply["job"]["id"]);
-  EXPECT_NE(jobs[0]["state"], "done");
+  const json begun = ask("POST", "/v1/warm", R"({"paths":["/mnt/cached"]})").body;
+  const std::string job = "/v1/warm/" + std::to_string(begun["id"].get<int>());
+  ASSERT_TRUE(fake_.wait_for(WarmJobs::kOutstandingMax));
+  EXPECT_EQ(ask("DELETE", job).body["state"], "cancelled");
   fake_.answer_all(kCopied);
+  const json last = ask("GET", job).body;
+  EXPECT_EQ(last["state"], "cancelled");
+  EXPECT_EQ(last["copied"]["files"], WarmJobs::kOutstandingMax);
+  server_->stop(FakeWarmTarget::kPatience);
+  EXPECT_EQ(fake_.unanswered(), 0U);
 }
 
-TEST_F(ControlServerTest, VerifyingTellsProgressAndThenTheTotals) {
+TEST_F(ControlServerTest, AVerificationIsAJobThatIsLookedAtUntilItIsDone) {
   VerifyStatus running;
   running.token = VerifyToken{7};
   running.result.found = {2, 3000};
   running.result.bytes_verified = 1000;
   engine_.verifications = {running};
   ASSERT_EQ(start(), "");
-  Client waiting = client();
-  const json progress =
-      waiting.ask(R"({"command":"verify","paths":["/mnt/cached/models"],"wait":true})");
-  EXPECT_EQ(progress["type"], "verify");
-  EXPECT_EQ(progress["final"], false);
-  EXPECT_EQ(progress["job"]["bytes_verified"], 1000);
-  {
-    const std::lock_guard lock(verify_mutex_);
-    EXPECT_EQ(verify_paths_, std::vector<std::string>{"models"});
-    VerifyResult result = running.result;
-    result.intact = {1, 1000};
-    result.damaged = {1, 2000};
-    verify_done_(result);
-  }
-  json last = waiting.receive();
-  while (last.is_object() && last["final"] == false) last = waiting.receive();
-  EXPECT_EQ(last["job"]["damaged"]["files"], 1);
-  EXPECT_EQ(last["job"]["intact"]["bytes"], 1000);
-  // Without wait the first word is the last.
-  const json started = client().ask(R"({"command":"verify"})");
-  EXPECT_EQ(started["final"], true);
-  EXPECT_EQ(started["job"]["found"]["files"], 2);
-  const json status = client().ask(R"({"command":"status"})");
-  EXPECT_EQ(status["integrity"]["verifications"][0]["found"]["bytes"], 3000);
+  const Reply begun = ask("POST", "/v1/verify", R"({"paths":["/mnt/cached/models"]})");
+  EXPECT_EQ(begun.status, 202U);
+  EXPECT_EQ(begun.body["state"], "running");
+  EXPECT_EQ(begun.body["bytes_verified"], 1000);
+  EXPECT_EQ(verify_paths_, std::vector<std::string>{"models"});
+  const std::string job = "/v1/verify/" + std::to_string(begun.body["id"].get<int>());
+  VerifyResult result = running.result;
+  result.intact = {1, 1000};
+  result.damaged = {1, 2000};
+  verify_done_(result);
+  engine_.verifications.clear();
+  const json done = ask("GET", job).body;
+  EXPECT_EQ(done["state"], "done");
+  EXPECT_EQ(done["damaged"]["files"], 1);
+  EXPECT_EQ(done["intact"]["bytes"], 1000);
+  EXPECT_EQ(ask("GET", "/v1/verify").body["jobs"], json::array({done}));
+  EXPECT_EQ(status()["integrity"]["verifications"], json::array({done}));
+  EXPECT_EQ(ask("POST", "/v1/verify", "{}").status, 202U);
+  EXPECT_TRUE(verify_paths_.empty());
 }
 
 TEST_F(ControlServerTest, AVerificationThatIsRefusedIsAnError) {
+  refuses_verify_ = true;
   ASSERT_EQ(start(), "");
-  Client waiting = client();
-  waiting.send(R"({"command":"verify","wait":true})"
-               "\n");
-  const auto deadline = std::chrono::steady_clock::now() + FakeWarmTarget::kPatience;
-  std::function<void(const VerifyResult&)> done;
-  while (!done && std::chrono::steady_clock::now() < deadline) {
-    const std::lock_guard lock(verify_mutex_);
-    done = verify_done_;
+  EXPECT_EQ(ask("POST", "/v1/verify", "{}").status, 503U);
+}
+
+TEST_F(ControlServerTest, ABoundedNumberOfVerificationsIsRemembered) {
+  ASSERT_EQ(start(), "");
+  for (std::size_t job = 0; job < ControlServer::kVerificationsMax; ++job) {
+    ASSERT_EQ(ask("POST", "/v1/verify", "{}").status, 202U);
   }
-  ASSERT_TRUE(done);
-  VerifyResult refused;
-  refused.is_cancelled = true;
-  done(refused);
-  EXPECT_EQ(waiting.receive()["ok"], false);
+  EXPECT_EQ(ask("POST", "/v1/verify", "{}").status, 503U);
+  verify_done_({});  // the last of them
+  EXPECT_EQ(ask("POST", "/v1/verify", "{}").status, 202U);
+  EXPECT_EQ(ask("GET", "/v1/verify").body["jobs"].size(), ControlServer::kVerificationsMax);
 }
 
 TEST_F(ControlServerTest, PathsThatAreNotInTheMountOrDoNotExistAreErrors) {
   fake_.write("a", 100);
   ASSERT_EQ(start(), "");
-  Client peer = client();
-  const auto error = [&](const std::string& path) {
-    const json reply = peer.ask(json{{"command", "warm"}, {"paths", {path}}}.dump());
-    return reply.value("error", "(no error)");
+  const auto error = [&](const std::string& path, unsigned status) {
+    const Reply reply = ask("POST", "/v1/warm", json{{"paths", {path}}}.dump());
+    EXPECT_EQ(reply.status, status);
+    return reply.body.value("error", "(no error)");
   };
-  EXPECT_THAT(error("/etc/passwd"), HasSubstr("not beneath the mount point /mnt/cached"));
-  EXPECT_THAT(error("/mnt/cached/../other"), HasSubstr("not beneath"));
-  EXPECT_THAT(error("/mnt/cachedx"), HasSubstr("not beneath"));
-  EXPECT_THAT(error("a"), HasSubstr("not beneath"));
-  EXPECT_EQ(error("/mnt/cached/nothing"), "nothing: No such file or directory");
+  EXPECT_THAT(error("/etc/passwd", 400), HasSubstr("not beneath the mount point /mnt/cached"));
+  EXPECT_THAT(error("/mnt/cached/../other", 400), HasSubstr("not beneath"));
+  EXPECT_THAT(error("/mnt/cachedx", 400), HasSubstr("not beneath"));
+  EXPECT_THAT(error("a", 400), HasSubstr("not beneath"));
+  EXPECT_EQ(error("/mnt/cached/nothing", 422), "nothing: No such file or directory");
+  EXPECT_TRUE(ask("GET", "/v1/warm").body["jobs"].empty());
 }
 
-TEST_F(ControlServerTest, AClientThatGoesAwayDoesNotEndItsWarmUp) {
-  fake_.write("a", 100);
+TEST_F(ControlServerTest, TheEnginesWordOnEvictionIsPassedOn) {
   ASSERT_EQ(start(), "");
-  {
-    Client peer = client();
-    peer.send("{\"command\":\"warm\",\"paths\":[\"/mnt/cached\"],\"wait\":true}\n");
-    ASSERT_TRUE(fake_.wait_for(1));
+  const Reply reply = ask("POST", "/v1/evict", R"({"paths":["/mnt/cached/a"],"idle_seconds":60})");
+  EXPECT_EQ(reply.status, 200U);
+  EXPECT_EQ(reply.body["evicted"]["files"], 60);
+  EXPECT_EQ(reply.body["pinned"]["bytes"], 1);
+  EXPECT_EQ(ask("POST", "/v1/unpin", R"({"paths":["/mnt/cached/a"]})").body["unpinned"]["files"],
+            2);
+  engine_.is_recovering = true;
+  for (const char* target : {"/v1/evict", "/v1/unpin"}) {
+    EXPECT_EQ(ask("POST", target, R"({"paths":["/mnt/cached/a"]})").status, 503U);
   }
-  Client other = client();
-  EXPECT_EQ(other.ask(R"({"command":"status"})")["warm_jobs"][0]["state"] == "cancelled", false);
-  fake_.answer_all(kCopied);
-  json job;
-  do {
-    job = other.ask(R"({"command":"status"})")["warm_jobs"][0];
-  } while (job["state"] != "done" && !job.is_null());
-  EXPECT_EQ(job["copied"]["files"], 1);
 }
 
-TEST_F(ControlServerTest, ReplacesTheSocketOfADeadDaemonButNotOfALivingOne) {
+TEST_F(ControlServerTest, TheLimitTellsWhatStaysAboveIt) {
+  engine_.leaving_bytes = 50;
   ASSERT_EQ(start(), "");
-  ControlServer second(options_, subject(), fake_.target());
-  EXPECT_THAT(second.start(), HasSubstr("another daemon listens there"));
-  EXPECT_EQ(client().ask(R"({"command":"status"})")["ok"], true);
-  // A socket nobody listens on any more, as kill -9 leaves it.
-  server_.reset();
-  const Descriptor dead(socket(AF_UNIX, SOCK_STREAM, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  options_.socket_path.copy(address.sun_path, sizeof address.sun_path - 1);
-  ASSERT_EQ(bind(dead.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  EXPECT_EQ(start(), "");
-  EXPECT_EQ(client().ask(R"({"command":"status"})")["ok"], true);
+  const Reply reply = ask("PUT", "/v1/limit", R"({"size":"500B"})");
+  EXPECT_EQ(reply.status, 200U) << reply.body;
+  EXPECT_EQ(reply.body["previous_bytes"], 1000);
+  EXPECT_EQ(reply.body["limit_bytes"], 500);
+  EXPECT_EQ(reply.body["above_bytes"], 50);
+  EXPECT_THAT(ask("PUT", "/v1/limit", R"({"size":"much"})").body["error"].get<std::string>(),
+              HasSubstr("size much: must be"));
 }
 
-TEST_F(ControlServerTest, StopEndsConnectionsWarmUpsAndTheSocket) {
+TEST_F(ControlServerTest, StopEndsWarmUpsAndTheSocket) {
   fake_.write("a", 100);
   ASSERT_EQ(start(), "");
-  Client idle = client();
-  Client warming = client();
-  warming.send("{\"command\":\"warm\",\"paths\":[\"/mnt/cached\"],\"wait\":true}\n");
+  ASSERT_EQ(ask("POST", "/v1/warm", R"({"paths":["/mnt/cached"]})").status, 202U);
   ASSERT_TRUE(fake_.wait_for(1));
   server_->stop(FakeWarmTarget::kPatience);
-  EXPECT_EQ(idle.receive(), "closed");
-  json last = warming.receive();
-  while (last.is_object()) last = warming.receive();
-  EXPECT_EQ(last, "closed");
-  EXPECT_FALSE(client().is_connected());
+  EXPECT_EQ(ask("GET", "/v1/status").status, 0U);
   EXPECT_FALSE(std::filesystem::exists(options_.socket_path));
-}
-
-TEST_F(ControlServerTest, ASocketThatCannotBeMadeIsAClearError) {
-  options_.socket_path = directory_ / "missing/parent/mount.sock";
-  EXPECT_EQ(start(), (directory_ / "missing/parent").string() + ": No such file or directory");
 }
 
 }  // namespace

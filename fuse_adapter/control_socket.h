@@ -1,6 +1,6 @@
 // Where the daemon of a mount listens for nfs-cachefs-ctl.
 //
-// The protocol is one JSON object per line in both directions; see control_server.h.
+// The protocol is HTTP; see control_server.h.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace ncfs {
 
-// Root only: whoever may connect sees the names of all files and can fill the cache.
+// Everybody may connect; the credentials decide what is answered.
 inline constexpr const char* kControlDirectory = "/run/nfs-cachefs";
 
 // <directory>/<name>.sock, the name made from the mount point as systemd-escape --path does it.

@@ -50,14 +50,19 @@ struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
   Shared(const Shared&) = delete;
   Shared& operator=(const Shared&) = delete;
 
-  void run(const std::shared_ptr<Job>& job, const std::function<void(const std::string&)>& checked);
+  void run(const std::shared_ptr<Job>& job, const Checked& checked);
   void walk(const std::shared_ptr<Job>& job);
   void submit(const std::shared_ptr<Job>& job, FoundFile found);
   void finish(Job& job, const std::string& path, std::uint64_t bytes, const WarmResult& result);
   void note(Job& job, const FoundFile& found);
-  void forget(const Job* job);
-  [[nodiscard]] WarmProgress snapshot(const Job& job) const;
+  WarmProgress forget(const std::shared_ptr<Job>& job);  // what became of it
+  [[nodiscard]] WarmProgress snapshot_of(const std::shared_ptr<Job>& job) const;
+  [[nodiscard]] WarmProgress snapshot(const Job& job) const;  // under `mutex`
 
+  // Under `mutex`: no further file of the job is wanted.
+  [[nodiscard]] bool is_over(const Job& job) const {
+    return closed || job.progress.state == WarmProgress::State::cancelled;
+  }
   static void fail(WarmProgress& progress, const std::string& path, std::string error);
   static void skip(WarmProgress& progress, const std::string& reason);
 
@@ -144,8 +149,8 @@ void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, FoundFile found) 
   const SourceState& state = look.state;
   {
     std::unique_lock lock(mutex);
-    changed.wait(lock, [this] { return closed || outstanding < kOutstandingMax; });
-    if (closed) {
+    changed.wait(lock, [&] { return is_over(*job) || outstanding < kOutstandingMax; });
+    if (is_over(*job)) {
       close(found.descriptor);
       return;
     }
@@ -175,32 +180,39 @@ void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job) {
       note(*job, *found);
     }
     const std::lock_guard lock(mutex);
-    if (closed) return;
+    if (is_over(*job)) return;
   }
 }
 
 // The thread of one job.
-void WarmJobs::Shared::run(const std::shared_ptr<Job>& job,
-                           const std::function<void(const std::string&)>& checked) {
+void WarmJobs::Shared::run(const std::shared_ptr<Job>& job, const Checked& checked) {
   for (const std::string& path : job->progress.paths) {
     if (const int error = SourceWalk::check(root, path)) {
-      forget(job.get());
-      checked(fmt::format("{}: {}", path.empty() ? "." : path, std::strerror(error)));
+      const WarmProgress last = forget(job);
+      checked(last, fmt::format("{}: {}", path.empty() ? "." : path, std::strerror(error)));
       return;
     }
   }
-  checked("");
+  checked(snapshot_of(job), "");
   walk(job);
   std::unique_lock lock(mutex);
+  if (job->progress.state == WarmProgress::State::cancelled) return;
   job->progress.state = WarmProgress::State::copying;
-  changed.wait(lock, [&] { return closed || job->progress.in_work.empty(); });
+  changed.wait(lock, [&] { return is_over(*job) || job->progress.in_work.empty(); });
+  if (job->progress.state == WarmProgress::State::cancelled) return;
   job->progress.state = closed ? WarmProgress::State::cancelled : WarmProgress::State::done;
   job->progress.seconds = std::chrono::duration<double>(Clock::now() - job->started).count();
 }
 
-void WarmJobs::Shared::forget(const Job* job) {
+WarmProgress WarmJobs::Shared::forget(const std::shared_ptr<Job>& job) {
   const std::lock_guard lock(mutex);
-  std::erase_if(jobs, [job](const auto& other) { return other.get() == job; });
+  std::erase(jobs, job);
+  return snapshot(*job);
+}
+
+WarmProgress WarmJobs::Shared::snapshot_of(const std::shared_ptr<Job>& job) const {
+  const std::lock_guard lock(mutex);
+  return snapshot(*job);
 }
 
 WarmProgress WarmJobs::Shared::snapshot(const Job& job) const {
@@ -217,8 +229,7 @@ WarmJobs::~WarmJobs() {
   stop(std::chrono::nanoseconds(0));
 }
 
-std::optional<std::uint64_t> WarmJobs::start(std::vector<std::string> paths,
-                                             std::function<void(const std::string& error)> checked,
+std::optional<std::uint64_t> WarmJobs::start(std::vector<std::string> paths, Checked checked,
                                              bool pin) {
   auto job = std::make_shared<Job>();
   job->progress.paths = std::move(paths);
@@ -248,6 +259,20 @@ std::optional<std::uint64_t> WarmJobs::start(std::vector<std::string> paths,
     shared->changed.notify_all();
   }).detach();
   return job->progress.id;
+}
+
+bool WarmJobs::cancel(std::uint64_t id) {
+  const std::lock_guard lock(shared_->mutex);
+  for (const auto& job : shared_->jobs) {
+    if (job->progress.id != id) continue;
+    if (!job->progress.is_finished()) {
+      job->progress.seconds = shared_->snapshot(*job).seconds;
+      job->progress.state = WarmProgress::State::cancelled;
+      shared_->changed.notify_all();
+    }
+    return true;
+  }
+  return false;
 }
 
 std::optional<WarmProgress> WarmJobs::progress(std::uint64_t id) const {

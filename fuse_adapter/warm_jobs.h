@@ -40,7 +40,7 @@ struct WarmProgress {
     walking,  // there may be more files than `found`
     copying,  // all are found, some are not in the cache yet
     done,
-    cancelled,  // the daemon stops
+    cancelled,  // on request, or as the daemon stops; what is in work then may still be copied
   };
   struct Failure {
     std::string path;
@@ -78,12 +78,16 @@ class WarmJobs {
   explicit WarmJobs(WarmTarget target);
   ~WarmJobs();  // stops without patience
 
+  // `error` is empty or, if a path cannot be read, what is wrong; then the job is forgotten.
+  using Checked = std::function<void(const WarmProgress& job, const std::string& error)>;
   // Starts a job and returns its number, or nullopt if kJobsMax jobs are running. `checked` is
-  // called once on the job's thread with an empty text or, if a path cannot be read, with what is
-  // wrong; in the latter case the job is forgotten.
-  std::optional<std::uint64_t> start(std::vector<std::string> paths,
-                                     std::function<void(const std::string& error)> checked,
+  // called once on the job's thread, perhaps long after stop().
+  std::optional<std::uint64_t> start(std::vector<std::string> paths, Checked checked,
                                      bool pin = false);
+
+  // Hands no further file to the engine, which finishes those it has. False if there is no such
+  // job; one that has ended stays as it is.
+  bool cancel(std::uint64_t id);
 
   [[nodiscard]] std::optional<WarmProgress> progress(std::uint64_t id) const;
   [[nodiscard]] std::vector<WarmProgress> all() const;  // oldest first

@@ -20,8 +20,9 @@ class WarmJobsTest : public ::testing::Test {
   std::string start(std::vector<std::string> paths) {
     auto told = std::make_shared<std::promise<std::string>>();
     auto error = told->get_future();
-    const auto id =
-        jobs_.start(std::move(paths), [told](const std::string& text) { told->set_value(text); });
+    const auto id = jobs_.start(
+        std::move(paths),
+        [told](const WarmProgress&, const std::string& text) { told->set_value(text); });
     if (!id) return "refused";
     id_ = *id;
     if (error.wait_for(FakeWarmTarget::kPatience) != std::future_status::ready) return "silence";

@@ -7,6 +7,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/parser.hpp>
+#include <boost/beast/http/string_body.hpp>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -17,6 +20,7 @@
 
 namespace ncfs {
 
+namespace http = boost::beast::http;
 using nlohmann::json;
 
 ControlClient::~ControlClient() {
@@ -38,7 +42,7 @@ std::string ControlClient::connect(const std::string& socket_path) {
   }
   switch (errno) {
     case EACCES:
-      return "permission denied: only root may control a cache";
+      return "permission denied";
     case ENOENT:
     case ECONNREFUSED:
       return "its daemon does not run";
@@ -55,48 +59,59 @@ bool ControlClient::await(short events) const {
   return poll(&waiting, 1, static_cast<int>(deadline)) != 0;
 }
 
-std::string ControlClient::send(const json& request) {
-  std::string text;
-  try {
-    text = request.dump() + "\n";
-  } catch (const json::exception&) {
-    return "a path is not valid UTF-8: name its directory instead";
-  }
-  std::string_view left = text;
-  while (!left.empty()) {
+std::string ControlClient::send(std::string_view text) const {
+  while (!text.empty()) {
     if (!await(POLLOUT)) return "its daemon does not answer";
-    const ssize_t count = ::send(socket_, left.data(), left.size(), MSG_NOSIGNAL);
+    const ssize_t count = ::send(socket_, text.data(), text.size(), MSG_NOSIGNAL);
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     // It may have said why before it hung up.
     if (count < 0) return {};
-    left.remove_prefix(static_cast<std::size_t>(count));
+    text.remove_prefix(static_cast<std::size_t>(count));
   }
   return {};
 }
 
-std::string ControlClient::receive(json& reply) {
+std::string ControlClient::receive(ControlReply& reply) const {
   // Replies are bounded by the daemon's own limits; this one keeps a broken peer from filling
   // memory.
-  static constexpr std::size_t kReplyMax = 16 * 1024 * 1024;
-  std::size_t end = 0;
-  while ((end = input_.find('\n')) == std::string::npos) {
+  static constexpr std::size_t kReplyMax = 64 * 1024 * 1024;
+  http::response_parser<http::string_body> parser;
+  parser.body_limit(kReplyMax);
+  parser.eager(true);
+  std::string input;
+  while (!parser.is_done()) {
     if (!await(POLLIN)) return "its daemon does not answer";
     char bytes[16 * 1024];
     const ssize_t count = recv(socket_, bytes, sizeof bytes, 0);
     if (count < 0 && (errno == EAGAIN || errno == EINTR)) continue;
     if (count <= 0) return "its daemon has ended";
-    input_.append(bytes, static_cast<std::size_t>(count));
-    if (input_.size() > kReplyMax) return "its daemon sent too much";
+    input.append(bytes, static_cast<std::size_t>(count));
+    boost::system::error_code error;
+    input.erase(0, parser.put(boost::asio::buffer(input), error));
+    if (error && error != http::error::need_more) return "its daemon sent something strange";
   }
-  reply = json::parse(input_.substr(0, end), nullptr, false);
-  input_.erase(0, end + 1);
-  if (!reply.is_object()) return "its daemon sent something that is no reply";
-  if (!reply.value("ok", false)) return reply.value("error", "its daemon refused");
-  return {};
+  reply.status = parser.get().result_int();
+  reply.text = std::move(parser.get().body());
+  reply.value = json::parse(reply.text, nullptr, false);
+  if (reply.status < 400) return {};
+  return reply.value.is_object() ? reply.value.value("error", "its daemon refused")
+                                 : "its daemon refused";
 }
 
-std::string ControlClient::ask(const json& request, json& reply) {
-  if (std::string error = send(request); !error.empty()) return error;
+std::string ControlClient::ask(std::string_view method, std::string_view target, const json& body,
+                               ControlReply& reply) {
+  reply = {};
+  std::string text;
+  try {
+    text = body.is_null() ? "" : body.dump();
+  } catch (const json::exception&) {
+    return "a path is not valid UTF-8: name its directory instead";
+  }
+  const std::string head = fmt::format(
+      "{} {} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+      "Content-Length: {}\r\n\r\n",
+      method, target, text.size());
+  if (std::string error = send(head + text); !error.empty()) return error;
   return receive(reply);
 }
 

@@ -1,40 +1,48 @@
-// Finds the daemons of mounts and talks to them; the protocol is in fuse_adapter/control_server.h.
+// Finds the daemons of mounts and talks to them, as fuse_adapter/openapi.json describes.
 #pragma once
 
 #include <chrono>
-#include <nlohmann/json_fwd.hpp>
+#include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "fuse_adapter/mount_table.h"
 
 namespace ncfs {
 
+struct ControlReply {
+  unsigned status = 0;   // of HTTP; 0 if none came
+  std::string text;      // the body
+  nlohmann::json value;  // the body, if it is an object
+};
+
 class ControlClient {
  public:
-  // A daemon tells its status from memory. For a warm-up it first looks at the paths, for at most
-  // half a minute.
+  // A daemon tells its status from memory. When it has to look at disks, it answers within half a
+  // minute.
   static constexpr std::chrono::seconds kStatusDeadline{10};
-  static constexpr std::chrono::seconds kWarmDeadline{60};
+  static constexpr std::chrono::seconds kWorkDeadline{60};
 
   explicit ControlClient(std::chrono::seconds reply_deadline) : reply_deadline_(reply_deadline) {}
   ~ControlClient();
   ControlClient(const ControlClient&) = delete;
   ControlClient& operator=(const ControlClient&) = delete;
 
-  // All return an empty text, or what went wrong. Replies with "ok":false are errors, too.
+  // Both return an empty text, or what went wrong. Replies with a status of 400 or more are errors,
+  // too. A null `body` is none.
   [[nodiscard]] std::string connect(const std::string& socket_path);
-  [[nodiscard]] std::string send(const nlohmann::json& request);
-  [[nodiscard]] std::string receive(nlohmann::json& reply);
-  [[nodiscard]] std::string ask(const nlohmann::json& request, nlohmann::json& reply);
+  [[nodiscard]] std::string ask(std::string_view method, std::string_view target,
+                                const nlohmann::json& body, ControlReply& reply);
 
  private:
+  [[nodiscard]] std::string send(std::string_view text) const;
+  [[nodiscard]] std::string receive(ControlReply& reply) const;
   // Whether the socket is ready for `events` of poll(2) in time.
   [[nodiscard]] bool await(short events) const;
 
   const std::chrono::seconds reply_deadline_;
   int socket_ = -1;
-  std::string input_;
 };
 
 struct KnownMount {

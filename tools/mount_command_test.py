@@ -128,7 +128,9 @@ def mount_line(mountpoint):
     return found[-1] if found else None
 
 
-class MountCommandTest(unittest.TestCase):
+class MountTestCase(unittest.TestCase):
+    """A backend with some files, and mounts of it that are gone after every test."""
+
     def setUp(self):
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="ncfs-mount-test-", dir="/var/tmp"))
         self.addCleanup(shutil.rmtree, self.directory)
@@ -188,6 +190,8 @@ class MountCommandTest(unittest.TestCase):
         self.assertEqual(len(text.splitlines()), 1, text)
         self.assertIn(expected, text)
 
+
+class MountCommandTest(MountTestCase):
     def test_mount_answers_at_once_and_umount_ends_the_daemon(self):
         self.mount("allow_other")
         self.assertEqual((self.mnt / "small").read_bytes(), b"hello\n")

@@ -195,6 +195,7 @@ std::string status_text(const json& status) {
                                           number(status, "/integrity/mismatches"),
                                           number(status, "/integrity/damaged_files")));
   for (const json& job : array(members(status, "integrity"), "verifications")) {
+    if (text(job, "/state") != "running") continue;
     result += line("  verifying", verify_progress_text(job));
   }
   result += line("memory", fmt::format("{} of {} buffers in use, {} resident",
@@ -237,6 +238,22 @@ std::string warm_progress_text(const json& job) {
                      number(job, "/found/files"), human_size(rate));
 }
 
+std::string warm_list_text(const json& reply) {
+  const json jobs = array(reply, "jobs");
+  if (jobs.empty()) return "no warm-ups\n";
+  std::string result = fmt::format("{} warm-ups\n", jobs.size());
+  for (const json& job : jobs) {
+    std::string paths;
+    for (const json& path : array(job, "paths")) {
+      paths += fmt::format(" {}", path == "" ? "." : path.get<std::string>());
+    }
+    result += fmt::format("  {:>4}  {:<9} {}, {} failed{}\n", number(job, "/id"),
+                          text(job, "/state"), warm_progress_text(job),
+                          number(job, "/failed/files"), paths.empty() ? "" : ":" + paths);
+  }
+  return result;
+}
+
 std::string warm_result_text(const json& job) {
   const auto count = [&job](const char* name) {
     return fmt::format("{} files ({})", number(job, fmt::format("/{}/files", name).c_str()),
@@ -247,8 +264,7 @@ std::string warm_result_text(const json& job) {
                   count("found"), human_duration(job.value("seconds", 0.0)), count("copied"),
                   count("already_cached"), count("skipped"), count("failed"));
   if (text(job, "/state") == "cancelled") {
-    result += fmt::format("cancelled, as the daemon ends: {} files were not looked at any more\n",
-                          number(job, "/found/files") - finished_files(job));
+    result += fmt::format("cancelled: {} files are still in work\n", number(job, "/files_in_work"));
   }
   const json reasons = members(job, "skip_reasons");
   for (const auto& [reason, files] : reasons.items()) {

@@ -18,6 +18,9 @@ void use_recent_rates(nlohmann::json& status, const nlohmann::json& previous, do
 // The totals of a warm-up, several lines, the last one ended.
 [[nodiscard]] std::string warm_result_text(const nlohmann::json& job);
 
+// The warm-ups of a reply with "jobs", a line each after the first.
+[[nodiscard]] std::string warm_list_text(const nlohmann::json& reply);
+
 // The same of a verification.
 [[nodiscard]] std::string verify_progress_text(const nlohmann::json& job);
 [[nodiscard]] std::string verify_result_text(const nlohmann::json& job);

@@ -69,7 +69,8 @@ TEST(StatusView, ADaemonOfAnotherVersionIsShownAsFarAsItIsUnderstood) {
 }
 
 TEST(StatusView, AVerificationTellsWhatCameOfEveryFile) {
-  const json job = {{"found", {{"files", 4}, {"bytes", 4096}}},
+  const json job = {{"state", "running"},
+                    {"found", {{"files", 4}, {"bytes", 4096}}},
                     {"intact", {{"files", 1}, {"bytes", 1024}}},
                     {"damaged", {{"files", 1}, {"bytes", 2048}}},
                     {"skipped", {{"files", 1}, {"bytes", 0}}},
@@ -113,6 +114,18 @@ TEST(StatusView, TheTotalsOfAWarmUpNameEveryFate) {
   EXPECT_THAT(text, HasSubstr("failed: a/b: Input/output error"));
   EXPECT_THAT(text, HasSubstr("and 11 more failures"));
   EXPECT_THAT(text, Not(HasSubstr("cancelled")));
+}
+
+TEST(StatusView, TheListOfWarmUpsTellsNumbersStatesAndPaths) {
+  const json reply = {{"jobs",
+                       {{{"id", 3},
+                         {"state", "copying"},
+                         {"paths", {"", "models"}},
+                         {"found", {{"files", 2}, {"bytes", 10}}},
+                         {"failed", {{"files", 1}}}}}}};
+  EXPECT_THAT(warm_list_text(reply),
+              ContainsRegex("3 +copying .*1 of 2 files.*1 failed: . models"));
+  EXPECT_EQ(warm_list_text({{"jobs", json::array()}}), "no warm-ups\n");
 }
 
 TEST(StatusView, TheBarOfAWarmUpCountsWhatIsDoneOfFilesInWork) {

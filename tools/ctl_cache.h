@@ -1,0 +1,29 @@
+// The commands that change what is in the cache. All return an exit status.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ncfs::ctl {
+
+struct WarmOptions {
+  std::vector<std::string> paths;
+  std::string list;  // a file with one path a line, "-" for the standard input; empty: none
+  bool wait = false;
+  bool pin = false;
+  bool as_json = false;
+};
+int warm(const WarmOptions& options);
+int warm_list(const std::string& mountpoint, bool as_json);
+int warm_cancel(const std::string& mountpoint, std::uint64_t id, bool as_json);
+
+// No paths: everything in all caches.
+int verify(const std::vector<std::string>& paths, bool wait, bool as_json);
+int evict(const std::vector<std::string>& paths, bool as_json);
+int unpin(const std::vector<std::string>& paths, bool as_json);
+// `age` such as 7d.
+int clean(const std::string& mountpoint, const std::string& age, bool as_json);
+int set_limit(const std::string& mountpoint, const std::string& size, bool as_json);
+
+}  // namespace ncfs::ctl
