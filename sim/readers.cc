@@ -293,6 +293,7 @@ void Readers::hand_over(Event event) {
   if (const auto* limit = std::get_if<LimitEvent>(&event)) limit_bytes_ = limit->bytes;
   if (const auto* disown = std::get_if<DisownEvent>(&event)) {
     life_->io().note_disowned(disown->file);
+    disowned_.insert(disown->file);
   }
   life_->handle(std::move(event));
 }
@@ -549,6 +550,13 @@ bool Readers::own_write(const std::string& path, std::uint64_t offset, std::uint
   return true;
 }
 
+bool Readers::may_be_disowned(std::string_view stem) const {
+  return std::any_of(disowned_.begin(), disowned_.end(), [stem](const FileId& file) {
+    const std::string own = object_stem(file, {}, 0);
+    return stem.starts_with(own.substr(0, own.size() - 2 * 17));
+  });
+}
+
 void Readers::disown_again() {
   for (PendingWrite& write : std::exchange(writes_to_repeat_, {})) {
     const DisownToken token{next_id_++};
@@ -588,7 +596,9 @@ void Readers::write_ourselves(const PendingWrite& write, bool may_change_cache_f
   nfs_.write(write.path, range, life_->io().now());
   const std::size_t revision = nfs_.current_revision(write.inode);
   own_writes_[write.inode].push_back({range, revision});
-  if (!may_change_cache_files || life_->config().checksum == Checksum::read) return;
+  // Whether the sidecar is gone a disk that lies does not tell.
+  const bool may_mirror = may_change_cache_files && !disk_.has_lied();
+  if (!may_mirror || life_->config().checksum == Checksum::read) return;
   for (auto& [handle, file] : files_) {
     if (file.inode != write.inode || !file.result.is_complete || !file.residency) continue;
     const std::optional<InodeId> inode = disk_.inode_of(file.residency->cache_file());
