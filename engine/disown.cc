@@ -38,6 +38,9 @@ void Core::on(DisownEvent&& event) {
 
 // `o` may be gone when this returns.
 void Core::disown(Object& o) {
+  const bool is_copied = o.state == ObjectState::creating || o.state == ObjectState::partial ||
+                         o.state == ObjectState::committing;
+  if (NCFS_PLANT(disowned_copy_goes_on) && is_copied) return;
   const bool was_wanted = o.copy != CopyPhase::none || o.state == ObjectState::partial ||
                           o.state == ObjectState::committing || o.state == ObjectState::creating;
   leave_copy(o);

@@ -564,7 +564,7 @@ void Core::settle(Object& o) {
     if (now_ < o.record_pin_at) attention_.insert(o.id);
   }
   // Who asked for a pin is told when it is recorded.
-  if (o.state == ObjectState::cached && !o.is_persisting && !must_record_pin(o)) {
+  if (o.state == ObjectState::cached && !o.is_persisting && !must_record) {
     answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
   }
   const bool is_outdated = o.is_stale && now_ >= o.retire_at;

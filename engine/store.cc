@@ -436,7 +436,7 @@ void Core::finish_commit(Object& o) {
   ++counters_.copies_finished;
   notice(Notice::Kind::copy_finished, o, o.version.size);
   leave_copy(o);
-  if (!must_record_pin(o)) answer_warms(o, {WarmResult::Kind::copied, {}, 0});
+  if (!must_record_pin(o) && !o.must_record_key()) answer_warms(o, {WarmResult::Kind::copied, {}, 0});
   settle(o);
   schedule_copies();
 }

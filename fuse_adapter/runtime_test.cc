@@ -193,5 +193,58 @@ TEST_F(RuntimeTest, WarmedFileIsAHitAtItsFirstOpen) {
   stop();
 }
 
+TEST_F(RuntimeTest, OurChmodCostsNoCopyNotEvenAcrossARestart) {
+  const auto bytes = test_bytes(3 * kBlock);
+  write_file(temp_.path("source/model"), bytes);
+  start(1);
+  const Opened first = open("model");
+  wait_until_cached(1);
+  runtime_->close(first.handle);
+  const Descriptor source(::openat(source_.get(), "model", O_RDONLY | O_CLOEXEC));
+  const SourceState before = look_at_source(source.get(), Freshness::from_server).state;
+  ASSERT_EQ(::fchmod(source.get(), 0600), 0);
+  const SourceState after = look_at_source(source.get(), Freshness::from_server).state;
+  ASSERT_NE(before.version, after.version);
+  runtime_->rekey(before, after, {});
+  const Opened again = open("model");
+  EXPECT_EQ(again.result.reason, OpenReason::cached);
+  runtime_->close(again.handle);
+  stop();
+  start(1'000'000);
+  const Opened opened = open("model");
+  EXPECT_EQ(opened.result.reason, OpenReason::cached);
+  EXPECT_EQ(read(opened, {0, bytes.size()}), bytes);
+  EXPECT_EQ(runtime_->status().source_bytes, 0U);
+  runtime_->close(opened.handle);
+  stop();
+}
+
+TEST_F(RuntimeTest, WhatIsDisownedIsNotFoundAgain) {
+  const auto bytes = test_bytes(3 * kBlock);
+  write_file(temp_.path("source/model"), bytes);
+  start(1);
+  const Opened first = open("model");
+  wait_until_cached(1);
+  const Opened reader = open("model");
+  ASSERT_TRUE(reader.result.is_complete);
+  const Descriptor source(::openat(source_.get(), "model", O_RDONLY | O_CLOEXEC));
+  const SourceState state = look_at_source(source.get(), Freshness::from_server).state;
+  std::promise<int> disowned;
+  runtime_->disown(state.file, [&](int error) { disowned.set_value(error); });
+  EXPECT_EQ(disowned.get_future().get(), 0);
+  // The adapter may write into the cache file now; nobody is given it any more.
+  const int cache_file = static_cast<int>(reader.result.residency->cache_file());
+  ASSERT_EQ(::pwrite(cache_file, "written", 7, 0), 7);
+  EXPECT_EQ(read(reader, {0, bytes.size()}), bytes) << "of the source";
+  stop();
+  start(1'000'000);
+  EXPECT_EQ(runtime_->status().objects_cached, 0U);
+  const Opened opened = open("model");
+  EXPECT_NE(opened.result.reason, OpenReason::cached);
+  EXPECT_EQ(read(opened, {0, bytes.size()}), bytes);
+  runtime_->close(opened.handle);
+  stop();
+}
+
 }  // namespace
 }  // namespace ncfs

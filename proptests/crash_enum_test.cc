@@ -35,6 +35,9 @@ constexpr Scenario kScenarios[] = {
     {"one_block", "open 1\n", kAll},
     {"tiny_sectors", "knob 13 1\nknob 15 2\nopen 1\n", kAll},
     {"two_blocks", "knob 0 1\nknob 8 1\nknob 3 1\nknob 13 1\nopen 0\n", kAll},
+    // Our own chmod of a complete file and of a copy; our own write into one that a reader holds.
+    {"rekeyed", "open 1\nrun 7\nrun 7\nclose 0\nrun\nopen 0\ncomplete 0\nown_chmod 1\nown_chmod 0\n", kSample},
+    {"disowned", "open 1\nrun 7\nrun 7\nopen 1\nrun 7\nown_write 1 10 500\n", kAll},
     {"damaged", "knob 64 1\nknob 8 1\nopen 0\nrun\nrun\nrun\nrun\nkill\nrot_data 0 1\nopen 0\n", kSample},
 };
 
@@ -73,6 +76,8 @@ std::uint64_t durable_bytes(const World& world, const std::string& path) {
     if (!has_data) continue;
     const std::optional<Sidecar> sidecar = decode(world.disk().view(inode).cached);
     if (!sidecar || sidecar->path != path) continue;
+    const SourceInode source = world.nfs().inode_at(path);
+    if (sidecar->version != world.nfs().history(source).back().version) continue;
     for (std::uint64_t block = 0; block < sidecar->durable.block_count(); ++block) {
       const std::uint64_t begin = block * sidecar->block_size_bytes;
       if (!sidecar->durable.test(block)) continue;

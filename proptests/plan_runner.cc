@@ -124,6 +124,9 @@ Gen<StepOp> weighted_op() {
       {6, StepOp::pin},
       {4, StepOp::unpin},
       {4, StepOp::evict},
+      {6, StepOp::own_write},
+      {6, StepOp::own_chmod},
+      {2, StepOp::own_rename},
   });
 }
 

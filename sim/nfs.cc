@@ -43,7 +43,7 @@ bool SimNfs::write(const std::string& path, ByteRange range, Nanos now) {
 
 bool SimNfs::write_and_restore_mtime(const std::string& path, ByteRange range, Nanos now) {
   File* file = find(path);
-  if (file == nullptr) return false;
+  if (file == nullptr || file->own_change_ns == timestamp(now)) return false;
   const std::int64_t mtime_ns = file->history.back().version.mtime_ns;
   if (!write(path, range, now)) return false;
   file->history.back().version.mtime_ns = mtime_ns;
@@ -56,6 +56,21 @@ bool SimNfs::change_mode(const std::string& path, Nanos now) {
   const SourceVersion before = file->history.back().version;
   append(*file, {}, before.size, now);
   file->history.back().version.mtime_ns = before.mtime_ns;
+  return true;
+}
+
+bool SimNfs::change_mode_ourselves(const std::string& path, Nanos now) {
+  if (!change_mode(path, now)) return false;
+  find(path)->own_change_ns = timestamp(now);
+  return true;
+}
+
+bool SimNfs::rename_ourselves(const std::string& from, const std::string& to, Nanos now) {
+  if (from == to || !change_mode_ourselves(from, now)) return false;
+  remove(to, true);
+  auto name = paths_.extract(from);
+  name.key() = to;
+  paths_.insert(std::move(name));
   return true;
 }
 

@@ -55,6 +55,10 @@ class SimNfs {
   bool write(const std::string& path, ByteRange range, Nanos now);
   bool write_and_restore_mtime(const std::string& path, ByteRange range, Nanos now);
   bool change_mode(const std::string& path, Nanos now);  // ctime changes, the content does not
+  // The same, and the name, by our own mount. In the tick of its ctime nobody restores an mtime:
+  // see RekeyEvent.
+  bool change_mode_ourselves(const std::string& path, Nanos now);
+  bool rename_ourselves(const std::string& from, const std::string& to, Nanos now);
   bool truncate(const std::string& path, std::uint64_t size_bytes, Nanos now);  // or grow
   // A new file takes the name; open handles of the old one go on if `keeps_old`, else are stale.
   bool replace(const std::string& path, std::uint64_t size_bytes, bool keeps_old, Nanos now);
@@ -96,6 +100,7 @@ class SimNfs {
   struct File {
     std::vector<SourceRevision> history;
     bool is_stale = false;
+    std::int64_t own_change_ns = 0;  // ctime of the last one of ours
   };
 
   File* find(const std::string& path);

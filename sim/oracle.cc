@@ -26,8 +26,7 @@ std::uint64_t history_length(const SimNfs& nfs, const FileId& file) {
 // be written again just so: the engine's own check is not taken at its word.
 std::optional<Sidecar> sidecar_of(const std::string& stem, std::span<const std::byte> bytes) {
   std::optional<Sidecar> sidecar = decode(bytes);
-  if (!sidecar || object_stem(sidecar->file, sidecar->version, sidecar->serial) != stem ||
-      !std::ranges::equal(encode(*sidecar), bytes)) {
+  if (!sidecar || !is_stem_of(stem, *sidecar) || !std::ranges::equal(encode(*sidecar), bytes)) {
     return std::nullopt;
   }
   return sidecar;
@@ -269,9 +268,11 @@ std::optional<Violation> Oracle::check_pinned(World& world) const {
     for (const Readers::Pinned& file : world.readers().pinned()) {
       const bool is_there = std::any_of(objects.begin(), objects.end(), [&](const auto& object) {
         const auto& [stem, files] = object;
-        return files.data && files.meta &&
-               stem.starts_with(object_stem(world.nfs().file_id(file.inode), file.version, 0)
-                                    .substr(0, stem.rfind('-')));
+        if (!files.data || !files.meta) return false;
+        const SimDisk::FileView meta = disk.view(*files.meta);
+        const auto sidecar = sidecar_of(stem, is_durable_view ? meta.durable : meta.cached);
+        return sidecar && sidecar->file == world.nfs().file_id(file.inode) &&
+               sidecar->version == file.version;
       });
       if (!is_there) return Violation{"S5 Pins", file.path + " is pinned and not in the cache"};
     }
@@ -354,6 +355,9 @@ std::optional<Violation> Oracle::check_degrade(const World& world) {
     return Violation{"S8 Degrade", "the cache disk is down and was asked " +
                                        std::to_string(requests - cache_requests_) + " times"};
   }
+  if (world.readers().own_writes_pending() > 0 && !world.readers().has_mail()) {
+    return Violation{"S8 Degrade", "the cache disk is down and a write waits for it"};
+  }
   for (const auto& [handle, file] : world.readers().files()) {
     if (!file.is_answered && !world.readers().has_mail()) {
       return Violation{"S8 Degrade",
@@ -382,7 +386,8 @@ std::optional<Violation> Oracle::check_books(const World& world) const {
   for (const auto& [stem, files] : objects_of(world.disk().names_cached())) {
     // Removed as damaged, but others still have it open.
     const bool is_held = files.data && !files.meta && world.readers().has_holds();
-    if (is_held && (io.misdirections() > 0 || !world.disk().rotten_bytes(*files.data).empty())) {
+    if (is_held && (io.misdirections() > 0 || world.readers().may_be_disowned(stem) ||
+                    !world.disk().rotten_bytes(*files.data).empty())) {
       continue;
     }
     if (files.data) ++complete;

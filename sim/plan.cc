@@ -59,6 +59,9 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"pin", 1},
     {"unpin", 1},
     {"evict", 2},
+    {"own_write", 3},
+    {"own_chmod", 2},
+    {"own_rename", 3},
 }};
 
 const StepForm& form_of(StepOp op) {

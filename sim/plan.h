@@ -76,8 +76,12 @@ enum class StepOp : std::uint8_t {
   pin,     // file: warms it, too
   unpin,   // file
   evict,   // file, or all; seconds it must not have been used
+  // Our own mount.
+  own_write,   // file, offset, length: asks for leave, then writes, and into what readers hold
+  own_chmod,   // file; 1, 2: another client writes just before or after it; 3: told late
+  own_rename,  // file, the file whose name it gets; as for own_chmod
 };
-inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::evict) + 1;
+inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::own_rename) + 1;
 
 struct Step {
   StepOp op{};

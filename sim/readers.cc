@@ -48,6 +48,9 @@ void Readers::die(bool keeps_holds) {
   verifies_.clear();
   found_rotten_.clear();
   controls_.clear();
+  writes_.clear();
+  writes_to_repeat_.clear();
+  late_rekeys_.clear();
   finished_.clear();
   is_stopping_ = false;
   is_stopped_ = false;
@@ -196,6 +199,7 @@ bool Readers::begin_read(std::uint64_t handle_index, std::uint64_t offset, std::
   read.handle = entry->first;
   read.rest = {offset, length};
   read.failures_before = life_->io().source_failures().size();
+  read.own_writes = own_writes_[file.inode].size();
   plan(read);
   return true;
 }
@@ -206,6 +210,12 @@ void Readers::plan(ActiveRead& read) {
     report("S7 NeverWait", name_of(read.handle) + ": a read goes in circles at " +
                                std::to_string(read.rest.offset));
     return finish(read);
+  }
+  if (file.is_passed_through) {
+    read.phase = ActiveRead::Phase::planned;
+    read.segment = read.rest;
+    read.residency = file.residency;
+    return;
   }
   if (!file.residency) return ask(read, false);
   const ReadPlan plan = plan_read(*file.residency, read.rest);
@@ -269,6 +279,8 @@ void Readers::send(Event event) {
 }
 
 bool Readers::deliver() {
+  tell_late_rekeys();
+  disown_again();
   if (mailbox_.empty()) return false;
   Event event = std::move(mailbox_.front());
   mailbox_.pop_front();
@@ -279,10 +291,16 @@ bool Readers::deliver() {
 void Readers::hand_over(Event event) {
   if (const auto* close = std::get_if<CloseEvent>(&event)) closing_.erase(close->handle);
   if (const auto* limit = std::get_if<LimitEvent>(&event)) limit_bytes_ = limit->bytes;
+  if (const auto* disown = std::get_if<DisownEvent>(&event)) {
+    life_->io().note_disowned(disown->file);
+    disowned_.insert(disown->file);
+  }
   life_->handle(std::move(event));
 }
 
 void Readers::deliver_all() {
+  tell_late_rekeys();
+  disown_again();
   while (deliver()) {
   }
 }
@@ -362,10 +380,28 @@ void Readers::check_truth(const ActiveRead& read, std::span<const std::byte> byt
   trace_.add(bytes);
   const auto lie = find_lie(nfs_, file.inode, file.first_revision,
                             nfs_.current_revision(file.inode), read.segment.offset, bytes);
-  if (!lie) return;
+  if (!lie) return check_own_writes(read, bytes);
   const char* name = name_of_lie("S1 ReadTruth", nfs_, file.inode, file.first_revision,
                                  read.segment.offset, bytes);
   report(name, name_of(read.handle) + ", from " + from + ": " + *lie);
+}
+
+// What was written through the mount before the read began.
+void Readers::check_own_writes(const ActiveRead& read, std::span<const std::byte> bytes) {
+  const OpenFile& file = files_.at(read.handle);
+  const std::vector<OwnWrite>& writes = own_writes_[file.inode];
+  const std::uint64_t begin = read.segment.offset;
+  for (std::size_t index = 0; index < read.own_writes; ++index) {
+    const auto& [range, revision] = writes[index];
+    const std::uint64_t first = std::max(begin, range.offset);
+    const std::uint64_t end = std::min(begin + bytes.size(), range.end());
+    if (first >= end) continue;
+    const auto lie = find_lie(nfs_, file.inode, revision, nfs_.current_revision(file.inode), first,
+                              bytes.subspan(first - begin, end - first));
+    if (lie) {
+      report("S14 Fresh", name_of(read.handle) + " does not see what we wrote before: " + *lie);
+    }
+  }
 }
 
 // A short answer says that the file ends there; some revision since the open must have.
@@ -498,9 +534,112 @@ void Readers::on_verify(VerifyToken token, const VerifyResult& result) {
   verifies_.erase(entry);
 }
 
+bool Readers::own_write(const std::string& path, std::uint64_t offset, std::uint64_t length,
+                        Nanos now) {
+  if (is_stopping_ || writes_.size() + writes_to_repeat_.size() >= kWarmsMax) return false;
+  SourceState state;
+  const std::optional<FileHandle> source = open_source(path, now, state);
+  if (!source) return false;
+  const SourceInode inode = nfs_.inode_of(*source);
+  nfs_.close(*source);
+  // Pins belong to what is there to be pinned.
+  std::erase_if(pinned_, [&](const Pinned& file) { return file.inode == inode; });
+  for (auto& [token, warm] : warms_) warm.pin = warm.pin && warm.file.inode != inode;
+  writes_to_repeat_.push_back({path, inode, offset, length});
+  disown_again();
+  return true;
+}
+
+bool Readers::may_be_disowned(std::string_view stem) const {
+  return std::any_of(disowned_.begin(), disowned_.end(), [stem](const FileId& file) {
+    const std::string own = object_stem(file, {}, 0);
+    return stem.starts_with(own.substr(0, own.size() - 2 * 17));
+  });
+}
+
+void Readers::disown_again() {
+  for (PendingWrite& write : std::exchange(writes_to_repeat_, {})) {
+    const DisownToken token{next_id_++};
+    write.disowned_at = static_cast<std::uint64_t>(token);
+    const FileId file = nfs_.file_id(write.inode);
+    writes_.emplace(token, std::move(write));
+    send(DisownEvent{token, file});
+  }
+}
+
 void Readers::on_disowned(DisownToken token, int error) {
   trace_.add(static_cast<std::uint64_t>(token));
   trace_.add(static_cast<std::uint64_t>(error));
+  const auto entry = writes_.find(token);
+  if (entry == writes_.end()) return report("Contract", "leave to write that nobody asked for");
+  PendingWrite write = std::move(entry->second);
+  writes_.erase(entry);
+  // Who has opened the file since may have been given bytes of it.
+  const bool is_reopened = std::any_of(files_.begin(), files_.end(), [&](const auto& one) {
+    return one.second.inode == write.inode &&
+           static_cast<std::uint64_t>(one.first) > write.disowned_at;
+  });
+  if (is_reopened && !is_stopping_) {
+    writes_to_repeat_.push_back(std::move(write));
+  } else {
+    write_ourselves(write, error == 0);
+  }
+}
+
+void Readers::write_ourselves(const PendingWrite& write, bool may_change_cache_files) {
+  if (!nfs_.exists(write.path) || nfs_.inode_at(write.path) != write.inode) return;
+  const std::uint64_t size = nfs_.history(write.inode).back().version.size;
+  const std::uint64_t offset = write.offset % (size + 1);
+  // Nothing grows: more only makes runs longer.
+  const ByteRange range = {offset, std::min(1 + write.length, size - offset)};
+  if (range.empty()) return;
+  nfs_.write(write.path, range, life_->io().now());
+  const std::size_t revision = nfs_.current_revision(write.inode);
+  own_writes_[write.inode].push_back({range, revision});
+  // Whether the sidecar is gone a disk that lies does not tell.
+  const bool may_mirror = may_change_cache_files && !disk_.has_lied();
+  if (!may_mirror || life_->config().checksum == Checksum::read) return;
+  for (auto& [handle, file] : files_) {
+    if (file.inode != write.inode || !file.result.is_complete || !file.residency) continue;
+    const std::optional<InodeId> inode = disk_.inode_of(file.residency->cache_file());
+    if (!inode) {
+      report("S5 Pins", name_of(handle) + ": the cache file was closed under a reader");
+      continue;
+    }
+    const std::uint64_t end = std::min(range.end(), file.version.size);
+    if (end <= range.offset) continue;
+    std::vector<std::byte> bytes(end - range.offset);
+    nfs_.content(write.inode, revision, range.offset, bytes);
+    file.is_passed_through = disk_.write(*inode, range.offset, bytes) >= 0;
+  }
+}
+
+bool Readers::own_change(const std::string& path, const std::string& to,
+                         std::uint64_t interference, Nanos now) {
+  if (is_stopping_) return false;
+  SourceState before;
+  const std::optional<FileHandle> source = open_source(path, now, before);
+  if (!source) return false;
+  if (interference % 4 == 1) nfs_.write(path, {0, before.version.size / 2}, now);
+  const bool is_changed =
+      to.empty() ? nfs_.change_mode_ourselves(path, now) : nfs_.rename_ourselves(path, to, now);
+  const std::string& name = to.empty() ? path : to;
+  if (is_changed && interference % 4 == 2) nfs_.write(name, {0, before.version.size / 2}, now);
+  SourceState after;
+  const bool is_seen = nfs_.stat(*source, after, now) == 0;
+  nfs_.close(*source);
+  if (!is_changed || !is_seen) return false;
+  tell_late_rekeys();
+  if (interference % 4 == 3) {
+    late_rekeys_.push_back({before, after, to});
+  } else {
+    send(RekeyEvent{before, after, to});
+  }
+  return true;
+}
+
+void Readers::tell_late_rekeys() {
+  for (RekeyEvent& event : std::exchange(late_rekeys_, {})) send(std::move(event));
 }
 
 void Readers::on_stopped() {

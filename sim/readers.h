@@ -34,6 +34,13 @@ struct OpenFile {
   std::shared_ptr<Residency> residency;  // the first one heard of
   std::uint32_t reads = 0;
   std::size_t failures_before = 0;  // of the source, when the file was opened
+  bool is_passed_through = false;   // the kernel reads the cache file whatever the engine says
+};
+
+// A write of ours that was complete: reads that begin later see it.
+struct OwnWrite {
+  ByteRange range;
+  std::size_t revision = 0;
 };
 
 struct ActiveRead {
@@ -53,6 +60,7 @@ struct ActiveRead {
   std::vector<std::byte> answered_bytes;  // must still be in the buffer when they are used
   std::uint32_t rounds = 0;               // since the read last moved on
   std::size_t failures_before = 0;        // of the source, when the read began
+  std::size_t own_writes = 0;             // of the file, when the read began
 };
 
 class Readers final : public Host {
@@ -79,6 +87,12 @@ class Readers final : public Host {
   void limit(std::uint64_t bytes);
   void stop();
   bool verify(const std::string& path);  // "": everything
+  // As the adapter writes: the cache disowns the file; then the source is written, and with it the
+  // cache files that kernels read by themselves, if the cache gives leave.
+  bool own_write(const std::string& path, std::uint64_t offset, std::uint64_t length, Nanos now);
+  // `interference`: see StepOp::own_chmod. `to`: the new name, or empty.
+  bool own_change(const std::string& path, const std::string& to, std::uint64_t interference,
+                  Nanos now);
   bool close(std::uint64_t handle_index);
   bool begin_read(std::uint64_t handle_index, std::uint64_t offset, std::uint64_t length);
   bool advance(std::uint64_t read_index);
@@ -92,7 +106,10 @@ class Readers final : public Host {
   [[nodiscard]] const std::map<HandleId, OpenFile>& files() const { return files_; }
   [[nodiscard]] const std::vector<ActiveRead>& reads() const { return reads_; }
   [[nodiscard]] std::size_t warms_pending() const { return warms_.size(); }
-  [[nodiscard]] bool has_mail() const { return !mailbox_.empty(); }
+  [[nodiscard]] bool has_mail() const { return !mailbox_.empty() || !late_rekeys_.empty(); }
+  [[nodiscard]] std::size_t own_writes_pending() const { return writes_.size(); }
+  // Whether an object with this stem may have been disowned, in any life.
+  [[nodiscard]] bool may_be_disowned(std::string_view stem) const;
   [[nodiscard]] std::size_t controls_pending() const { return controls_.size(); }
   // What the engine was told last: by its configuration, or since.
   [[nodiscard]] std::uint64_t limit_bytes() const { return limit_bytes_; }
@@ -150,6 +167,17 @@ class Readers final : public Host {
   void check_short(const ActiveRead& read);
   void check_error(const ActiveRead& read);
   void forget_finished();
+  void check_own_writes(const ActiveRead& read, std::span<const std::byte> bytes);
+  struct PendingWrite {
+    std::string path;
+    SourceInode inode{};
+    std::uint64_t offset = 0;
+    std::uint64_t length = 0;
+    std::uint64_t disowned_at = 0;  // handles with higher numbers were opened since
+  };
+  void write_ourselves(const PendingWrite& write, bool may_change_cache_files);
+  void disown_again();
+  void tell_late_rekeys();
   void send_close(HandleId handle);
   void send(Event event);
   void hand_over(Event event);
@@ -173,6 +201,11 @@ class Readers final : public Host {
   std::vector<Pinned> pinned_;
   std::optional<ControlResult> last_control_;
   std::vector<Hold> holds_;
+  std::map<DisownToken, PendingWrite> writes_;
+  std::vector<PendingWrite> writes_to_repeat_;
+  std::map<SourceInode, std::vector<OwnWrite>> own_writes_;
+  std::set<FileId> disowned_;
+  std::deque<RekeyEvent> late_rekeys_;
   std::size_t mailbox_max_ = 0;
   std::uint64_t limit_bytes_ = 0;
   std::deque<Event> mailbox_;

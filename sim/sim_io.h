@@ -87,6 +87,7 @@ class SimIo final : public Io {
   void look_away() { looks_away_ = true; }
 
   void set_now(Nanos now) { now_ = now; }
+  [[nodiscard]] Nanos now() const { return now_; }
   Weather& weather() { return weather_; }
   [[nodiscard]] const Weather& weather() const { return weather_; }
 
@@ -109,6 +110,8 @@ class SimIo final : public Io {
 
   // Of an open handle of the source: what the file was at its open.
   void note_source_handle(FileHandle handle, const SourceState& state);
+  // Whoever has the file open from before one of our own writes reads for itself from then on.
+  void note_disowned(const FileId& file);
   [[nodiscard]] const SourceState& source_state(FileHandle handle) const {
     return source_handles_.at(handle);
   }
@@ -188,6 +191,7 @@ class SimIo final : public Io {
   std::map<BufferId, std::uint32_t> lent_;
   std::vector<LateWrite> late_writes_;
   std::map<FileHandle, SourceState> source_handles_;
+  std::set<FileHandle> reads_alone_;
   std::map<InodeId, FileBooks> books_;
   // The number of the completion of the newest source_stat that told of a version.
   std::map<std::pair<FileId, SourceVersion>, std::uint64_t> looked_at_;

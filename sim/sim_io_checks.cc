@@ -108,13 +108,22 @@ void SimIo::check_source_read(const Request& request) {
     ++reads;
     const SourceState& theirs = source_handles_[other.request.file];
     if (other.request.range != block || mine.file != theirs.file) continue;
+    if (reads_alone_.contains(other.request.file)) continue;
     is_fetched = is_fetched || mine.version == theirs.version;
     is_racy = is_racy || theirs.age_ns < racy_window;
   }
-  if (request.range == block && is_fetched && !is_racy && !has_failed(request.file)) {
+  const bool is_exempt =
+      is_racy || has_failed(request.file) || reads_alone_.contains(request.file);
+  if (request.range == block && is_fetched && !is_exempt) {
     report("S6 OneFetch", request, "this block is being fetched already");
   }
   if (reads > config_.source_reads_max) report("S6 OneFetch", request, "too many source reads");
+}
+
+void SimIo::note_disowned(const FileId& file) {
+  for (const auto& [handle, state] : source_handles_) {
+    if (state.file == file) reads_alone_.insert(handle);
+  }
 }
 
 // Readers who joined a fetch that failed, perhaps for want of permission, try again one by one.

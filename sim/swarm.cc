@@ -65,6 +65,9 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::pin, 10, true},
     {StepOp::unpin, 6, true},
     {StepOp::evict, 6, true},
+    {StepOp::own_write, 10, true},
+    {StepOp::own_chmod, 10, true},
+    {StepOp::own_rename, 3, true},
 }};
 
 std::uint64_t pick_duration(Rng& rng) {
@@ -113,6 +116,13 @@ Step fill_in(StepOp op, Rng& rng) {
     case StepOp::outage:
       step.b = rng.below(200);
       break;
+    case StepOp::own_chmod:
+      step.b = rng.chance({1, 2}) ? 0 : rng.below(4);
+      break;
+    case StepOp::own_rename:
+      step.b = rng.below(8);
+      step.c = rng.chance({1, 2}) ? 0 : rng.below(4);
+      break;
     case StepOp::evict:
       step.b = rng.chance({1, 2}) ? 0 : rng.below(10);
       break;
@@ -126,7 +136,8 @@ Step fill_in(StepOp op, Rng& rng) {
 
 bool names_file(StepOp op) {
   return op == StepOp::open || op == StepOp::warm ||
-         (op >= StepOp::source_write && op <= StepOp::source_delete);
+         (op >= StepOp::source_write && op <= StepOp::source_delete) ||
+         (op >= StepOp::own_write && op <= StepOp::own_rename);
 }
 
 }  // namespace

@@ -78,6 +78,15 @@ void World::apply(const Step& step) {
     case StepOp::evict:
       apply_control_step(step);
       break;
+    case StepOp::own_write:
+      if (life_) readers_.own_write(path(step.a), step.b, step.c, now_);
+      break;
+    case StepOp::own_chmod:
+      if (life_) readers_.own_change(path(step.a), {}, step.b, now_);
+      break;
+    case StepOp::own_rename:
+      if (life_) readers_.own_change(path(step.a), path(step.b), step.c, now_);
+      break;
     case StepOp::tick:
       tick(step.a, static_cast<std::uint32_t>(step.b));
       break;
@@ -510,7 +519,7 @@ bool World::is_settled() const {
   return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
          !readers_.has_mail() && readers_.warms_pending() == 0 &&
          readers_.verifies_pending() == 0 && status.objects_verifying == 0 &&
-         readers_.controls_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
+         readers_.controls_pending() == 0 && readers_.own_writes_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
          status.copies.empty() && status.cache_health.state == HealthState::normal;
 }
 
