@@ -46,7 +46,7 @@ void init(void*, fuse_conn_info* connection) {
   };
   want(FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
        FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_ATOMIC_O_TRUNC |
-       FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL);
+       FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL | FUSE_CAP_POSIX_LOCKS | FUSE_CAP_FLOCK_LOCKS);
   // Splicing costs more than it saves (page by page). Writeback makes the kernel deaf to changes of
   // size and time. Changes are noticed at open, so that every read need not ask.
   connection->want &=
@@ -169,6 +169,7 @@ fuse_lowlevel_ops operation_table(bool is_read_only) {
   add_directory_operations(table);
   add_open_operations(table);
   add_read_operations(table);
+  add_lock_operations(table);
   add_name_operations(table);
   add_attribute_operations(table);
   if (is_read_only) add_refused_operations(table);

@@ -19,6 +19,7 @@
 #include "fuse_adapter/inode_table.h"
 #include "fuse_adapter/job_pool.h"
 #include "fuse_adapter/kernel_request.h"
+#include "fuse_adapter/lock_table.h"
 #include "fuse_adapter/open_files.h"
 #include "fuse_adapter/source_tree.h"
 #include "fuse_adapter/stale_answers.h"
@@ -70,6 +71,8 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   const std::shared_ptr<FuseChannel> channel;
   InodeTable nodes;
   ChangeLocks changes;
+  LockTable locks;
+  LockOwners lock_owners;
   StaleAnswers stale;
   OpenFiles files;
   OpenDirectories directories;
@@ -92,6 +95,7 @@ void add_metadata_operations(fuse_lowlevel_ops& table);
 void add_directory_operations(fuse_lowlevel_ops& table);
 void add_open_operations(fuse_lowlevel_ops& table);
 void add_read_operations(fuse_lowlevel_ops& table);
+void add_lock_operations(fuse_lowlevel_ops& table);
 void add_name_operations(fuse_lowlevel_ops& table);
 void add_attribute_operations(fuse_lowlevel_ops& table);
 void add_refused_operations(fuse_lowlevel_ops& table);  // in place of all that change the source
@@ -105,6 +109,10 @@ void add_refused_operations(fuse_lowlevel_ops& table);  // in place of all that 
 // fstat of the file of a node; that of an open file needs no walk. An errno.
 [[nodiscard]] int stat_node(FuseCore& core, NodeId node, const Caller& caller,
                             struct stat& attributes);
+
+// For every FLUSH and every RELEASE of a regular file, before the answer.
+void release_locks_at_close(FuseCore& core, NodeId node, const fuse_file_info& info);
+void release_locks_with_handle(FuseCore& core, NodeId node, const fuse_file_info& info);
 
 // SETATTR of a size, through `file` if the application holds one. `done` is called once, on any
 // thread, when all readers see it; with an errno if it was refused.

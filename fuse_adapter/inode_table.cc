@@ -267,6 +267,13 @@ bool InodeTable::try_other_name(NodeId id) {
   return promote_other_name(id);
 }
 
+std::optional<FileKey> InodeTable::file_of(NodeId node) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(node);
+  if (found == nodes_.end()) return std::nullopt;
+  return found->second.file;
+}
+
 std::optional<NodeId> InodeTable::current(const FileKey& file) const {
   const std::lock_guard lock(mutex_);
   const auto known = current_.find(file);

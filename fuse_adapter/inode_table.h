@@ -113,6 +113,8 @@ class InodeTable {
   // The file is not where locate() leads. True if it may have another name, to which locate() leads
   // from now on. Names beyond the few that are remembered are found by the next look-up.
   [[nodiscard]] bool try_other_name(NodeId node);
+  // Nothing if the node is unknown.
+  [[nodiscard]] std::optional<FileKey> file_of(NodeId node) const;
   // The node that the next look-up of the file finds, if it is known and has not changed.
   [[nodiscard]] std::optional<NodeId> current(const FileKey& file) const;
 

@@ -144,7 +144,8 @@ struct OpenAnswering {
     }
     file->mode = answer.mode;
     info.fh = number_of(*file);
-    info.noflush = 1;  // nothing is written
+    // Nothing is written; but where programs lock, closing unlocks.
+    info.noflush = core->lock_owners.any() ? 0 : 1;
     info.direct_io = answer.mode == OpenMode::direct ? 1 : 0;
     info.keep_cache = answer.mode == OpenMode::page_cache && answer.keep_cache ? 1 : 0;
     core->stale.clear(thread);
@@ -237,15 +238,17 @@ void open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
                          });
 }
 
-void release(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
+void release(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   FuseCore& core = FuseCore::of(raw);
+  release_locks_with_handle(core, node, *info);
   const auto file = core.files.remove(handle_of<OpenFile>(info->fh));
   if (file) core.nodes.release(file->node, file->mode);
   fuse_reply_err(raw, 0);
 }
 
-// Kernels before 5.16 ask at every close.
-void flush(fuse_req_t raw, fuse_ino_t, fuse_file_info*) {
+// At every close; kernels before 5.16 ask even if told not to.
+void flush(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
+  release_locks_at_close(FuseCore::of(raw), node, *info);
   fuse_reply_err(raw, 0);
 }
 
