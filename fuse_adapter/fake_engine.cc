@@ -47,7 +47,8 @@ void Runtime::read(HandleId handle, ByteRange range, bool skip_cache,
   FakeEngine::current->on_read(source, range, skip_cache, done);
 }
 
-void Runtime::cache_fault(HandleId) {
+void Runtime::cache_fault(HandleId, int error) {
+  FakeEngine::current->cache_error = error;
   ++FakeEngine::current->cache_faults;
 }
 

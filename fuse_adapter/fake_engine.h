@@ -24,6 +24,7 @@ struct FakeEngine {
       on_read;
   std::atomic<int> handles_open{0};
   std::atomic<int> cache_faults{0};
+  std::atomic<int> cache_error{0};  // of the last fault
 
   static FakeEngine* current;
 };

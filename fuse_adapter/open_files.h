@@ -30,7 +30,7 @@ class RuntimeGate {
   void close(HandleId handle);
   void read(HandleId handle, ByteRange range, bool skip_cache,
             std::function<void(const ReadOutcome&)> done);
-  void cache_fault(HandleId handle);
+  void cache_fault(HandleId handle, int error);
 
   // Returns when no call is in progress.
   void shut();
