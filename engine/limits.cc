@@ -270,7 +270,14 @@ void Core::answer_controls() {
   }
 }
 
+bool Core::was_unpinned(const Object& o) const {
+  return !pins_.contains(o.file) && is_beneath(o.path, unpinned_paths_);
+}
+
 void Core::on(UnpinEvent&& event) {
+  if (!is_recovered_) {
+    unpinned_paths_.insert(unpinned_paths_.end(), event.paths.begin(), event.paths.end());
+  }
   std::vector<FileId> files;
   for (const auto& [path, file] : pinned_paths_) {
     if (is_beneath(path, event.paths)) files.push_back(file);

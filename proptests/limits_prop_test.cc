@@ -133,6 +133,19 @@ TEST_F(Limits, PinSurvivesARestartAndFollowsTheFileToItsNewVersion) {
   EXPECT_EQ(status().pinned_files, 0U);
 }
 
+TEST_F(Limits, PinTakenAwayBeforeRecoveryFoundItStaysAway) {
+  EXPECT_EQ(warm(StepOp::pin, kThreeBlocks).kind, WarmResult::Kind::copied);
+  EXPECT_EQ(warm(StepOp::pin, kTwoBlocks).kind, WarmResult::Kind::copied);
+  world_.apply({StepOp::remount, 1});
+  world_.apply({StepOp::unpin, kThreeBlocks});
+  ASSERT_TRUE(status().is_recovering);
+  ASSERT_TRUE(world_.settle(kRounds));
+  EXPECT_EQ(status().pinned_files, 1U);
+  world_.apply({StepOp::power});
+  apply(StepOp::remount);
+  EXPECT_EQ(status().pinned_files, 1U) << "and that is recorded";
+}
+
 TEST_F(Limits, PinThatWouldExceedTheLimitFails) {
   world_.apply({StepOp::knob, 1, 3});  // 100 KiB: the large file and one small one
   apply(StepOp::remount);
