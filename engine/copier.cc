@@ -23,6 +23,9 @@ constexpr std::size_t kCopyQueueMax = 65536;
 // When everything in the cache is in use, somebody has to close a file first. Looking again costs
 // next to nothing; ten seconds keep the log and the queue calm.
 constexpr Nanos kRoomRetry = 10 * kSecond;
+// A closed file that found no room is wanted for so long after its last use. Room that comes much
+// later is better left to what is used then.
+constexpr std::int64_t kRoomPatience = 60 * kSecond;
 
 }  // namespace
 
@@ -162,7 +165,8 @@ bool Core::activate(Object& o) {
       leave_copy(o);
       o.last_error = kNoSpace;
       o.failures = std::max(o.failures, 1U);
-      if (!o.handles.empty() || is_pinned(o)) delay_copy(o, now_ + kRoomRetry);
+      const bool is_fresh = static_cast<std::int64_t>(now_) - o.used_at < kRoomPatience;
+      if (is_fresh || !o.handles.empty() || is_pinned(o)) delay_copy(o, now_ + kRoomRetry);
       attention_.insert(o.id);
       return true;
     }

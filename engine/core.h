@@ -416,6 +416,7 @@ class Core {
   void unpin(FileId file);
   void follow_pin(const Object& object);
   void recover_pin(const Object& object);
+  [[nodiscard]] bool was_unpinned(const Object& object) const;  // limits.cc
   void settle_versions(FileId file);
   [[nodiscard]] bool must_record_pin(const Object& object) const {
     return !object.is_stale && object.is_pin_recorded != is_pinned(object);
@@ -516,6 +517,7 @@ class Core {
 
   std::map<FileId, Pin> pins_;
   std::map<std::string, FileId> pinned_paths_;
+  std::vector<std::string> unpinned_paths_;  // with what is beneath; until recovery is done
   std::uint64_t pinned_bytes_ = 0;
 
   std::set<std::pair<FileId, ObjectId>> disowned_;

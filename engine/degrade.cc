@@ -98,6 +98,8 @@ void Core::on_health_changed() {
     }
   }
   if (!health_.is_down()) return;
+  for (auto& [id, o] : objects_) count_drop(o, &ControlResult::failed);
+  pump_drops();
   std::vector<HandleId> waiting;
   for (const auto& [id, h] : handles_) {
     if (!h.is_answered) waiting.push_back(id);

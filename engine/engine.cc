@@ -410,11 +410,13 @@ void Core::on(CacheFaultEvent&& event) {
   Object& o = object(handles_.at(event.handle).object);
   // A plan made before says nothing about the object.
   if (health_.is_down()) return;
-  judge_answer(DiskAnswer::fault, kInputOutputError);
-  if (o.state == ObjectState::partial || o.state == ObjectState::committing ||
-      o.state == ObjectState::cached) {
-    on_cache_error(o, kInputOutputError, "reading a cached file");
-  }
+  judge_result({.step = Step::cached_read}, -event.error);
+  const bool is_in_use = o.state == ObjectState::partial || o.state == ObjectState::committing ||
+                         o.state == ObjectState::cached;
+  if (!is_in_use) return;
+  if (event.error != kTimedOut) return on_cache_error(o, event.error, "reading a cached file");
+  ++counters_.cache_errors;
+  notice(Notice::Kind::cache_error, o, 0, kTimedOut, "reading a cached file");
 }
 
 // --- Warming, time, stopping -----------------------------------------------------------------

@@ -475,12 +475,24 @@ TEST_F(EngineTest, FaultyCacheFileIsDroppedAndReadFromTheSource) {
   open(1, state(1, 2));
   run(state(1, 2));
   const auto residency = opened_[1].residency;
-  handle_event(CacheFaultEvent{HandleId{1}});
+  handle_event(CacheFaultEvent{HandleId{1}, 5});
   read(1, 1, {0, 100}, true);
   ASSERT_TRUE(pending(Op::source_read));
   run(state(1, 2));
   EXPECT_EQ(answered_[1].kind, ReadResult::Kind::bytes);
   EXPECT_EQ(engine_->status().objects_cached, 0U);
+}
+
+// What the adapter reads of the cache says as much about the disk as what the engine asks of it.
+TEST_F(EngineTest, DeadlinesThatReadersMissTakeTheDiskDownAndSpareTheFile) {
+  start();
+  open(1, state(1, 2));
+  run(state(1, 2));
+  for (int time = 0; time < 2; ++time) handle_event(CacheFaultEvent{HandleId{1}, 110});
+  const EngineStatus status = engine_->status();
+  EXPECT_EQ(status.cache_health.state, HealthState::down);
+  EXPECT_EQ(status.cache_health.last_error, 110);
+  EXPECT_EQ(status.objects_cached, 1U) << "slow is not wrong";
 }
 
 }  // namespace

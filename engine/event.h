@@ -66,9 +66,11 @@ struct WarmEvent {
   bool pin = false;
 };
 
-// A read of a handle's cache file failed: the object is not trusted any more.
+// A read of a handle's cache file failed: the object is not trusted any more, unless the read was
+// only late (ETIMEDOUT).
 struct CacheFaultEvent {
   HandleId handle{};
+  int error = 0;  // errno; EIO for a file that is too short
 };
 
 // Time passes. Expected about once a second; drives retries and time-based checkpoints.
@@ -90,7 +92,7 @@ struct EvictEvent {
 };
 
 // Take the pins from the files at and beneath `paths`, as in EvictEvent. Answered by
-// Host::on_control.
+// Host::on_control, without those that recovery has yet to find: they lose theirs, too.
 struct UnpinEvent {
   ControlToken token{};
   std::vector<std::string> paths;

@@ -220,9 +220,11 @@ void Core::on(EvictEvent&& event) {
   pump_drops();
 }
 
-// Asked to go are removed in turn; what became of an object meanwhile decides.
+// Asked to go are removed in turn; what became of an object meanwhile decides. A disk that is down
+// removes nothing.
 void Core::pump_drops() {
-  while (!drops_.empty() && (removing_.size() < kRemovalsMax || is_stopping_)) {
+  const bool is_refused = is_stopping_ || health_.is_down();
+  while (!drops_.empty() && (removing_.size() < kRemovalsMax || is_refused)) {
     const auto [id, token] = drops_.front();
     drops_.pop_front();
     const auto entry = objects_.find(id);
@@ -232,6 +234,10 @@ void Core::pump_drops() {
     }
     Object& o = entry->second;
     o.drops.push_back(token);
+    if (health_.is_down()) {
+      count_drop(o, &ControlResult::failed);
+      continue;
+    }
     if (o.state == ObjectState::removing && !is_stopping_) continue;
     if (!eviction_->is_evictable(id) || is_stopping_) {
       count_drop(o, &ControlResult::in_use);
@@ -264,7 +270,14 @@ void Core::answer_controls() {
   }
 }
 
+bool Core::was_unpinned(const Object& o) const {
+  return !pins_.contains(o.file) && is_beneath(o.path, unpinned_paths_);
+}
+
 void Core::on(UnpinEvent&& event) {
+  if (!is_recovered_) {
+    unpinned_paths_.insert(unpinned_paths_.end(), event.paths.begin(), event.paths.end());
+  }
   std::vector<FileId> files;
   for (const auto& [path, file] : pinned_paths_) {
     if (is_beneath(path, event.paths)) files.push_back(file);

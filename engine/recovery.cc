@@ -211,7 +211,7 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
     o.blocks_missing = o.written.block_count() - o.written.count();
     set_state(o, ObjectState::partial);
   }
-  if (sidecar->is_pinned) recover_pin(o);
+  if (sidecar->is_pinned && !was_unpinned(o)) recover_pin(o);
   // A version that was looked at in this run is newer than what is found beside it. Of two pinned
   // versions, which both would stay for ever, the later one is believed to be current.
   for (const ObjectId other : objects_of(o.file)) {
@@ -282,6 +282,7 @@ void Core::settle_shard(std::uint32_t id) {
 void Core::finish_recovery() {
   is_recovered_ = true;
   recovered_stems_.clear();
+  unpinned_paths_.clear();
   // What was used meanwhile is newer than any age on the disk.
   const auto recovered = std::exchange(recovered_by_age_, {});
   std::set<std::pair<std::int64_t, ObjectId>> by_age;

@@ -56,7 +56,8 @@ void Runtime::rekey(const SourceState&, const SourceState&, std::string) {
   ++FakeEngine::current->rekeys;
 }
 
-void Runtime::cache_fault(HandleId) {
+void Runtime::cache_fault(HandleId, int error) {
+  FakeEngine::current->cache_error = error;
   ++FakeEngine::current->cache_faults;
 }
 

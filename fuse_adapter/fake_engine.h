@@ -28,6 +28,7 @@ struct FakeEngine {
   std::atomic<int> disown_error{0};
   std::atomic<int> disowns{0};
   std::atomic<int> rekeys{0};
+  std::atomic<int> cache_error{0};  // of the last fault
 
   static FakeEngine* current;
 };

@@ -302,6 +302,7 @@ TEST_F(FuseOpsTest, ACacheFileThatFailsIsGivenUpForTheSource) {
   const auto handle = open(node).as<fuse_open_out>().fh;
   EXPECT_EQ(read(node, handle, 0, 3 * kBlock).bytes, text);
   EXPECT_EQ(engine_.cache_faults, 1);
+  EXPECT_EQ(engine_.cache_error, EIO);
   EXPECT_EQ(stats_->cache_faults.value(), 1U);
   release(node, handle);
 }

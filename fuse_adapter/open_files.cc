@@ -22,9 +22,9 @@ void RuntimeGate::read(HandleId handle, ByteRange range, bool skip_cache,
   if (runtime_ != nullptr) runtime_->read(handle, range, skip_cache, std::move(done));
 }
 
-void RuntimeGate::cache_fault(HandleId handle) {
+void RuntimeGate::cache_fault(HandleId handle, int error) {
   const std::shared_lock lock(mutex_);
-  if (runtime_ != nullptr) runtime_->cache_fault(handle);
+  if (runtime_ != nullptr) runtime_->cache_fault(handle, error);
 }
 
 bool RuntimeGate::disown(const FileId& file, std::function<void(int error)> done) {

@@ -148,19 +148,19 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
                if (count == static_cast<ssize_t>(part.length)) {
                  self->deliver(part, bytes, self->core_->stats->cache_bytes);
                } else {
-                 self->give_up_cache(part);
+                 self->give_up_cache(part, count < 0 ? static_cast<int>(-count) : EIO);
                }
              },
          .expire =
              [self = shared_from_this(), part, is_taken] {
-               if (!is_taken->exchange(true)) self->give_up_cache(part);
+               if (!is_taken->exchange(true)) self->give_up_cache(part, ETIMEDOUT);
              }});
     if (!accepted) read_blocks(part);
   }
 
-  void give_up_cache(ByteRange part) {
+  void give_up_cache(ByteRange part, int error) {
     core_->stats->cache_faults.add();
-    core_->engine->cache_fault(file_->handle);
+    core_->engine->cache_fault(file_->handle, error);
     read_blocks(part);
   }
 

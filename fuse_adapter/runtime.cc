@@ -98,8 +98,8 @@ class Runtime::Impl final : private Host {
     });
   }
 
-  void cache_fault(HandleId handle_id) {
-    send([this, handle_id] { handle(CacheFaultEvent{handle_id}); });
+  void cache_fault(HandleId handle_id, int error) {
+    send([this, handle_id, error] { handle(CacheFaultEvent{handle_id, error}); });
   }
 
   void warm(WarmEvent event, WarmDone done) {
@@ -319,8 +319,8 @@ void Runtime::read(HandleId handle, ByteRange range, bool skip_cache,
   impl_->read({ReadToken{}, handle, range, skip_cache}, std::move(done));
 }
 
-void Runtime::cache_fault(HandleId handle) {
-  impl_->cache_fault(handle);
+void Runtime::cache_fault(HandleId handle, int error) {
+  impl_->cache_fault(handle, error);
 }
 
 void Runtime::warm(FileHandle source, const SourceState& state, std::string path,

@@ -51,7 +51,7 @@ class Runtime {
   // `range` as in ReadEvent.
   void read(HandleId handle, ByteRange range, bool skip_cache,
             std::function<void(const ReadOutcome&)> done);
-  void cache_fault(HandleId handle);
+  void cache_fault(HandleId handle, int error);  // as in CacheFaultEvent
 
   // As WarmEvent. Takes over `source`.
   void warm(FileHandle source, const SourceState& state, std::string path,

@@ -51,9 +51,9 @@ class Opening {
   explicit Opening(const std::string& path) : path_(path) {}
 
   std::string run() {
-    for (const auto step :
-         {&Opening::open_root, &Opening::check_owner, &Opening::check_contents, &Opening::lock,
-          &Opening::check_format, &Opening::open_objects, &Opening::read_uuid}) {
+    for (const auto step : {&Opening::open_root, &Opening::check_owner, &Opening::check_contents,
+                            &Opening::lock, &Opening::check_format, &Opening::open_objects,
+                            &Opening::make_shards, &Opening::read_uuid}) {
       if (std::string error = (this->*step)(); !error.empty()) return error;
     }
     return {};
@@ -165,8 +165,9 @@ class Opening {
         path_, shown.substr(0, 40), kFormat.substr(0, kFormat.size() - 1));
   }
 
-  // FORMAT comes last and at once: with it the directory is complete.
+  // FORMAT comes last and at once: with it the directory is ours.
   std::string make_ours() {
+    constexpr mode_t kMode = 0700;
     const Descriptor random(::open("/proc/sys/kernel/random/uuid", O_RDONLY | O_CLOEXEC));
     char uuid[kUuidLength + 1] = {};
     if (::read(random.get(), uuid, kUuidLength) != static_cast<ssize_t>(kUuidLength)) {
@@ -174,7 +175,9 @@ class Opening {
     }
     uuid[kUuidLength] = '\n';
     std::int64_t result = store_text(root(), kUuidName, std::string_view(uuid, sizeof(uuid)));
-    if (result == 0) result = make_objects();
+    if (result == 0 && ::mkdirat(root(), kObjectsName, kMode) != 0 && errno != EEXIST) {
+      result = -errno;
+    }
     if (result == 0) result = store_text(root(), kFormatDraftName, kFormat);
     if (result == 0) result = sync_directory(root(), "");
     if (result == 0) result = rename_file(root(), kFormatDraftName, kFormatName);
@@ -182,20 +185,31 @@ class Opening {
     return result == 0 ? "" : failed("cannot set it up", result);
   }
 
-  std::int64_t make_objects() const {
-    constexpr mode_t kMode = 0700;
-    if (::mkdirat(root(), kObjectsName, kMode) != 0 && errno != EEXIST) return -errno;
-    for (int index = 0; index < kSubdirectories; ++index) {
-      const std::string name = fmt::format("{}/{:02x}", kObjectsName, index);
-      if (::mkdirat(root(), name.c_str(), kMode) != 0 && errno != EEXIST) return -errno;
-    }
-    return sync_directory(root(), kObjectsName);
-  }
-
   std::string open_objects() {
     directory_.objects =
         Descriptor(::openat(root(), kObjectsName, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     return directory_.objects.is_open() ? "" : damaged("objects/ cannot be opened");
+  }
+
+  // Made at first, and again if one is missing: without it nobody would know what the cache holds.
+  std::string make_shards() {
+    constexpr mode_t kMode = 0700;
+    const int objects = directory_.objects.get();
+    bool is_any_new = false;
+    for (int index = 0; index < kSubdirectories; ++index) {
+      const std::string name = fmt::format("{:02x}", index);
+      struct stat status {};
+      if (::mkdirat(objects, name.c_str(), kMode) == 0) {
+        is_any_new = true;
+      } else if (errno != EEXIST) {
+        return failed("cannot make objects/" + name, -errno);
+      } else if (::fstatat(objects, name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0 ||
+                 !S_ISDIR(status.st_mode)) {
+        return damaged("objects/" + name + " is not a directory");
+      }
+    }
+    const std::int64_t result = is_any_new ? sync_directory(objects, "") : 0;
+    return result == 0 ? "" : failed("cannot make objects/ durable", result);
   }
 
   std::string read_uuid() {

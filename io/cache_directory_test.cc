@@ -141,6 +141,17 @@ TEST_F(CacheDirectoryTest, DamageIsNamed) {
   EXPECT_THAT(error(), HasSubstr("objects"));
 }
 
+// Without it nobody could tell what the cache holds, and nothing new would be kept.
+TEST_F(CacheDirectoryTest, AMissingShardIsMadeAgain) {
+  { ASSERT_TRUE(open().directory); }
+  std::filesystem::remove(path_ + "/objects/3f");
+  ASSERT_TRUE(open().directory);
+  EXPECT_TRUE(std::filesystem::is_directory(path_ + "/objects/3f"));
+  std::filesystem::remove(path_ + "/objects/3f");
+  write("objects/3f", "no directory");
+  EXPECT_THAT(error(), HasSubstr("objects/3f"));
+}
+
 TEST_F(CacheDirectoryTest, ADirectoryThatOthersMayWriteToIsRefused) {
   make_directory();
   for (const mode_t mode : {0720U, 0702U}) {

@@ -37,6 +37,10 @@ class Limits : public testing::Test {
     world_.apply({StepOp::tick, time});
     ASSERT_TRUE(world_.settle(kRounds));
   }
+  void wait_a_second() {
+    world_.apply({StepOp::tick, kSecond});
+    world_.apply({StepOp::run, 7});
+  }
   WarmResult warm(StepOp op, std::uint64_t file) {
     apply(op, file);
     return world_.readers().last_warm().value();
@@ -133,6 +137,19 @@ TEST_F(Limits, PinSurvivesARestartAndFollowsTheFileToItsNewVersion) {
   EXPECT_EQ(status().pinned_files, 0U);
 }
 
+TEST_F(Limits, PinTakenAwayBeforeRecoveryFoundItStaysAway) {
+  EXPECT_EQ(warm(StepOp::pin, kThreeBlocks).kind, WarmResult::Kind::copied);
+  EXPECT_EQ(warm(StepOp::pin, kTwoBlocks).kind, WarmResult::Kind::copied);
+  world_.apply({StepOp::remount, 1});
+  world_.apply({StepOp::unpin, kThreeBlocks});
+  ASSERT_TRUE(status().is_recovering);
+  ASSERT_TRUE(world_.settle(kRounds));
+  EXPECT_EQ(status().pinned_files, 1U);
+  world_.apply({StepOp::power});
+  apply(StepOp::remount);
+  EXPECT_EQ(status().pinned_files, 1U) << "and that is recorded";
+}
+
 TEST_F(Limits, PinThatWouldExceedTheLimitFails) {
   world_.apply({StepOp::knob, 1, 3});  // 100 KiB: the large file and one small one
   apply(StepOp::remount);
@@ -177,6 +194,37 @@ TEST_F(Limits, EvictionOnDemandSparesWhatIsOpenAndTellsTotals) {
   EXPECT_EQ(world_.readers().last_control()->done.files, 0U) << "used a moment ago";
   apply(StepOp::evict, kAll);
   EXPECT_EQ(occupied(), 0U);
+}
+
+// Everything was in use when it was read: it is copied once there is room, though nobody opens it
+// again.
+TEST_F(Limits, FileThatFoundNoRoomIsCopiedWhenThereIsSome) {
+  world_.apply({StepOp::knob, 1, 1});  // 64 KiB: the large file and nothing beside it
+  apply(StepOp::remount);
+  apply(StepOp::open, kTwelveBlocks);
+  world_.apply({StepOp::open, kThreeBlocks});
+  world_.apply({StepOp::run, 7});
+  EXPECT_EQ(status().objects_cached, 1U);
+  world_.apply({StepOp::close, 1});
+  for (int second = 0; second < 15; ++second) wait_a_second();
+  EXPECT_EQ(status().copies_finished, 1U);
+  world_.readers().close_all();
+  for (int second = 0; second < 15; ++second) wait_a_second();
+  EXPECT_EQ(status().copies_finished, 2U);
+  EXPECT_TRUE(is_cached(kThreeBlocks));
+}
+
+// Nobody wants it any more by the time.
+TEST_F(Limits, FileThatFoundNoRoomForLongIsForgotten) {
+  world_.apply({StepOp::knob, 1, 1});
+  apply(StepOp::remount);
+  apply(StepOp::open, kTwelveBlocks);
+  world_.apply({StepOp::warm, kThreeBlocks});
+  ASSERT_TRUE(world_.settle(kRounds)) << world_.describe();
+  EXPECT_EQ(world_.readers().last_warm()->reason, OpenReason::no_space);
+  world_.readers().close_all();
+  ASSERT_TRUE(world_.settle(kRounds));
+  EXPECT_EQ(status().copies_finished, 1U);
 }
 
 TEST_F(Limits, OthersWhoFillTheDiskAreGivenRoomAndNothingNewIsStored) {

@@ -94,6 +94,26 @@ TEST_F(DegradeTest, FailingDiskIsLeftAloneUntilItIsBack) {
   EXPECT_EQ(newest().result.reason, OpenReason::cached) << "what was wanted was copied";
 }
 
+// Who asks for space is told at once that the disk gives none, and so is who has asked before.
+TEST_F(DegradeTest, EvictionOnDemandDoesNotWaitForADiskThatIsDown) {
+  bring_into_cache("open 0\n");
+  bring_into_cache("open 2\n");
+  apply("disk_hang\nevict 0\n");
+  EXPECT_EQ(world_.readers().controls_pending(), 1U);
+  apply("open 2\n");
+  pass_until(HealthState::down);
+  EXPECT_EQ(world_.readers().controls_pending(), 0U);
+  EXPECT_EQ(world_.readers().last_control()->failed.files, 1U);
+  world_.readers().close_all();
+  apply("evict 5\n");
+  EXPECT_EQ(world_.readers().controls_pending(), 0U);
+  EXPECT_GE(world_.readers().last_control()->failed.files, 1U);
+  EXPECT_EQ(world_.readers().last_control()->done.files, 0U);
+  apply("disk_heal\n");
+  ASSERT_TRUE(world_.settle(kRounds));
+  EXPECT_EQ(status().objects_cached, 2U);
+}
+
 TEST_F(DegradeTest, HangingDiskIsDownAfterTwoDeadlines) {
   bring_into_cache("open 0\n");
   apply("disk_hang\nopen 0\n");

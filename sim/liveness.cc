@@ -53,12 +53,13 @@ std::optional<Violation> check_becomes_cached(World& world, std::uint64_t file) 
   const std::string& path = world.paths()[file];
   if (!world.nfs().exists(path)) return std::nullopt;
   const Config& config = world.life()->config();
-  const bool is_wanted = is_worth_caching(world, size_of(world, path)) && config.cache_ttl == 0;
+  const bool is_wanted = is_worth_caching(world, size_of(world, path));
   bool is_complete = false;
   for (int time = 0; time < 2; ++time) {
     world.apply({StepOp::open, file});
     if (!world.settle(kRoundsMax)) return stuck(world, "after opening " + path);
-    is_complete = world.readers().files().begin()->second.result.is_complete;
+    is_complete = world.readers().files().rbegin()->second.result.is_complete;
+    if (time == 0 && config.cache_ttl > 0) continue;  // it may expire when it is closed
     world.readers().close_all();
     if (!world.settle(kRoundsMax)) return stuck(world, "after closing " + path);
   }

@@ -343,7 +343,7 @@ void Readers::use_planned(ActiveRead& read) {
 
 void Readers::fall_back_to_source(ActiveRead& read) {
   has_sent_fault_ = true;
-  send(CacheFaultEvent{read.handle});
+  send(CacheFaultEvent{read.handle, life_->io().weather().disk_error});
   ask(read, true);
 }
 
