@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "fuse_adapter/mount_fixture.h"
+#include "fuse_adapter/source_walk.h"
 
 namespace ncfs {
 namespace {
@@ -145,6 +146,22 @@ TEST(MountReplacedTest, AFileThatTheServerReplacedWhileItIsOpenIsFoundAtTheNextO
     EXPECT_TRUE(seen.bytes == client.bytes());
   }
   mount.stop();
+}
+
+TEST(MountReplacedTest, AWarmUpFindsTheNewFile) {
+  TestMount mount;
+  ForgetfulClient client(mount.backend());
+  const Descriptor root(::open(mount.backend().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  for (int round = 0; round < 2; ++round) {
+    SourceWalk walk(root.get(), {"file"});
+    const auto found = walk.next();
+    ASSERT_TRUE(found.has_value());
+    EXPECT_EQ(found->error, 0) << std::strerror(found->error);
+    const Descriptor file(found->descriptor);
+    EXPECT_TRUE(read_descriptor(file.get()).bytes == client.bytes());
+    ASSERT_TRUE(std::filesystem::exists(mount.backend("file")));
+    client.replace_on_server();
+  }
 }
 
 }  // namespace
