@@ -85,7 +85,7 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
 
 FuseCore::~FuseCore() = default;
 
-void FuseCore::post(fuse_req_t raw, Work work) {
+void FuseCore::post(fuse_req_t raw, Work work, Work late) {
   auto request = std::make_shared<KernelRequest>(channel, raw);
   const bool accepted =
       metadata.submit({.run =
@@ -93,8 +93,11 @@ void FuseCore::post(fuse_req_t raw, Work work) {
                              if (!request->is_answered()) work(*core, request);
                            },
                        .expire =
-                           [counters = stats, request] {
-                             if (request->error(ETIMEDOUT)) counters->timeouts.add();
+                           [core = shared_from_this(), request, late = std::move(late)] {
+                             if (request->is_answered()) return;
+                             core->stats->timeouts.add();
+                             if (late) late(*core, request);
+                             request->error(ETIMEDOUT);
                            }});
   if (accepted) return;
   stats->rejected.add();

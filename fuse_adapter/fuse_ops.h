@@ -43,10 +43,10 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
     return *static_cast<FuseCore*>(FuseChannel::from(request).context());
   }
 
-  // Runs `work` on the metadata pool. Answers ENOMEM if too much is waiting there and ETIMEDOUT
-  // when the source takes too long.
+  // Runs `work` on the metadata pool. Answers ENOMEM if too much is waiting there. When the source
+  // takes too long the answer is that of `late`, which must not ask the source, or ETIMEDOUT.
   using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
-  void post(fuse_req_t request, Work work);
+  void post(fuse_req_t request, Work work, Work late = {});
 
   [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
 

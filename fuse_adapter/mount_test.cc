@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <set>
 #include <string>
@@ -185,6 +186,13 @@ TEST_P(MountTest, ABackendThatHangsHangsNobodyForEver) {
   for (std::thread& thread : asking) thread.join();
   EXPECT_EQ(timed_out, kQuestions);
   EXPECT_GE(mount_.stats().timeouts.value(), 1U);
+  // No thread is left that could ask for the attributes of the open file. The kernel wants them
+  // before it reads to the end.
+  struct statx attributes {};
+  EXPECT_EQ(::statx(cached.get(), "", AT_EMPTY_PATH | AT_STATX_FORCE_SYNC, STATX_SIZE, &attributes),
+            0)
+      << std::strerror(errno);
+  EXPECT_EQ(attributes.stx_size, bytes.size());
 }
 
 TEST_P(MountTest, MappingsShowTheFileColdAndWarm) {

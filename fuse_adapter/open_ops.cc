@@ -59,13 +59,16 @@ class Opening {
     int error = found.error;
     Descriptor source;
     if (error == 0) source = reopen(found.file.get(), error);
-    if (is_gone(error)) {
+    SourceLook look = look_at(source, error);
+    // An NFS client finds a file that was replaced on the server among its cached names; that it is
+    // gone it says when it is opened, or, while the client has it open already, not before it is
+    // asked for its attributes.
+    if (is_gone(look.error)) {
       core_.nodes.retire(node_);
       if (try_look_up_again()) return;
       source = open_substitute(location->path, found.attributes, error);
+      look = look_at(source, error);
     }
-    const SourceLook look = error == 0 ? look_at_source(source.get(), Freshness::as_opened)
-                                       : SourceLook{.error = error, .state = {}};
     if (look.error != 0) {
       fail(look.error);
       return;
@@ -78,6 +81,11 @@ class Opening {
   }
 
  private:
+  static SourceLook look_at(const Descriptor& source, int error) {
+    if (error != 0) return {.error = error, .state = {}};
+    return look_at_source(source.get(), Freshness::as_opened);
+  }
+
   Descriptor reopen(int descriptor, int& error) {
     return core_.tree.reopen(descriptor, O_RDONLY | O_NOCTTY, request_->caller(), error);
   }

@@ -99,7 +99,16 @@ std::optional<FoundFile> SourceWalk::visit_next_entry() {
 
 // nullopt: a directory was entered.
 std::optional<FoundFile> SourceWalk::visit(int directory, const std::string& name,
-                                           std::string path) {
+                                           const std::string& path) {
+  std::optional<FoundFile> found = try_visit(directory, name, path);
+  // An NFS client that finds a name in its cache may notice only when the file is open that the
+  // server has another one there; from then on it knows.
+  const bool was_replaced = found && found->error == ESTALE;
+  return was_replaced ? try_visit(directory, name, path) : found;
+}
+
+std::optional<FoundFile> SourceWalk::try_visit(int directory, const std::string& name,
+                                               std::string path) {
   struct stat status {};
   if (name.empty()) {
     if (fstat(directory, &status) != 0) return failure(std::move(path), errno);

@@ -58,7 +58,8 @@ class SourceWalk {
     std::string path;
   };
 
-  std::optional<FoundFile> visit(int directory, const std::string& name, std::string path);
+  std::optional<FoundFile> visit(int directory, const std::string& name, const std::string& path);
+  std::optional<FoundFile> try_visit(int directory, const std::string& name, std::string path);
   std::optional<FoundFile> visit_next_entry();
   std::optional<FoundFile> enter(int descriptor, std::string path);
 
