@@ -43,6 +43,7 @@ struct TestMountOptions {
   bool direct_io = true;
   Nanos source_deadline = 180 * kSecond;
   Checksum checksum = Checksum::copy;
+  std::uint32_t min_free_percent = 1;
 };
 
 class TestMount {
