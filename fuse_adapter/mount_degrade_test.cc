@@ -100,7 +100,9 @@ TEST_F(MountDegradeTest, DiskThatOthersFilledIsUsedWhenTheyMadeRoom) {
   const SmallFileSystem small(mount_.cache(), "size=24m,mode=0700");
   if (!small.is_mounted()) GTEST_SKIP() << "cannot mount a tmpfs here";
   write(0, kSize);
-  ASSERT_NO_FATAL_FAILURE(mount_.start({.cache_size_bytes = 64 * kMiB, .direct_io = false}));
+  // Without a floor of free space, at which the engine would not even try.
+  ASSERT_NO_FATAL_FAILURE(
+      mount_.start({.cache_size_bytes = 64 * kMiB, .direct_io = false, .min_free_percent = 0}));
   {
     const std::string filler = mount_.cache("filler");
     const Descriptor file(::open(filler.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600));

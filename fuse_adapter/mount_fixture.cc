@@ -82,6 +82,7 @@ void TestMount::start(const TestMountOptions& options) {
   // Disks of busy test machines take long to sync.
   engine.engine.cache_deadline = 120 * kSecond;
   engine.engine.checksum = options.checksum;
+  engine.engine.min_free_percent = options.min_free_percent;
   engine.engine.run_id = monotonic_now();
   engine.source_root = source_.get();
   engine.cache_root = cache_->objects.get();

@@ -44,6 +44,7 @@ struct TestMountOptions {
   Nanos source_deadline = 180 * kSecond;
   Checksum checksum = Checksum::copy;
   bool read_only = false;
+  std::uint32_t min_free_percent = 1;
 };
 
 class TestMount {
