@@ -251,11 +251,12 @@ void InodeTable::move_name(const FileKey& file, NodeId parent, std::string_view 
 void InodeTable::remove_name(const FileKey& file, NodeId parent, std::string_view name) {
   const std::lock_guard lock(mutex_);
   for (const NodeId id : nodes_of(file)) {
-    const Node& node = nodes_.at(id);
-    if (node.parent == parent && node.name == name) {
-      promote_other_name(id);
-    } else {
+    Node& node = nodes_.at(id);
+    if (node.parent != parent || node.name != name) {
       remove_other_name(id, {parent, std::string(name)});
+    } else if (!promote_other_name(id) && node.type == S_IFDIR) {
+      // A directory that is removed is dead for the kernel. Its number may be another's next.
+      retire_locked(id, node);
     }
   }
 }

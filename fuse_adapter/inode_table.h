@@ -5,7 +5,8 @@
 // cached under a node id stay there. So when a file gets another version, or becomes complete in
 // the cache while it is open through the page cache, its node is *retired*: handles live on, and
 // the next look-up of the file makes a new node id. st_ino stays the same.
-// Directories are never retired, as a new node id would tear what is mounted or running in them.
+// Directories are retired only when they are removed, as a new node id would tear what is mounted or
+// running in them.
 //
 // Invariants:
 //   * at most one node of a file is not retired;

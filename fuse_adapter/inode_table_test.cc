@@ -373,6 +373,13 @@ TEST_F(InodeTableTest, WhenANameIsRemovedAnotherOneLeadsToTheFile) {
   EXPECT_EQ(table_.locate(node)->path, "3");
 }
 
+TEST_F(InodeTableTest, ADirectoryThatWasRemovedIsNotFoundAgain) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  table_.remove_name({1, 5}, kRootNode, "a");
+  EXPECT_FALSE(table_.locate(a));
+  EXPECT_NE(table_.look_up(kRootNode, "b", directory(5)), a);
+}
+
 TEST_F(InodeTableTest, AnotherNameIsTriedWhenTheLastOneLeadsNowhere) {
   const NodeId a = table_.look_up(kRootNode, "a", directory(5));
   const NodeId node = table_.look_up(a, "1", linked(7));

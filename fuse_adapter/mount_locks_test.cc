@@ -41,12 +41,14 @@ class Process {
       struct sigaction action {};
       action.sa_handler = [](int) {};
       ::sigaction(SIGUSR1, &action, nullptr);  // without SA_RESTART
-      int next = 0;
-      while (::read(ends[1], &next, sizeof(next)) == sizeof(next)) {
+      for (int next = 0;;) {
+        const ssize_t count = ::read(ends[1], &next, sizeof(next));
+        if (count < 0 && errno == EINTR) continue;  // a signal that came early or late
+        if (count != sizeof(next)) ::_exit(0);
         const int error = calls[static_cast<std::size_t>(next)]() < 0 ? errno : 0;
-        if (::write(ends[1], &error, sizeof(error)) != sizeof(error)) break;
+        while (::write(ends[1], &error, sizeof(error)) < 0 && errno == EINTR) {
+        }
       }
-      ::_exit(0);
     }
     ::close(ends[1]);
     pipe_ = Descriptor(ends[0]);

@@ -503,6 +503,29 @@ TEST_F(MountNamesTest, AFileThatIsOpenOutlivesItsName) {
   EXPECT_EQ(read_file(tree("removed")).error, ENOENT);
 }
 
+// The number of a removed directory may be given to the next one at once, while the kernel still
+// knows the first.
+TEST_F(MountNamesTest, ADirectoryMadeAfterAnotherWasRemovedIsNotThatOne) {
+  start();
+  for (int round = 0; round < 20; ++round) {
+    ASSERT_EQ(::mkdir(tree("old").c_str(), 0700), 0);
+    const Descriptor held(::open(tree("old").c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (round % 2 == 0) {
+      ASSERT_EQ(::rmdir(tree("old").c_str()), 0);
+    } else {
+      ASSERT_EQ(::mkdir(tree("other").c_str(), 0700), 0);
+      ASSERT_EQ(::rename(tree("other").c_str(), tree("old").c_str()), 0);
+      ASSERT_EQ(::rmdir(tree("old").c_str()), 0);
+    }
+    ASSERT_EQ(::mkdir(tree("new").c_str(), 0700), 0);
+    EXPECT_EQ(::mkdir(tree("new/child").c_str(), 0700), 0) << round;
+    EXPECT_EQ(::mkdirat(held.get(), "child", 0700), -1);
+    EXPECT_EQ(errno, ENOENT);
+    ASSERT_EQ(::rmdir(tree("new/child").c_str()), 0);
+    ASSERT_EQ(::rmdir(tree("new").c_str()), 0);
+  }
+}
+
 // A node has one name in the table, but the kernel may know the file by another one.
 TEST_F(MountNamesTest, AFileIsFoundByTheNamesThatAreLeft) {
   fs::create_directory(beneath("dir"));
