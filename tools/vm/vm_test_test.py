@@ -1,11 +1,9 @@
 """What tools/vm-test makes of its arguments, of README.md and of a build, without a machine."""
 
-import argparse
 import contextlib
 import importlib.machinery
 import importlib.util
 import io
-import os
 import pathlib
 import re
 import subprocess
@@ -32,7 +30,8 @@ class Arguments(unittest.TestCase):
     def test_defaults_are_the_release_build_both_kernels_and_the_whole_scenario(self):
         arguments = vm_test.parse([])
         self.assertEqual(arguments.build, TOOLS.parent / "build" / "release")
-        self.assertEqual((arguments.kernel, arguments.steps, arguments.install), ("both", [], False))
+        self.assertEqual((arguments.kernel, arguments.steps), ("both", []))
+        self.assertFalse(arguments.install)
 
     def test_unknown_kernels_are_refused(self):
         with contextlib.redirect_stderr(io.StringIO()), self.assertRaises(SystemExit):
@@ -56,7 +55,8 @@ class Fstab(unittest.TestCase):
         lines = [line.split() for line in vm_test.fstab(readme).splitlines()]
         self.assertTrue(all(len(fields) == 6 for fields in lines))
         by_place = {fields[1]: fields for fields in lines}
-        self.assertEqual(list(by_place), ["/", "/srv/export", "/mnt/nfs", "/mnt/nvme", "/mnt/cached"])
+        self.assertEqual(list(by_place),
+                         ["/", "/srv/export", "/mnt/nfs", "/mnt/nvme", "/mnt/cached"])
         source, _, kind, options, _, _ = by_place["/mnt/cached"]
         self.assertEqual((source, kind), ("cachefs", "cachefs"))
         readme_line = next(line for line in readme.splitlines() if line.startswith("    cachefs "))
