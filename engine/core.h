@@ -182,6 +182,9 @@ struct Shard {
   std::vector<RekeyEvent> rekeys;  // of files that may be found yet
 };
 
+// Whether `path` is one of `roots` or beneath one; "" is above everything. limits.cc
+[[nodiscard]] bool is_beneath(const std::string& path, const std::vector<std::string>& roots);
+
 class Core {
  public:
   Core(const Config& config, Io& io, Host& host);
@@ -190,6 +193,7 @@ class Core {
   void handle(Nanos now, Event event);
   void complete(Nanos now, Completion completion);
   [[nodiscard]] EngineStatus status() const;
+  [[nodiscard]] std::vector<FileReport> files(const FileQuery& query) const;  // listing.cc
   void check_invariants() const;
 
  private:
@@ -412,6 +416,7 @@ class Core {
   [[nodiscard]] bool is_pinned(const Object& object) const {
     return !object.is_stale && pins_.contains(object.file);
   }
+  [[nodiscard]] std::optional<OpenReason> reason_not_complete(const Object& object) const;
   bool pin(const Object& object);
   void unpin(FileId file);
   void follow_pin(const Object& object);

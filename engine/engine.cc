@@ -87,6 +87,9 @@ void Engine::complete(Nanos now, Completion completion) {
 EngineStatus Engine::status() const {
   return core_->status();
 }
+std::vector<FileReport> Engine::files(const FileQuery& query) const {
+  return core_->files(query);
+}
 void Engine::check_invariants() const {
   core_->check_invariants();
 }
@@ -632,7 +635,9 @@ void Core::update_evictable(Object& o) {
 
 void Core::notice(Notice::Kind kind, const Object& o, std::uint64_t bytes, int error,
                   std::string detail) {
-  host_.on_notice({kind, o.path, std::move(detail), bytes, error});
+  const bool is_copied = kind == Notice::Kind::copy_finished && o.copy_started_at > 0;
+  host_.on_notice({kind, o.path, std::move(detail), bytes, error,
+                   is_copied ? now_ - o.copy_started_at : 0});
 }
 
 void Core::hold_source(FileHandle source) {

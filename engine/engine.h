@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -91,6 +92,38 @@ struct EngineStatus {
   std::vector<VerifyStatus> verifications;  // asked for by VerifyEvents and not done yet
 };
 
+// What the engine knows of one version of one file.
+struct FileReport {
+  enum class State : std::uint8_t {
+    absent,    // nothing is stored and no copy is planned
+    waiting,   // a copy is planned
+    copying,   // being copied, or published
+    partial,   // some blocks are stored; it is copied on when it is opened or warmed
+    complete,  // stored
+    leaving,   // being removed
+  };
+  std::uint64_t id = 0;  // grows in the order in which files became known; never reused
+  std::string path;      // last known
+  State state{};
+  // Why it is not complete, as far as the engine knows.
+  std::optional<OpenReason> reason;
+  SourceVersion version;
+  std::uint64_t cached_bytes = 0;  // of version.size
+  bool is_pinned = false;
+  bool is_open = false;
+  Nanos idle = 0;          // since it was last opened, warmed or closed
+  Nanos next_try = 0;      // until a planned copy may start; 0: as soon as it is its turn
+  int last_error = 0;      // errno of the last failed copy, or 0
+  bool has_checksums = false;
+};
+[[nodiscard]] const char* to_string(FileReport::State state);
+
+struct FileQuery {
+  std::vector<std::string> paths;  // as in EvictEvent
+  std::uint64_t after = 0;         // files with larger ids only
+  std::size_t max = 0;             // at most so many
+};
+
 class Core;  // engine/core.h: the inside
 
 class Engine {
@@ -107,6 +140,8 @@ class Engine {
   void complete(Nanos now, Completion completion);
 
   [[nodiscard]] EngineStatus status() const;
+  // Ordered by id.
+  [[nodiscard]] std::vector<FileReport> files(const FileQuery& query) const;
 
   // Aborts, naming the invariant, if the engine's own books are wrong. O(state): for tests.
   void check_invariants() const;

@@ -238,6 +238,36 @@ TEST_F(EngineTest, FullDiskCostsTheCopyAndNotTheReader) {
   EXPECT_EQ(engine_->status().cache_errors, 1U);
 }
 
+TEST_F(EngineTest, TellsOfEveryFileWhatIsStoredAndWhyNotMore) {
+  config_.cache_size_bytes = 16 * kBlock;
+  config_.copies_max = 1;
+  start();
+  open(1, state(1, 2));
+  run(state(1, 2));
+  open(2, state(2, 4));
+  open(3, state(3, 1));
+  open(4, state(4, 17));
+  const auto files = engine_->files({{""}, 0, 10});
+  ASSERT_EQ(files.size(), 4U);
+  EXPECT_EQ(files[0].state, FileReport::State::complete);
+  EXPECT_EQ(files[0].cached_bytes, 2 * kBlock);
+  EXPECT_FALSE(files[0].reason);
+  EXPECT_TRUE(files[0].is_open);
+  EXPECT_EQ(files[1].state, FileReport::State::copying);
+  EXPECT_EQ(files[1].cached_bytes, 0U);
+  EXPECT_EQ(files[2].state, FileReport::State::waiting);
+  EXPECT_EQ(files[2].reason, OpenReason::first_use);
+  EXPECT_EQ(files[3].state, FileReport::State::absent);
+  EXPECT_EQ(files[3].reason, OpenReason::too_large);
+  const auto page = engine_->files({{""}, files[0].id, 2});
+  ASSERT_EQ(page.size(), 2U);
+  EXPECT_EQ(page[0].id, files[1].id);
+  EXPECT_EQ(page[1].id, files[2].id);
+  EXPECT_EQ(engine_->files({{files[1].path}, 0, 10}).size(),
+            static_cast<std::size_t>(std::ranges::count(files, files[1].path, &FileReport::path)));
+  EXPECT_TRUE(engine_->files({{"elsewhere"}, 0, 10}).empty());
+}
+
 TEST_F(EngineTest, FailedSyncIsNotTriedAgain) {
   start();
   open(1, state(1, 1));

@@ -246,6 +246,7 @@ struct Notice {
   std::string detail;
   std::uint64_t bytes = 0;
   int error = 0;
+  Nanos duration = 0;  // copy_finished: since the copy was started or resumed
 };
 [[nodiscard]] const char* to_string(Notice::Kind kind);
 

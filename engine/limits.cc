@@ -19,14 +19,14 @@ namespace {
 // to leave room in the driver's queue for readers.
 constexpr std::size_t kRemovalsMax = 256;
 
+}  // namespace
+
 bool is_beneath(const std::string& path, const std::vector<std::string>& roots) {
   return std::any_of(roots.begin(), roots.end(), [&](const std::string& root) {
     return root.empty() || path == root ||
            (path.size() > root.size() && path.starts_with(root) && path[root.size()] == '/');
   });
 }
-
-}  // namespace
 
 // --- Room ------------------------------------------------------------------------------------
 

@@ -2,8 +2,13 @@
 // stands alone, so relaxed order is enough.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
+
+#include "io/types.h"
 
 namespace ncfs {
 
@@ -14,6 +19,29 @@ class Counter {
 
  private:
   std::atomic<std::uint64_t> value_{0};
+};
+
+// How long things took. A snapshot may miss what is counted at that moment.
+class Histogram {
+ public:
+  // From a read in memory to a copy of terabytes, about three times longer each.
+  static constexpr std::array<Nanos, 18> kBounds = {
+      10'000,       30'000,       100'000,       300'000,       1'000'000,      3'000'000,
+      10'000'000,   30'000'000,   100'000'000,   300'000'000,   kSecond,        3 * kSecond,
+      10 * kSecond, 30 * kSecond, 100 * kSecond, 300 * kSecond, 1000 * kSecond, 3000 * kSecond};
+
+  void add(Nanos duration) {
+    const auto place = std::ranges::lower_bound(kBounds, duration);
+    counts_[static_cast<std::size_t>(place - kBounds.begin())].add();
+    sum_.add(duration);
+  }
+  // Of durations above the bound before and up to bound `index`; the last has no bound.
+  [[nodiscard]] std::uint64_t count(std::size_t index) const { return counts_[index].value(); }
+  [[nodiscard]] Nanos sum() const { return sum_.value(); }
+
+ private:
+  std::array<Counter, kBounds.size() + 1> counts_;
+  Counter sum_;
 };
 
 struct AdapterStats {
@@ -32,6 +60,12 @@ struct AdapterStats {
   Counter timeouts;      // requests answered with ETIMEDOUT
   Counter rejected;      // requests answered with ENOMEM as too many were waiting
   Counter errors;        // reads and opens of regular files answered with another error
+  // From the request of the kernel to its answer, if it was a good one. A read is of the source if
+  // any of its bytes are.
+  Histogram open_hit_time;
+  Histogram open_miss_time;
+  Histogram read_cache_time;
+  Histogram read_source_time;
 };
 
 }  // namespace ncfs

@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <sstream>
+#include <string_view>
 
 #include "fuse_adapter/mount_table.h"
 
@@ -251,6 +255,64 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
                {"warm_jobs", warm_jobs}});
 }
 
+std::string config_json(const ControlSubject& subject) {
+  const std::uint64_t limit_bytes = subject.engine_status().limit_bytes;
+  json rows = json::array();
+  for (const ConfigEntry& entry : subject.config) {
+    const bool is_size = entry.name == "cache_size";
+    const bool is_level = entry.name == "log_level";
+    const std::string value = is_size    ? fmt::format("{}B", limit_bytes)
+                              : is_level ? subject.log_level()
+                                         : entry.value;
+    rows.push_back({{"name", entry.name},
+                    {"value", value.empty() ? json() : json(value)},
+                    {"default", entry.initial.empty() ? json() : json(entry.initial)},
+                    {"given", entry.is_given},
+                    {"hot", is_size || is_level},
+                    {"help", entry.help}});
+  }
+  return dump({{"options", std::move(rows)}});
+}
+
+std::string log_level_json(const std::string& level, const std::string& previous) {
+  return dump({{"level", level}, {"previous", previous}});
+}
+
+std::string health_json(const std::vector<HealthCheck>& checks) {
+  json rows = json::array();
+  HealthCheck::State worst = HealthCheck::State::ok;
+  for (const HealthCheck& check : checks) {
+    worst = std::max(worst, check.state);
+    json remedy = check.remedy.empty() ? json() : json(check.remedy);
+    rows.push_back({{"name", check.name},
+                    {"state", to_string(check.state)},
+                    {"detail", check.detail},
+                    {"remedy", std::move(remedy)}});
+  }
+  return dump({{"state", to_string(worst)}, {"checks", std::move(rows)}});
+}
+
+std::string files_json(const std::vector<FileReport>& files, std::uint64_t next) {
+  json rows = json::array();
+  for (const FileReport& file : files) {
+    const json reason = file.reason ? json(to_string(*file.reason)) : json();
+    rows.push_back({{"id", file.id},
+                    {"path", file.path},
+                    {"state", to_string(file.state)},
+                    {"reason", reason},
+                    {"size_bytes", file.version.size},
+                    {"cached_bytes", file.cached_bytes},
+                    {"modified_seconds", static_cast<double>(file.version.mtime_ns) / kSecond},
+                    {"pinned", file.is_pinned},
+                    {"open", file.is_open},
+                    {"idle_seconds", static_cast<double>(file.idle) / kSecond},
+                    {"next_try_seconds", static_cast<double>(file.next_try) / kSecond},
+                    {"last_error", error_text(file.last_error)},
+                    {"has_checksums", file.has_checksums}});
+  }
+  return dump({{"files", std::move(rows)}, {"next", next == 0 ? json() : json(next)}});
+}
+
 std::string warm_json(const EngineStatus& engine, const WarmProgress& progress) {
   return dump(job_json(engine, progress, true));
 }
@@ -300,6 +362,8 @@ const char* name_of(Member member) {
       return "idle_seconds";
     case Member::size:
       return "size";
+    case Member::level:
+      return "level";
   }
   return "";
 }
@@ -316,6 +380,31 @@ std::string set_path(std::string& target, const json& path, const std::string& m
   normal.erase(0, mountpoint == "/" ? 1 : mountpoint.size() + 1);
   target = std::move(normal);
   return {};
+}
+
+// Of a query: %2F is a slash and + a space. Nothing if that is done wrongly.
+std::optional<std::string> percent_decoded(std::string_view text) {
+  std::string result;
+  for (; !text.empty(); text.remove_prefix(1)) {
+    if (text.front() != '%') {
+      result += text.front() == '+' ? ' ' : text.front();
+      continue;
+    }
+    unsigned value = 0;
+    if (text.size() < 3) return std::nullopt;
+    const auto [end, error] = std::from_chars(text.data() + 1, text.data() + 3, value, 16);
+    if (error != std::errc{} || end != text.data() + 3) return std::nullopt;
+    result += static_cast<char>(value);
+    text.remove_prefix(2);
+  }
+  return result;
+}
+
+std::optional<std::uint64_t> whole_number(const std::string& text) {
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
 }
 
 std::string set_paths(std::vector<std::string>& target, const json& paths,
@@ -352,11 +441,44 @@ std::string set_member(ControlRequest& request, Member member, const json& value
       if (!value.is_string()) return "\"size\" must be a text such as \"50G\"";
       request.size = value.get<std::string>();
       return {};
+    case Member::level:
+      if (!value.is_string()) return "\"level\" must be a text such as \"debug\"";
+      request.level = value.get<std::string>();
+      return {};
   }
   return {};
 }
 
 }  // namespace
+
+std::string parse_file_query(const std::string& text, const std::string& mountpoint,
+                             std::size_t files_max, FileQuery& query) {
+  query = {{""}, 0, files_max};
+  std::istringstream parts(text);
+  for (std::string part; std::getline(parts, part, '&');) {
+    const std::size_t equals = std::min(part.find('='), part.size());
+    const std::string name = part.substr(0, equals);
+    const auto value =
+        percent_decoded(std::string_view(part).substr(std::min(equals + 1, part.size())));
+    if (!value) return fmt::format("{}: wrongly encoded", part);
+    if (name == "path") {
+      if (std::string error = set_path(query.paths[0], *value, mountpoint); !error.empty()) {
+        return error;
+      }
+      continue;
+    }
+    const auto number = whole_number(*value);
+    if (name == "after" && number) {
+      query.after = *number;
+    } else if (name == "limit" && number && *number > 0 && *number <= files_max) {
+      query.max = *number;
+    } else {
+      return fmt::format("{}: must be path=, after= a number, or limit= from 1 to {}", part,
+                         files_max);
+    }
+  }
+  return {};
+}
 
 ControlRequest parse_request(const std::string& body, const std::string& mountpoint,
                              const std::vector<Member>& members) {
@@ -373,7 +495,8 @@ ControlRequest parse_request(const std::string& body, const std::string& mountpo
     if (!request.error.empty()) return request;
   }
   for (const Member member : members) {
-    const bool is_required = member == Member::paths || member == Member::size;
+    const bool is_required =
+        member == Member::paths || member == Member::size || member == Member::level;
     if (is_required && !object.contains(name_of(member))) {
       request.error = fmt::format("\"{}\" is missing", name_of(member));
     }

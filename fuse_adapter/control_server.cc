@@ -3,6 +3,7 @@
 #include "fuse_adapter/control_server.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <charconv>
@@ -12,8 +13,11 @@
 #include <utility>
 
 #include "fuse_adapter/control_json.h"
+#include "fuse_adapter/health_checks.h"
 #include "fuse_adapter/http_server.h"
+#include "fuse_adapter/metrics_text.h"
 #include "fuse_adapter/mount_options.h"
+#include "fuse_adapter/mount_table.h"
 
 namespace ncfs {
 namespace {
@@ -117,7 +121,7 @@ class ControlServer::Impl {
   static const std::vector<Operation>& operations();
 
   Impl(Options options, ControlSubject subject, WarmTarget warm_target)
-      : socket_path_(options.socket_path),
+      : options_(options),
         subject_(std::move(subject)),
         warm_jobs_(std::move(warm_target)),
         verify_jobs_(subject_),
@@ -127,10 +131,16 @@ class ControlServer::Impl {
                 }) {}
 
   std::string start() {
-    if (std::string error = server_.listen_unix(socket_path_); !error.empty()) return error;
+    if (std::string error = server_.listen_unix(options_.socket_path); !error.empty()) return error;
+    if (!options_.metrics_address.empty()) {
+      metrics_error_ = server_.listen_tcp(options_.metrics_address, options_.metrics_port);
+    }
     server_.start();
     return {};
   }
+
+  [[nodiscard]] const std::string& metrics_error() const { return metrics_error_; }
+  [[nodiscard]] std::uint16_t metrics_port() const { return server_.tcp_port(); }
 
   void stop(std::chrono::nanoseconds patience) {
     server_.stop();
@@ -147,6 +157,34 @@ class ControlServer::Impl {
     const bool names_files = call.request.caller == Caller::administrator;
     call.respond(json_reply(
         200, status_json(subject_, uptime, warm_jobs_.all(), verify_jobs_.all(), names_files)));
+  }
+
+  void get_metrics(Call call) {
+    HttpReply reply;
+    reply.content_type = kMetricsContentType;
+    reply.body = metrics_text(subject_, warm_jobs_.all());
+    call.respond(std::move(reply));
+  }
+
+  [[nodiscard]] std::vector<HealthCheck> checks() const {
+    return check_health(subject_, subject_.engine_status(), read_mount_table(), metrics_error_);
+  }
+
+  void get_health(Call call) { call.respond(json_reply(200, health_json(checks()))); }
+
+  // For probes that look at the status alone.
+  void get_healthz(Call call) {
+    HttpReply reply;
+    reply.content_type = "text/plain; charset=utf-8";
+    for (const HealthCheck& check : checks()) {
+      if (check.state == HealthCheck::State::failed) {
+        reply.status = 503;
+        // The detail may name what is not for everybody on the network.
+        reply.body += fmt::format("{} failed\n", check.name);
+      }
+    }
+    if (reply.status == 200) reply.body = "ok\n";
+    call.respond(std::move(reply));
   }
 
   // Nothing if the body is wrong; then that has been answered.
@@ -223,6 +261,16 @@ class ControlServer::Impl {
     return false;
   }
 
+  void list_files(Call call) {
+    FileQuery query;
+    const std::string error =
+        parse_file_query(call.request.query, subject_.mountpoint, kFilesMax, query);
+    if (!error.empty()) return call.respond(http_error(400, error));
+    const std::vector<FileReport> files = subject_.files(query);
+    call.respond(
+        json_reply(200, files_json(files, files.size() < query.max ? 0 : files.back().id)));
+  }
+
   void post_evict(Call call) {
     auto request = body_of(call, {Member::paths, Member::idle_seconds});
     if (!request || !has_recovered(call)) return;
@@ -253,7 +301,21 @@ class ControlServer::Impl {
     call.respond(json_reply(200, limit_json(before, after)));
   }
 
-  const std::string socket_path_;
+  void get_config(Call call) { call.respond(json_reply(200, config_json(subject_))); }
+
+  void put_log_level(Call call) {
+    const auto request = body_of(call, {Member::level});
+    if (!request) return;
+    const std::string previous = subject_.log_level();
+    if (!subject_.set_log_level(request->level)) {
+      return call.respond(http_error(400, fmt::format("level {}: must be {}", request->level,
+                                                      fmt::join(kLogLevelNames, ", "))));
+    }
+    call.respond(json_reply(200, log_level_json(request->level, previous)));
+  }
+
+  const Options options_;
+  std::string metrics_error_;
   const ControlSubject subject_;
   WarmJobs warm_jobs_;
   VerifyJobs verify_jobs_;
@@ -265,6 +327,11 @@ const std::vector<ControlServer::Impl::Operation>& ControlServer::Impl::operatio
   static const std::vector<Operation> kOperations = {
       {{"GET", "/v1/openapi.json"}, Caller::user, &Impl::get_openapi},
       {{"GET", "/v1/status"}, Caller::user, &Impl::get_status},
+      {{"GET", "/v1/health"}, Caller::user, &Impl::get_health},
+      {{"GET", "/v1/config"}, Caller::user, &Impl::get_config},
+      {{"PUT", "/v1/log-level"}, Caller::administrator, &Impl::put_log_level},
+      {{"GET", "/metrics"}, Caller::remote, &Impl::get_metrics},
+      {{"GET", "/healthz"}, Caller::remote, &Impl::get_healthz},
       {{"POST", "/v1/warm"}, Caller::administrator, &Impl::post_warm},
       {{"GET", "/v1/warm"}, Caller::administrator, &Impl::list_warm},
       {{"GET", "/v1/warm/{id}"}, Caller::administrator, &Impl::get_warm},
@@ -272,6 +339,7 @@ const std::vector<ControlServer::Impl::Operation>& ControlServer::Impl::operatio
       {{"POST", "/v1/verify"}, Caller::administrator, &Impl::post_verify},
       {{"GET", "/v1/verify"}, Caller::administrator, &Impl::list_verify},
       {{"GET", "/v1/verify/{id}"}, Caller::administrator, &Impl::get_verify},
+      {{"GET", "/v1/files"}, Caller::administrator, &Impl::list_files},
       {{"POST", "/v1/evict"}, Caller::administrator, &Impl::post_evict},
       {{"POST", "/v1/unpin"}, Caller::administrator, &Impl::post_unpin},
       {{"PUT", "/v1/limit"}, Caller::administrator, &Impl::put_limit},
@@ -332,6 +400,14 @@ ControlServer::~ControlServer() {
 
 std::string ControlServer::start() {
   return impl_->start();
+}
+
+std::string ControlServer::metrics_error() const {
+  return impl_->metrics_error();
+}
+
+std::uint16_t ControlServer::metrics_port() const {
+  return impl_->metrics_port();
 }
 
 void ControlServer::stop(std::chrono::nanoseconds patience) {

@@ -28,6 +28,15 @@
 
 namespace ncfs {
 
+// One mount option as it was given at the mount.
+struct ConfigEntry {
+  std::string name;
+  std::string value;    // in force; empty if there is none
+  std::string initial;  // without the option; empty if there is none
+  std::string help;
+  bool is_given = false;
+};
+
 // What the server tells about. The functions may be called from any thread and do not block.
 struct ControlSubject {
   std::string mountpoint;
@@ -35,10 +44,15 @@ struct ControlSubject {
   std::string cache_dir;
   std::string version;
   bool passthrough_active = false;
-  std::string passthrough_detail;  // why it is or is not active
-  std::uint64_t buffer_bytes = 0;  // all buffers together
+  bool passthrough_wanted = false;  // not switched off by an option
+  std::string passthrough_detail;   // why it is or is not active
+  std::vector<ConfigEntry> config;
+  std::function<std::string()> log_level;
+  std::function<bool(const std::string& level)> set_log_level;  // false: there is no such level
+  std::uint64_t buffer_bytes = 0;                               // all buffers together
   std::uint64_t block_size_bytes = 0;
   std::function<EngineStatus()> engine_status;
+  std::function<std::vector<FileReport>(const FileQuery&)> files;  // as Engine::files()
   // As Runtime::verify().
   std::function<VerifyToken(std::vector<std::string> paths,
                             std::function<void(const VerifyResult&)> done)>
@@ -49,7 +63,8 @@ struct ControlSubject {
   std::function<void(std::vector<std::string> paths, Nanos idle_min, ControlDone done)> evict;
   std::function<void(std::vector<std::string> paths, ControlDone done)> unpin;
   std::function<Nanos()> now;                   // the clock of EngineStatus
-  const AdapterStats* adapter_stats = nullptr;  // outlives the server
+  const AdapterStats* adapter_stats = nullptr;  // outlives the server, as do the next
+  const Histogram* copy_time = nullptr;
 };
 
 // openapi.json.
@@ -58,10 +73,14 @@ struct ControlSubject {
 class ControlServer {
  public:
   static constexpr std::size_t kVerificationsMax = 16;
+  static constexpr std::size_t kFilesMax = 1000;  // in one reply
 
   struct Options {
     std::string socket_path;
     uid_t administrator = 0;  // who may do everything
+    // Where metrics are told over TCP, an IP address; empty: nowhere.
+    std::string metrics_address;
+    std::uint16_t metrics_port = 0;
     // As in HttpServer.
     std::chrono::milliseconds client_deadline{30'000};
     std::chrono::milliseconds reply_deadline{30'000};
@@ -82,6 +101,10 @@ class ControlServer {
   // Makes the socket, and its directory if missing, and answers from now on. Empty, or one line
   // that says what failed. A socket left by a daemon that has died is replaced.
   [[nodiscard]] std::string start();
+  // Empty, or why nothing is told over TCP. After start().
+  [[nodiscard]] std::string metrics_error() const;
+  // After start(), if it is told there.
+  [[nodiscard]] std::uint16_t metrics_port() const;
 
   // Ends all connections, waits at most `patience` for warm-ups to notice, removes the socket.
   // Nothing of the subject and no WarmTarget::warm is called after it. Idempotent.

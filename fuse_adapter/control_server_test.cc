@@ -5,12 +5,14 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <functional>
 #include <nlohmann/json.hpp>
 
@@ -31,15 +33,8 @@ struct Reply {
   json body;
 };
 
-Reply ask(const std::string& path, const std::string& method, const std::string& target,
-          const std::string& body = "") {
-  const Descriptor client(socket(AF_UNIX, SOCK_STREAM, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  path.copy(address.sun_path, sizeof address.sun_path - 1);
-  if (connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    return {};
-  }
+Reply exchange(const Descriptor& client, const std::string& method, const std::string& target,
+               const std::string& body) {
   const timeval patience{FakeWarmTarget::kPatience.count(), 0};
   setsockopt(client.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
   const std::string request = method + " " + target +
@@ -54,6 +49,18 @@ Reply ask(const std::string& path, const std::string& method, const std::string&
   if (!input.starts_with("HTTP/1.1 ")) return {};
   return {static_cast<unsigned>(std::stoul(input.substr(9))),
           json::parse(input.substr(input.find("\r\n\r\n") + 4), nullptr, false)};
+}
+
+Reply ask(const std::string& path, const std::string& method, const std::string& target,
+          const std::string& body = "") {
+  const Descriptor client(socket(AF_UNIX, SOCK_STREAM, 0));
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    return {};
+  }
+  return exchange(client, method, target, body);
 }
 
 class ControlServerTest : public ::testing::Test {
@@ -79,6 +86,14 @@ class ControlServerTest : public ::testing::Test {
     subject.passthrough_detail = "switched off";
     subject.engine_status = [this] { return engine_; };
     subject.block_size_bytes = 1;
+    subject.config = {{"cache_size", "", "", "the limit", true},
+                      {"eviction", "arc", "lru", "what goes", true},
+                      {"log_level", "info", "info", "how much", false}};
+    subject.log_level = [this] { return log_level_; };
+    subject.set_log_level = [this](const std::string& level) {
+      log_level_ = level;
+      return level != "loud";
+    };
     subject.verify = [this](std::vector<std::string> paths, auto done) {
       verify_paths_ = std::move(paths);
       verify_done_ = std::move(done);
@@ -86,6 +101,10 @@ class ControlServerTest : public ::testing::Test {
       refused.is_cancelled = true;
       if (refuses_verify_) verify_done_(refused);
       return VerifyToken{7};
+    };
+    subject.files = [this](const FileQuery& query) {
+      file_query_ = query;
+      return files_;
     };
     subject.evict = [](const auto&, Nanos idle_min, auto done) {
       done({.done = {idle_min / kSecond, 0}, .in_use = {}, .pinned = {1, 1}, .failed = {}});
@@ -100,6 +119,7 @@ class ControlServerTest : public ::testing::Test {
     };
     subject.now = [] { return Nanos{10 * kSecond}; };
     subject.adapter_stats = &stats_;
+    subject.copy_time = &copy_time_;
     return subject;
   }
 
@@ -117,9 +137,13 @@ class ControlServerTest : public ::testing::Test {
   FakeWarmTarget fake_{::testing::TempDir()};
   EngineStatus engine_;
   bool refuses_verify_ = false;
+  std::string log_level_ = "info";
+  FileQuery file_query_;
+  std::vector<FileReport> files_;
   std::vector<std::string> verify_paths_;
   std::function<void(const VerifyResult&)> verify_done_;
   AdapterStats stats_;
+  Histogram copy_time_;
   ControlServer::Options options_;
   std::unique_ptr<ControlServer> server_;
 };
@@ -234,12 +258,59 @@ TEST_F(ControlServerTest, OtherUsersAreToldNoNamesAndMayChangeNothing) {
   EXPECT_EQ(reply.body["copies"]["in_progress"][0]["size_bytes"], 1000);
   EXPECT_THAT(reply.body.dump(), ::testing::Not(HasSubstr("secret")));
   EXPECT_EQ(ask("GET", "/v1/openapi.json").body["openapi"], "3.1.0");
+  std::vector<std::string> harmless;
   for (const auto& route : ControlServer::routes()) {
-    if (route.pattern == "/v1/status" || route.pattern == "/v1/openapi.json") continue;
+    if (route.method == "GET" && ask("GET", std::string(route.pattern)).status == 200) {
+      harmless.emplace_back(route.pattern);
+      continue;
+    }
     std::string target(route.pattern);
     if (target.ends_with("{id}")) target.replace(target.find("{id}"), 4, "1");
     EXPECT_EQ(ask(std::string(route.method), target, "{}").status, 403U) << target;
   }
+  EXPECT_THAT(harmless,
+              ::testing::UnorderedElementsAre("/v1/openapi.json", "/v1/status", "/v1/health",
+                                              "/v1/config", "/metrics", "/healthz"));
+}
+
+TEST_F(ControlServerTest, OverTcpThereAreOnlyMetricsAndTheWordWhetherItIsWell) {
+  options_.metrics_address = "127.0.0.1";
+  ASSERT_EQ(start(), "");
+  ASSERT_EQ(server_->metrics_error(), "");
+  const auto status_of = [this](const std::string& method, const std::string& target) {
+    Descriptor client(socket(AF_INET, SOCK_STREAM, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_port = htons(server_->metrics_port());
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (connect(client.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+      return 0U;
+    }
+    return exchange(client, method, target, "{}").status;
+  };
+  EXPECT_EQ(status_of("GET", "/metrics"), 200U);
+  EXPECT_EQ(status_of("GET", "/healthz"), 200U);
+  engine_.cache_health.state = HealthState::down;
+  EXPECT_EQ(status_of("GET", "/healthz"), 503U);
+  for (const auto& route : ControlServer::routes()) {
+    if (route.pattern == "/metrics" || route.pattern == "/healthz") continue;
+    std::string target(route.pattern);
+    if (target.ends_with("{id}")) target.replace(target.find("{id}"), 4, "1");
+    EXPECT_EQ(status_of(std::string(route.method), target), 403U) << target;
+  }
+}
+
+TEST_F(ControlServerTest, APortThatIsTakenIsToldOfAndTheRestWorks) {
+  options_.metrics_address = "127.0.0.1";
+  ASSERT_EQ(start(), "");
+  ControlServer::Options options = options_;
+  options.socket_path = directory_ / "run/other.sock";
+  options.metrics_port = server_->metrics_port();
+  ControlServer second(options, subject(), fake_.target());
+  ASSERT_EQ(second.start(), "");
+  EXPECT_THAT(second.metrics_error(), HasSubstr("in use"));
+  const json health = ncfs::ask(options.socket_path, "GET", "/v1/health").body;
+  EXPECT_EQ(health["state"], "warning");
 }
 
 TEST_F(ControlServerTest, TheDocumentDescribesExactlyTheOperationsThereAre) {
@@ -359,6 +430,59 @@ TEST_F(ControlServerTest, PathsThatAreNotInTheMountOrDoNotExistAreErrors) {
   EXPECT_THAT(error("a", 400), HasSubstr("not beneath"));
   EXPECT_EQ(error("/mnt/cached/nothing", 422), "nothing: No such file or directory");
   EXPECT_TRUE(ask("GET", "/v1/warm").body["jobs"].empty());
+}
+
+TEST_F(ControlServerTest, TheConfigurationTellsWhatIsInForceAndTheLevelCanBeChanged) {
+  ASSERT_EQ(start(), "");
+  const json changed = ask("PUT", "/v1/log-level", R"({"level":"debug"})").body;
+  EXPECT_EQ(changed["level"], "debug");
+  EXPECT_EQ(changed["previous"], "info");
+  const json options = ask("GET", "/v1/config").body["options"];
+  ASSERT_EQ(options.size(), 3U);
+  EXPECT_EQ(options[0]["value"], "1000B");
+  EXPECT_EQ(options[0]["hot"], true);
+  EXPECT_TRUE(options[0]["default"].is_null());
+  EXPECT_EQ(options[1]["value"], "arc");
+  EXPECT_EQ(options[1]["default"], "lru");
+  EXPECT_EQ(options[1]["hot"], false);
+  EXPECT_EQ(options[2]["value"], "debug");
+  EXPECT_EQ(options[2]["given"], false);
+  const Reply wrong = ask("PUT", "/v1/log-level", R"({"level":"loud"})");
+  EXPECT_EQ(wrong.status, 400U);
+  EXPECT_EQ(wrong.body["error"], "level loud: must be trace, debug, info, warn, error");
+}
+
+TEST_F(ControlServerTest, FilesAreListedInParts) {
+  files_.resize(2);
+  files_[0] = {.id = 3,
+               .path = "a b",
+               .state = FileReport::State::partial,
+               .reason = OpenReason::backing_off,
+               .version = {1000, 2 * kSecond, 0},
+               .cached_bytes = 600,
+               .is_pinned = true,
+               .idle = 3 * kSecond,
+               .last_error = EIO};
+  files_[1].id = 7;
+  ASSERT_EQ(start(), "");
+  const json part = ask("GET", "/v1/files?path=%2Fmnt%2Fcached/a%20b+c&after=2&limit=2").body;
+  EXPECT_EQ(file_query_.paths, std::vector<std::string>{"a b c"});
+  EXPECT_EQ(file_query_.after, 2U);
+  EXPECT_EQ(part["next"], 7);
+  const json& file = part["files"][0];
+  EXPECT_EQ(file["path"], "a b");
+  EXPECT_EQ(file["state"], "partial");
+  EXPECT_EQ(file["reason"], to_string(OpenReason::backing_off));
+  EXPECT_EQ(file["cached_bytes"], 600);
+  EXPECT_EQ(file["modified_seconds"], 2.0);
+  EXPECT_EQ(file["last_error"], "Input/output error");
+  EXPECT_TRUE(ask("GET", "/v1/files").body["next"].is_null());
+  EXPECT_EQ(file_query_.max, ControlServer::kFilesMax);
+  EXPECT_EQ(file_query_.paths, std::vector<std::string>{""});
+  for (const char* wrong : {"path=/etc", "path=%2", "path=%zz", "limit=0", "limit=1001", "after=x",
+                            "colour=red", "path=%00"}) {
+    EXPECT_EQ(ask("GET", std::string("/v1/files?") + wrong).status, 400U) << wrong;
+  }
 }
 
 TEST_F(ControlServerTest, TheEnginesWordOnEvictionIsPassedOn) {

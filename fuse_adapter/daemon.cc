@@ -15,6 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <atomic>
 #include <cerrno>
 #include <chrono>
@@ -127,6 +129,36 @@ std::string passthrough_detail(const MountOptions& options, bool is_active) {
   return "this kernel has no FUSE passthrough (Linux 6.9 or later has)";
 }
 
+// spdlog's names of levels, in the order of LogLevel.
+constexpr std::array kLevels = {spdlog::level::trace, spdlog::level::debug, spdlog::level::info,
+                                spdlog::level::warn, spdlog::level::err};
+
+std::string log_level_name() {
+  const auto* level = std::ranges::find(kLevels, spdlog::get_level());
+  return std::string(kLogLevelNames.at(static_cast<std::size_t>(level - kLevels.begin())));
+}
+
+bool set_log_level_by_name(const std::string& name) {
+  const auto* place = std::ranges::find(kLogLevelNames, name);
+  if (place == kLogLevelNames.end()) return false;
+  spdlog::set_level(kLevels.at(static_cast<std::size_t>(place - kLogLevelNames.begin())));
+  return true;
+}
+
+std::vector<ConfigEntry> config_entries(const MountOptions& options) {
+  std::vector<ConfigEntry> entries;
+  for (const OptionHelp& help : mount_option_help()) {
+    const auto given = options.given.find(help.name);
+    const bool is_given = given != options.given.end();
+    entries.push_back({.name = std::string(help.name),
+                       .value = is_given ? given->second : std::string(help.initial),
+                       .initial = std::string(help.initial),
+                       .help = std::string(help.help),
+                       .is_given = is_given});
+  }
+  return entries;
+}
+
 // Everything of one mount, in the order in which it must be destroyed backwards.
 class Served {
  public:
@@ -210,17 +242,27 @@ class Served {
   void start_control() {
     ControlServer::Options options;
     options.socket_path = control_socket_path(kControlDirectory, places_.mountpoint);
+    options.metrics_address = order_.options.metrics_address;
+    options.metrics_port = order_.options.metrics_port;
     ControlSubject subject;
     subject.mountpoint = places_.mountpoint;
     subject.backend = places_.backend;
     subject.cache_dir = places_.cache_dir;
     subject.version = NCFS_VERSION;
+    subject.passthrough_wanted = order_.options.passthrough != PassthroughPolicy::disabled &&
+                                 order_.options.checksum != Checksum::read;
     subject.passthrough_active = file_system_->passthrough_active();
     subject.passthrough_detail = passthrough_detail(order_.options, subject.passthrough_active);
+    subject.config = config_entries(order_.options);
+    subject.log_level = log_level_name;
+    subject.set_log_level = set_log_level_by_name;
     const Config config = engine_config(order_.options, 0);
     subject.block_size_bytes = config.block_size_bytes;
     subject.buffer_bytes = config.buffers * config.block_size_bytes;
     subject.engine_status = [runtime = runtime_.get()] { return runtime->status(); };
+    subject.files = [runtime = runtime_.get()](const FileQuery& query) {
+      return runtime->files(query);
+    };
     subject.verify = [runtime = runtime_.get()](std::vector<std::string> paths, auto done) {
       return runtime->verify(std::move(paths), std::move(done));
     };
@@ -235,6 +277,7 @@ class Served {
     };
     subject.now = monotonic_now;
     subject.adapter_stats = &file_system_->stats();
+    subject.copy_time = &runtime_->copy_time();
     WarmTarget target;
     target.source_root = backend_.get();
     target.warm = [runtime = runtime_.get()](FileHandle source, const SourceState& state,
@@ -246,6 +289,11 @@ class Served {
     if (const std::string error = control_->start(); !error.empty()) {
       spdlog::error("no control socket, nfs-cachefs-ctl will not work: {}", error);
       control_.reset();
+      return;
+    }
+    // Neither is a port that somebody else has.
+    if (const std::string error = control_->metrics_error(); !error.empty()) {
+      spdlog::error("option metrics_listen: no metrics are told: {}", error);
     }
   }
 

@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "io/monotonic_clock.h"
+
 namespace ncfs {
 
 Caller caller_of(fuse_req_t request) {
@@ -12,7 +14,10 @@ Caller caller_of(fuse_req_t request) {
 }
 
 KernelRequest::KernelRequest(std::shared_ptr<FuseChannel> channel, fuse_req_t request)
-    : channel_(std::move(channel)), request_(request), caller_(caller_of(request)) {}
+    : channel_(std::move(channel)),
+      request_(request),
+      caller_(caller_of(request)),
+      asked_at_(monotonic_now()) {}
 
 KernelRequest::~KernelRequest() {
   error(ENOTCONN);

@@ -19,6 +19,7 @@
 
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/fuse_channel.h"
+#include "io/types.h"
 
 namespace ncfs {
 
@@ -31,6 +32,7 @@ class KernelRequest {
   KernelRequest& operator=(const KernelRequest&) = delete;
 
   [[nodiscard]] const Caller& caller() const { return caller_; }
+  [[nodiscard]] Nanos asked_at() const { return asked_at_; }  // as monotonic_now()
   [[nodiscard]] bool is_answered() const { return is_answered_.load(std::memory_order_acquire); }
 
   bool error(int error);  // 0 is success of what has no result
@@ -51,6 +53,7 @@ class KernelRequest {
   const std::shared_ptr<FuseChannel> channel_;
   fuse_req* const request_;
   const Caller caller_;
+  const Nanos asked_at_;
   std::atomic<bool> is_answered_{false};
 };
 

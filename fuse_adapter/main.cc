@@ -1,12 +1,17 @@
 // One program under two names: `mount.cachefs`, called by mount(8) with its own conventions, and
 // `nfs-cachefs`, for people and service managers.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/sinks/syslog_sink.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -72,10 +77,23 @@ int fail(std::string_view program, int status, const std::string& message) {
   return status;
 }
 
+// Whether systemd gave us the journal as stderr; see systemd.exec(5).
+bool is_journal_stream() {
+  const char* stream = std::getenv("JOURNAL_STREAM");
+  struct stat status {};
+  return stream != nullptr && fstat(STDERR_FILENO, &status) == 0 &&
+         stream == fmt::format("{}:{}", status.st_dev, status.st_ino);
+}
+
 void set_up_log(LogLevel level) {
-  auto logger = spdlog::stderr_logger_mt("foreground");
-  logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
-  spdlog::set_default_logger(std::move(logger));
+  if (is_journal_stream()) {
+    // With levels, and under the same name as the daemon in the background.
+    spdlog::set_default_logger(spdlog::syslog_logger_mt("cachefs", "cachefs", LOG_PID, LOG_DAEMON));
+  } else {
+    auto logger = spdlog::stderr_logger_mt("foreground");
+    logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");
+    spdlog::set_default_logger(std::move(logger));
+  }
   switch (level) {
     case LogLevel::trace:
       spdlog::set_level(spdlog::level::trace);
@@ -97,6 +115,14 @@ void set_up_log(LogLevel level) {
 
 int run(const Arguments& arguments, std::string_view program) {
   std::string text;
+  if (const char* level = std::getenv("CACHEFS_LOG")) {
+    if (std::ranges::find(kLogLevelNames, level) == kLogLevelNames.end()) {
+      return fail(
+          program, kMountUsage,
+          fmt::format("CACHEFS_LOG={}: must be {}", level, fmt::join(kLogLevelNames, ", ")));
+    }
+    text = fmt::format("log_level={},", level);  // the option itself comes later and wins
+  }
   for (const std::string& options : arguments.options) text += options + ",";
   auto parsed =
       parse_mount_options(text, arguments.sloppy ? UnknownOptions::ignore : UnknownOptions::refuse);

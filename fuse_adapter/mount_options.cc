@@ -2,6 +2,7 @@
 // options every file system has with the mount flags they stand for.
 #include "fuse_adapter/mount_options.h"
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <sys/mount.h>
 
@@ -110,12 +111,23 @@ bool set_policy(Policy& policy, std::string_view value, Policy yes, Policy no) {
 }
 
 bool set_log_level(Draft& draft, std::string_view value) {
-  static constexpr std::array<std::string_view, 5> kNames = {"trace", "debug", "info", "warn",
-                                                             "error"};
-  const auto* name = std::find(kNames.begin(), kNames.end(), value);
-  if (name == kNames.end()) return false;
-  draft.options.log_level = static_cast<LogLevel>(name - kNames.begin());
+  const auto* name = std::ranges::find(kLogLevelNames, value);
+  if (name == kLogLevelNames.end()) return false;
+  draft.options.log_level = static_cast<LogLevel>(name - kLogLevelNames.begin());
   return true;
+}
+
+bool set_metrics_listen(Draft& draft, std::string_view value) {
+  const std::size_t colon = value.rfind(':');
+  if (colon == std::string_view::npos) return false;
+  std::string address(value.substr(0, colon));
+  const bool has_brackets = address.starts_with('[') && address.ends_with(']');
+  if (has_brackets) address = address.substr(1, address.size() - 2);
+  in6_addr ignored{};
+  if (inet_pton(has_brackets ? AF_INET6 : AF_INET, address.c_str(), &ignored) != 1) return false;
+  const auto port = parse_number<std::uint16_t>(value.substr(colon + 1), 1, 65535);
+  draft.options.metrics_address = std::move(address);
+  return assign(draft.options.metrics_port, port);
 }
 
 bool set_checksum(Draft& draft, std::string_view value) {
@@ -260,6 +272,10 @@ const std::array kOwnOptions = {
           return assign(draft.options.scrub_interval_hours,
                         parse_number<std::uint32_t>(value, 0, 8760));
         }},
+    OwnOption{{"metrics_listen", "ADDR:PORT", "",
+               "tell metrics over TCP at this address: 127.0.0.1:9100, [::1]:9100"},
+              "an IP address and a port, such as 127.0.0.1:9100 or [::1]:9100",
+              set_metrics_listen},
 };
 
 // Options of every file system: see mount(8).
@@ -405,7 +421,9 @@ std::optional<std::string> apply_own(Draft& draft, const OwnOption& option,
 std::optional<std::string> apply(Draft& draft, const Assignment& assignment,
                                  UnknownOptions unknown) {
   for (const OwnOption& option : kOwnOptions) {
-    if (option.help.name == assignment.name) return apply_own(draft, option, assignment);
+    if (option.help.name != assignment.name) continue;
+    draft.options.given[assignment.name] = assignment.has_value ? assignment.value : "true";
+    return apply_own(draft, option, assignment);
   }
   if (is_ignored(assignment.has_value ? assignment.name + "=" : assignment.name)) {
     return std::nullopt;

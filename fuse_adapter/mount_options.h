@@ -5,7 +5,10 @@
 // error is one line that names the option, the value and what is allowed.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -39,10 +42,17 @@ struct MountOptions {
   std::uint32_t scrub_interval_hours = 7 * 24;  // 0: no scrub
   std::uint32_t min_free_percent = 1;  // 0: the file system is not asked
   std::uint32_t cache_ttl_hours = 0;   // 0: for ever
+  std::string metrics_address;  // an IP address; empty: nothing is told over TCP
+  std::uint16_t metrics_port = 0;
+  std::map<std::string, std::string, std::less<>> given;  // own options as they were written
   // MS_* of mount(2). Set-user-id programs and device files of a tree that anybody may serve are
   // not honoured unless asked for.
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;
 };
+
+// The names of levels in order.
+inline constexpr std::array<std::string_view, 5> kLogLevelNames = {"trace", "debug", "info", "warn",
+                                                                   "error"};
 
 struct OptionError {
   std::string message;

@@ -88,6 +88,20 @@ TEST(MountOptions, ChecksumsAndTheScrubBecomeTheEnginesAndSwitchPassthroughOff) 
   EXPECT_EQ(mount_settings(checked, "/m", "s", 5).passthrough, PassthroughPolicy::disabled);
   EXPECT_THAT(error_with("checksum=read,passthrough=yes"), HasSubstr("exclude each other"));
   EXPECT_EQ(error_with("checksum=always"), "option checksum=always: must be off, copy or read");
+  EXPECT_EQ(with("metrics_listen=127.0.0.1:9100").metrics_address, "127.0.0.1");
+  EXPECT_EQ(with("metrics_listen=127.0.0.1:9100").metrics_port, 9100);
+  const MountOptions written = with("eviction=lfu,eviction=arc,allow_other,noatime");
+  EXPECT_EQ(written.given.at("eviction"), "arc");
+  EXPECT_EQ(written.given.at("allow_other"), "true");
+  EXPECT_FALSE(written.given.contains("noatime"));
+  EXPECT_FALSE(written.given.contains("checksum"));
+  EXPECT_EQ(with("metrics_listen=[::1]:1").metrics_address, "::1");
+  for (const std::string wrong :
+       {"9100", ":9100", "localhost:9100", "127.0.0.1:0", "127.0.0.1:65536", "::1:9100"}) {
+    EXPECT_EQ(error_with("metrics_listen=" + wrong),
+              "option metrics_listen=" + wrong +
+                  ": must be an IP address and a port, such as 127.0.0.1:9100 or [::1]:9100");
+  }
   EXPECT_EQ(error_with("scrub_interval_h=8761"),
             "option scrub_interval_h=8761: must be a whole number from 0 to 8760 (hours)");
 }

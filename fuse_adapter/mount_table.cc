@@ -38,6 +38,7 @@ std::vector<MountEntry> parse_mount_table(std::string_view mountinfo) {
     while (words >> word && word != "-") {
     }
     if (!(words >> entry.type)) continue;
+    words >> word >> entry.options;
     entry.root = unescape(entry.root);
     entry.mountpoint = unescape(entry.mountpoint);
     mounts.push_back(std::move(entry));

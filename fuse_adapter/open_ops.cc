@@ -197,6 +197,8 @@ struct OpenAnswering {
     AdapterStats& stats = *core->stats;
     stats.opens.add();
     (result.is_complete ? stats.opens_hit : stats.opens_miss).add();
+    (result.is_complete ? stats.open_hit_time : stats.open_miss_time)
+        .add(monotonic_now() - request->asked_at());
     if (mode == OpenMode::source_passthrough) stats.opens_from_source.add();
     if (mode == OpenMode::passthrough) {
       stats.opens_passthrough.add();

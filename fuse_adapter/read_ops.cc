@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "fuse_adapter/fuse_ops.h"
+#include "io/monotonic_clock.h"
 
 namespace ncfs {
 namespace {
@@ -200,7 +201,11 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
 
   void deliver(ByteRange part, std::span<const std::byte> bytes, Counter& counter) {
     counter.add(bytes.size());
+    if (&counter == &core_->stats->source_bytes) {
+      reads_source_.store(true, std::memory_order_relaxed);
+    }
     if (part == range_) {
+      note_time();
       request_.bytes(bytes);
       return;
     }
@@ -224,6 +229,7 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
       request_.error(error);
       return;
     }
+    note_time();
     request_.bytes(
         std::span(assembled_).first(end_.load(std::memory_order_relaxed) - range_.offset));
   }
@@ -235,7 +241,16 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
       return;
     }
     core_->stats->source_bytes.add(static_cast<std::uint64_t>(count));
+    reads_source_.store(true, std::memory_order_relaxed);
+    note_time();
     request_.bytes(bytes.first(static_cast<std::size_t>(count)));
+  }
+
+  // Right before the bytes are handed over.
+  void note_time() {
+    AdapterStats& stats = *core_->stats;
+    (reads_source_.load(std::memory_order_relaxed) ? stats.read_source_time : stats.read_cache_time)
+        .add(monotonic_now() - request_.asked_at());
   }
 
   const std::shared_ptr<FuseCore> core_;
@@ -246,6 +261,7 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
   std::atomic<std::size_t> outstanding_{0};
   std::atomic<std::uint64_t> end_;  // of the bytes there are, if the source has become shorter
   std::atomic<int> error_{0};
+  std::atomic<bool> reads_source_{false};
 };
 
 // Whether the read was answered from memory.
@@ -254,11 +270,13 @@ bool answer_from_memory(FuseCore& core, fuse_req_t raw, const OpenFile& file, By
   if (residency == nullptr) return false;
   const ReadPlan plan = plan_read(*residency, range);
   if (!plan.resident || plan.range != range) return false;
+  const Nanos asked_at = monotonic_now();
   const auto bytes = thread_buffer(range.length);
   const ssize_t count = read_once(static_cast<int>(residency->cache_file()), bytes, range.offset,
                                   RWF_NOWAIT, core.settings.direct_io);
   if (count != static_cast<ssize_t>(range.length)) return false;
   core.stats->cache_bytes.add(range.length);
+  core.stats->read_cache_time.add(monotonic_now() - asked_at);
   fuse_reply_buf(raw, reinterpret_cast<const char*>(bytes.data()), bytes.size());
   return true;
 }

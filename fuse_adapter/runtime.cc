@@ -155,6 +155,14 @@ class Runtime::Impl final : private Host {
     return promise.get_future().get();
   }
 
+  std::vector<FileReport> files(const FileQuery& query) {
+    std::promise<std::vector<FileReport>> promise;
+    send([this, &promise, &query] { promise.set_value(engine_.files(query)); });
+    return promise.get_future().get();
+  }
+
+  [[nodiscard]] const Histogram& copy_time() const { return copy_time_; }
+
   void stop(std::chrono::nanoseconds patience) {
     if (!thread_.joinable()) return;
     send([this] { handle(StopEvent{}); });
@@ -263,6 +271,7 @@ class Runtime::Impl final : private Host {
   }
 
   void on_notice(const Notice& notice) override {
+    if (notice.duration > 0) copy_time_.add(notice.duration);
     spdlog::log(
         level_of(notice.kind), "{}: {}{}{}{}{}", to_string(notice.kind), notice.path,
         notice.detail.empty() ? "" : ": ", notice.detail,
@@ -290,6 +299,7 @@ class Runtime::Impl final : private Host {
   bool is_stopped_ = false;
   std::atomic<std::thread::id> control_id_;
   std::atomic<std::uint64_t> last_verify_{0};
+  Histogram copy_time_;
 
   // Control thread only.
   std::uint64_t last_token_ = 0;
@@ -357,6 +367,14 @@ void Runtime::rekey(const SourceState& before, const SourceState& after, std::st
 
 EngineStatus Runtime::status() {
   return impl_->status();
+}
+
+std::vector<FileReport> Runtime::files(const FileQuery& query) {
+  return impl_->files(query);
+}
+
+const Histogram& Runtime::copy_time() const {
+  return impl_->copy_time();
 }
 
 void Runtime::stop(std::chrono::nanoseconds patience) {

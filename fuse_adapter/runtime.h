@@ -20,6 +20,7 @@
 #include "engine/config.h"
 #include "engine/engine.h"
 #include "engine/event.h"
+#include "fuse_adapter/adapter_stats.h"
 
 namespace ncfs {
 
@@ -74,6 +75,12 @@ class Runtime {
   void rekey(const SourceState& before, const SourceState& after, std::string path);
 
   [[nodiscard]] EngineStatus status();
+
+  // As Engine::files().
+  [[nodiscard]] std::vector<FileReport> files(const FileQuery& query);
+
+  // How long the copies took that were finished.
+  [[nodiscard]] const Histogram& copy_time() const;
 
   // Waits, at most `patience`, until what is copied so far is durable, then ends all threads.
   // Idempotent. No other function may be called after it.

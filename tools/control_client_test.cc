@@ -36,11 +36,11 @@ class ControlClientTest : public ::testing::Test {
 
   std::string directory_;
   const std::vector<MountEntry> table_ = {
-      {"254:0", "/", "/", "ext4"},
-      {"0:51", "/", "/mnt/cached", "fuse.cachefs"},
-      {"0:51", "/", "/srv/bound", "fuse.cachefs"},
-      {"0:51", "/models", "/srv/models", "fuse.cachefs"},
-      {"0:52", "/", "/mnt/dead", "fuse.cachefs"},
+      {"254:0", "/", "/", "ext4", "rw"},
+      {"0:51", "/", "/mnt/cached", "fuse.cachefs", "rw"},
+      {"0:51", "/", "/srv/bound", "fuse.cachefs", "rw"},
+      {"0:51", "/models", "/srv/models", "fuse.cachefs", "rw"},
+      {"0:52", "/", "/mnt/dead", "fuse.cachefs", "rw"},
   };
 };
 

@@ -3,15 +3,20 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <thread>
 #include <utility>
 
 #include "fuse_adapter/control_socket.h"
 #include "fuse_adapter/mount_table.h"
+#include "tools/ctl_cache.h"
 #include "tools/ctl_common.h"
+#include "tools/metrics_view.h"
 #include "tools/status_view.h"
 
 namespace ncfs::ctl {
@@ -93,6 +98,158 @@ int status(const std::string& mountpoint, bool as_json, bool watch) {
     if (result != kOk) return result;
     std::this_thread::sleep_for(kInterval);
   }
+}
+
+namespace {
+
+std::string percent_encoded(const std::string& text) {
+  std::string result;
+  for (const char letter : text) {
+    const auto byte = static_cast<unsigned char>(letter);
+    const bool is_plain =
+        std::isalnum(byte) != 0 || letter == '/' || letter == '.' || letter == '-' || letter == '_';
+    result += is_plain ? std::string(1, letter) : fmt::format("%{:02X}", byte);
+  }
+  return result;
+}
+
+// All files of a mount at and beneath `path` ("" is everything), sorted by path. An exit status.
+int ask_files(const KnownMount& mount, const std::string& path, std::vector<json>& files) {
+  std::uint64_t after = 0;
+  while (true) {
+    std::string target = fmt::format("/v1/files?after={}", after);
+    if (!path.empty()) target += "&path=" + percent_encoded(path);
+    ControlReply reply;
+    if (const int failed = ask(mount, "GET", target, nullptr, reply); failed != kOk) return failed;
+    for (json& file : reply.value["files"]) files.push_back(std::move(file));
+    if (!reply.value["next"].is_number()) break;
+    after = reply.value["next"].get<std::uint64_t>();
+  }
+  std::ranges::stable_sort(files, {}, [](const json& file) { return file.value("path", ""); });
+  return kOk;
+}
+
+}  // namespace
+
+int list_files(const std::vector<std::string>& paths, bool as_json) {
+  std::map<std::string, MountAndPaths> by_mount;
+  int result = sort_paths(paths, false, by_mount);
+  if (result != kOk) return result;
+  if (paths.empty()) {
+    std::vector<KnownMount> mounts;
+    if (const int failed = choose_mounts("", mounts); failed != kOk) return failed;
+    for (const KnownMount& mount : mounts) by_mount[name_of(mount)] = {mount, {""}};
+  }
+  Output output(as_json);
+  for (const auto& [name, entry] : by_mount) {
+    std::vector<json> files;
+    int failed = kOk;
+    for (const std::string& path : entry.paths) {
+      if (failed == kOk) failed = ask_files(entry.mount, path, files);
+    }
+    if (failed != kOk) {
+      result = failed;
+      continue;
+    }
+    output.add(entry.mount, {{"files", files}}, files_text(files));
+  }
+  output.end();
+  return result;
+}
+
+int explain(const std::string& path, bool as_json) {
+  std::map<std::string, MountAndPaths> by_mount;
+  if (const int failed = sort_paths({path}, true, by_mount); failed != kOk) return failed;
+  const MountAndPaths& entry = by_mount.begin()->second;
+  if (std::filesystem::is_directory(path)) {
+    return fail(kUsage,
+                fmt::format("{}: a directory; nfs-cachefs-ctl ls lists what is in it", path));
+  }
+  std::vector<json> files;
+  if (const int failed = ask_files(entry.mount, entry.paths[0], files); failed != kOk) {
+    return failed;
+  }
+  Output output(as_json);
+  output.add(entry.mount, {{"path", entry.paths[0]}, {"versions", files}},
+             entry.paths[0] + "\n" + explanation_text(files));
+  output.end();
+  return kOk;
+}
+
+int config_show(const std::string& mountpoint, bool as_json) {
+  std::vector<KnownMount> mounts;
+  int result = choose_mounts(mountpoint, mounts);
+  if (result != kOk) return result;
+  Output output(as_json);
+  for (const KnownMount& mount : mounts) {
+    ControlReply reply;
+    const int failed = ask(mount, "GET", "/v1/config", nullptr, reply);
+    if (failed == kOk) output.add(mount, reply.value, config_text(reply.value));
+    if (failed != kOk) result = failed;
+  }
+  output.end();
+  return result;
+}
+
+int config_set(const std::string& mountpoint, const std::string& name, const std::string& value,
+               bool as_json) {
+  if (name == "cache_size") return set_limit(mountpoint, value, as_json);
+  if (name != "log_level") {
+    return fail(kUsage,
+                fmt::format("{}: only cache_size and log_level can be changed while mounted; "
+                            "others by mounting again",
+                            name));
+  }
+  std::vector<KnownMount> mounts;
+  if (const int failed = choose_mounts(mountpoint, mounts); failed != kOk) return failed;
+  ControlReply reply;
+  const int failed = ask(mounts[0], "PUT", "/v1/log-level", {{"level", value}}, reply);
+  if (failed != kOk) return reply.status == 400 ? kUsage : failed;
+  Output output(as_json);
+  output.add(mounts[0], reply.value,
+             fmt::format("logs at level {} until the next mount, it was {}\n", value,
+                         reply.value.value("previous", "?")));
+  output.end();
+  return kOk;
+}
+
+int health_check(const std::string& mountpoint, bool is_strict, bool as_json) {
+  std::vector<KnownMount> mounts;
+  if (const int failed = choose_mounts(mountpoint, mounts); failed != kOk) return failed;
+  Output output(as_json);
+  int result = kOk;
+  for (const KnownMount& mount : mounts) {
+    ControlReply reply;
+    const int failed =
+        ask(mount, "GET", "/v1/health", nullptr, reply, ControlClient::kStatusDeadline);
+    if (failed != kOk) {
+      result = failed;
+      continue;
+    }
+    output.add(mount, reply.value, health_text(reply.value));
+    const std::string state = reply.value.value("state", "");
+    const bool is_well = state == "ok" || (state == "warning" && !is_strict);
+    if (!is_well && result == kOk) result = kSomeFailed;
+  }
+  output.end();
+  return result;
+}
+
+int metrics_export(const std::string& mountpoint, bool as_json) {
+  std::vector<KnownMount> mounts;
+  if (const int failed = choose_mounts(mountpoint, mounts); failed != kOk) return failed;
+  std::vector<std::string> texts;
+  int result = kOk;
+  for (const KnownMount& mount : mounts) {
+    ControlReply reply;
+    const int failed =
+        ask(mount, "GET", "/metrics", nullptr, reply, ControlClient::kStatusDeadline);
+    if (failed == kOk) texts.push_back(reply.text);
+    if (failed != kOk) result = failed;
+  }
+  const std::string merged = merge_metrics(texts);
+  fmt::print("{}", as_json ? metrics_json(merged).dump(2) + "\n" : merged);
+  return result;
 }
 
 }  // namespace ncfs::ctl

@@ -17,7 +17,7 @@ namespace {
 constexpr const char* kFooter =
     "All commands but status --watch take --json. Exit status: 0 all is well, 1 wrong usage,\n"
     "2 no such mount or its daemon does not answer, 3 refused, or some files failed or were found\n"
-    "damaged, 4 only root may do this.\n";
+    "damaged, or a health check failed, 4 only root may do this.\n";
 
 // The values of all options; each command uses its own.
 struct Arguments {
@@ -25,10 +25,13 @@ struct Arguments {
   bool watch = false;
   bool wait = false;
   bool background = false;
+  bool is_strict = false;
   std::string mountpoint;
   std::vector<std::string> paths;
   std::string list;
   std::string size;
+  std::string name;
+  std::string value;
   std::string age;
   std::uint64_t id = 0;
 };
@@ -83,6 +86,37 @@ class CommandLine {
                   [&a] { return set_limit(a.mountpoint, a.size, a.as_json); });
     add_mount(command, true);
     command->add_option("size", a.size, "as the mount option cache_size: 500M, 50G")->required();
+    add_paths(add(app, "ls", "what the cache holds of files, and why not more",
+                  [&a] { return list_files(a.paths, a.as_json); }),
+              false);
+    add(app, "explain", "everything the cache knows about a file",
+        [&a] { return explain(a.paths[0], a.as_json); })
+        ->add_option("path", a.paths, "a file in a cachefs mount")
+        ->required()
+        ->expected(1);
+    CLI::App* config = app.add_subcommand("config", "the mount options");
+    config->require_subcommand(1);
+    add_mount(add(*config, "show", "the options in force, and which are not the default",
+                  [&a] { return config_show(a.mountpoint, a.as_json); }));
+    command = add(*config, "set", "change cache_size or log_level until the unmount",
+                  [&a] { return config_set(a.mountpoint, a.name, a.value, a.as_json); });
+    add_mount(command, true);
+    command->add_option("name", a.name, "cache_size or log_level")->required();
+    command->add_option("value", a.value, "as the mount option takes it")->required();
+    command = add(app, "log-level", "change how much is logged, until the unmount",
+                  [&a] { return config_set(a.mountpoint, "log_level", a.value, a.as_json); });
+    add_mount(command, true);
+    command->add_option("level", a.value, "trace, debug, info, warn or error")->required();
+    CLI::App* health = app.add_subcommand("health", "whether all is well");
+    health->require_subcommand(1);
+    command = add(*health, "check", "what fails or costs speed or safety, and what to do about it",
+                  [&a] { return health_check(a.mountpoint, a.is_strict, a.as_json); });
+    command->add_flag("--strict", a.is_strict, "exit status 3 for warnings, too");
+    add_mount(command);
+    CLI::App* metrics = app.add_subcommand("metrics", "the counters for Prometheus");
+    metrics->require_subcommand(1);
+    add_mount(add(*metrics, "export", "all of them in its text format",
+                  [&a] { return metrics_export(a.mountpoint, a.as_json); }));
     describe_cache(*app.add_subcommand("cache", "what is in the cache"));
     describe_warm(*app.add_subcommand("warm", "the warm-ups that are remembered"));
   }
@@ -135,7 +169,7 @@ class CommandLine {
 int run(int argc, char** argv) {
   CLI::App app(
       "Shows and controls the cachefs mounts of this machine. Other users than root may ask for "
-      "list and status.",
+      "list, status, health, metrics and config show.",
       "nfs-cachefs-ctl");
   app.require_subcommand(1);
   app.set_version_flag("--version", std::string("nfs-cachefs-ctl ") + NCFS_VERSION);

@@ -80,7 +80,7 @@ std::string errors_text(const json& status) {
   return result.empty() ? "none" : result;
 }
 
-std::string health_text(const json& status) {
+std::string disk_health_text(const json& status) {
   const json health = members(status, "health");
   if (health.empty()) return {};  // a daemon of another version
   std::string result = text(health, "/cache_disk/state");
@@ -151,7 +151,7 @@ std::string status_text(const json& status) {
                   human_duration(static_cast<double>(number(status, "/uptime_seconds"))));
   result += line("backend", text(status, "/backend"));
   result += line("cache", text(status, "/cache_dir"));
-  result += health_text(status);
+  result += disk_health_text(status);
   const std::uint64_t used = number(status, "/cache/used_bytes");
   const std::uint64_t limit = number(status, "/cache/limit_bytes");
   result += line("space", fmt::format("{} {} of {} used ({}), {} reserved for copies",
@@ -203,6 +203,86 @@ std::string status_text(const json& status) {
                                        size(status, "/memory/buffer_bytes"),
                                        size(status, "/memory/resident_bytes")));
   result += line("errors", errors_text(status));
+  return result;
+}
+
+std::string files_text(const std::vector<json>& files) {
+  std::uint64_t bytes = 0;
+  for (const json& file : files) bytes += number(file, "/cached_bytes");
+  std::string result = fmt::format("{} files, {} cached\n", files.size(), human_size(bytes));
+  if (files.empty()) return result;
+  result += fmt::format("  {:<9} {:>7} {:>11}  {:<6} {:>12}  {}\n", "STATE", "CACHED", "SIZE",
+                        "PINNED", "LAST USE", "PATH");
+  for (const json& file : files) {
+    const bool is_open = file.value("open", false);
+    result += fmt::format(
+        "  {:<9} {:>7} {:>11}  {:<6} {:>12}  {}{}\n", text(file, "/state"),
+        percentage(number(file, "/cached_bytes"), number(file, "/size_bytes")),
+        size(file, "/size_bytes"), file.value("pinned", false) ? "yes" : "",
+        is_open ? "open" : human_duration(seconds(file, "/idle_seconds")), text(file, "/path"),
+        text(file, "/reason") == "?" ? "" : fmt::format("  ({})", text(file, "/reason")));
+  }
+  return result;
+}
+
+std::string explanation_text(const std::vector<json>& versions) {
+  if (versions.empty()) {
+    return "  The cache knows nothing of it: it was not opened or warmed yet, or was evicted.\n"
+           "  Opening it reads from the backend and has it copied; so does cache warm.\n";
+  }
+  std::string result;
+  if (versions.size() > 1) {
+    result += fmt::format(
+        "  {} versions of it are known, as older ones are still in use; of the "
+        "latest:\n",
+        versions.size());
+  }
+  const json& file = versions.back();
+  const std::string state = text(file, "/state");
+  result += line("state", fmt::format("{}, {} of {} cached", state, size(file, "/cached_bytes"),
+                                      size(file, "/size_bytes")));
+  result +=
+      line("reads", state == "complete" ? "come from the cache; no byte is asked of the backend"
+                                        : "of what is not cached come from the backend");
+  if (text(file, "/reason") != "?") result += line("why not all", text(file, "/reason"));
+  if (text(file, "/last_error") != "?") {
+    result += line("last error", text(file, "/last_error") + ", when it was copied");
+  }
+  if (seconds(file, "/next_try_seconds") > 0) {
+    result += line("next try", "in " + human_duration(seconds(file, "/next_try_seconds")));
+  }
+  result += line("used", file.value("open", false)
+                             ? "open now, so it is not evicted"
+                             : human_duration(seconds(file, "/idle_seconds")) + " ago");
+  result += line("pinned", file.value("pinned", false) ? "yes, never evicted" : "no");
+  result += line("checksums",
+                 file.value("has_checksums", false) ? "yes, cache verify compares it" : "none");
+  return result;
+}
+
+std::string config_text(const json& config) {
+  std::string result = "* is not the default, hot can be changed by config set\n";
+  for (const json& option : array(config, "options")) {
+    const std::string value = text(option, "/value");
+    const std::string initial = text(option, "/default");
+    result += fmt::format(
+        "  {} {:<18} {:<24} {:<10} {}\n", value != initial ? "*" : " ", text(option, "/name"),
+        value == "?" ? "-" : value, option.value("hot", false) ? "hot" : "",
+        value == initial || initial == "?" ? "" : fmt::format("(default {})", initial));
+  }
+  return result;
+}
+
+std::string health_text(const json& health) {
+  std::string result = text(health, "/state") + "\n";
+  for (const json& check : array(health, "checks")) {
+    const std::string detail = text(check, "/detail");
+    result +=
+        fmt::format("  {:<8} {:<14} {}\n", text(check, "/state"), text(check, "/name"), detail);
+    if (const std::string remedy = text(check, "/remedy"); remedy != "?") {
+      result += fmt::format("  {:<8} {:<14} -> {}\n", "", "", remedy);
+    }
+  }
   return result;
 }
 

@@ -128,6 +128,36 @@ TEST(StatusView, TheListOfWarmUpsTellsNumbersStatesAndPaths) {
   EXPECT_EQ(warm_list_text({{"jobs", json::array()}}), "no warm-ups\n");
 }
 
+TEST(StatusView, FilesAndOneOfThemInDetail) {
+  const json file = {{"path", "models/a"},      {"state", "partial"},
+                     {"reason", "backing off"}, {"size_bytes", 4096},
+                     {"cached_bytes", 1024},    {"pinned", true},
+                     {"open", false},           {"idle_seconds", 90.0},
+                     {"next_try_seconds", 3.0}, {"last_error", "Input/output error"},
+                     {"has_checksums", true}};
+  EXPECT_THAT(files_text({file}), HasSubstr("1 files, 1.0 KiB cached\n"));
+  EXPECT_THAT(files_text({file}),
+              ContainsRegex("partial +25.0 % +4.0 KiB +yes +1 min 30 s +models/a  "
+                            "\\(backing off\\)"));
+  const std::string told = explanation_text({json::object(), file});
+  EXPECT_THAT(told, HasSubstr("2 versions"));
+  EXPECT_THAT(told, ContainsRegex("why not all +backing off"));
+  EXPECT_THAT(told, ContainsRegex("last error +Input/output error"));
+  EXPECT_THAT(told, ContainsRegex("next try +in 3.0 s"));
+  EXPECT_THAT(explanation_text({}), HasSubstr("knows nothing of it"));
+}
+
+TEST(StatusView, TheConfigurationMarksWhatIsNotTheDefault) {
+  const std::string told =
+      config_text({{"options",
+                    {{{"name", "eviction"}, {"value", "arc"}, {"default", "lru"}, {"hot", false}},
+                     {{"name", "log_level"}, {"value", "info"}, {"default", "info"}, {"hot", true}},
+                     {{"name", "metrics_listen"}, {"value", nullptr}, {"default", nullptr}}}}});
+  EXPECT_THAT(told, ContainsRegex("\\* eviction +arc +\\(default lru\\)"));
+  EXPECT_THAT(told, ContainsRegex("    log_level +info +hot"));
+  EXPECT_THAT(told, ContainsRegex("    metrics_listen +- "));
+}
+
 TEST(StatusView, TheBarOfAWarmUpCountsWhatIsDoneOfFilesInWork) {
   const json job = {{"state", "walking"},
                     {"seconds", 1.0},

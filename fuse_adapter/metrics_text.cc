@@ -1,0 +1,252 @@
+// The kernel reads files it was handed (passthrough) without the daemon. So what can be counted is
+// named: opens, and bytes that the daemon answered.
+#include "fuse_adapter/metrics_text.h"
+
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <fstream>
+#include <sstream>
+#include <utility>
+
+namespace ncfs {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Label = ClientMetric::Label;
+
+double seconds(Nanos duration) {
+  return static_cast<double>(duration) / kSecond;
+}
+
+// Collects families; every metric has the mount point as a label.
+class Exposition {
+ public:
+  explicit Exposition(const std::string& mountpoint) : mountpoint_{"mountpoint", mountpoint} {}
+
+  using Value = std::pair<Label, std::uint64_t>;
+
+  template <typename Number>
+  void counter(const char* name, const char* help, Number value) {
+    begin(name, help, MetricType::Counter);
+    add({}).counter.value = static_cast<double>(value);
+  }
+  void counter(const char* name, const char* help, const std::vector<Value>& values) {
+    begin(name, help, MetricType::Counter);
+    for (const auto& [label, value] : values) {
+      add({label}).counter.value = static_cast<double>(value);
+    }
+  }
+  template <typename Number>
+  void gauge(const char* name, const char* help, Number value) {
+    begin(name, help, MetricType::Gauge);
+    add({}).gauge.value = static_cast<double>(value);
+  }
+  void gauge(const char* name, const char* help, const std::vector<Value>& values) {
+    begin(name, help, MetricType::Gauge);
+    for (const auto& [label, value] : values) {
+      add({label}).gauge.value = static_cast<double>(value);
+    }
+  }
+  void histogram(const char* name, const char* help,
+                 const std::vector<std::pair<std::vector<Label>, const Histogram*>>& values) {
+    begin(name, help, MetricType::Histogram);
+    for (const auto& [labels, source] : values) {
+      auto& target = add(labels).histogram;
+      std::uint64_t count = 0;
+      for (std::size_t index = 0; index < Histogram::kBounds.size(); ++index) {
+        count += source->count(index);
+        target.bucket.push_back({count, seconds(Histogram::kBounds[index])});
+      }
+      target.sample_count = count + source->count(Histogram::kBounds.size());
+      target.sample_sum = seconds(source->sum());
+    }
+  }
+
+  [[nodiscard]] std::string text() const {
+    std::ostringstream out;
+    prometheus::TextSerializer().Serialize(out, families_);
+    return out.str();
+  }
+
+ private:
+  void begin(const char* name, const char* help, MetricType type) {
+    families_.push_back({name, help, type, {}});
+  }
+  ClientMetric& add(std::vector<Label> labels) {
+    ClientMetric& metric = families_.back().metric.emplace_back();
+    metric.label = {mountpoint_};
+    metric.label.insert(metric.label.end(), labels.begin(), labels.end());
+    return metric;
+  }
+
+  const Label mountpoint_;
+  std::vector<MetricFamily> families_;
+};
+
+void add_process(Exposition& out, const ControlSubject& subject) {
+  out.gauge("nfs_cachefs_build_info", "Constant 1; the label is the version.",
+            {{{"version", subject.version}, 1}});
+  std::ifstream file("/proc/self/statm");
+  std::uint64_t total_pages = 0;
+  std::uint64_t resident_pages = 0;
+  file >> total_pages >> resident_pages;
+  out.gauge("process_resident_memory_bytes", "Memory of the daemon that is in RAM.",
+            resident_pages * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE)));
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  const auto microseconds = [](const timeval& time) {
+    return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000 +
+           static_cast<std::uint64_t>(time.tv_usec);
+  };
+  out.counter(
+      "process_cpu_seconds_total", "Processor time the daemon has used.",
+      static_cast<double>(microseconds(usage.ru_utime) + microseconds(usage.ru_stime)) / 1e6);
+}
+
+void add_cache(Exposition& out, const EngineStatus& engine) {
+  out.gauge("nfs_cachefs_cache_limit_bytes", "The hard limit in force.", engine.limit_bytes);
+  out.gauge("nfs_cachefs_cache_used_bytes", "What cached files occupy, incomplete ones included.",
+            engine.used_bytes);
+  out.gauge("nfs_cachefs_cache_reserved_bytes", "Promised to files being copied.",
+            engine.reserved_bytes);
+  out.gauge("nfs_cachefs_cache_pinned_bytes", "What pinned files occupy, or will.",
+            engine.pinned_bytes);
+  out.gauge("nfs_cachefs_cache_pinned_files", "Files that are never evicted.", engine.pinned_files);
+  out.gauge("nfs_cachefs_cache_files", "Files in the cache; of partial ones some blocks.",
+            {{{"state", "complete"}, engine.objects_cached},
+             {{"state", "partial"}, engine.objects_partial}});
+  out.gauge("nfs_cachefs_cache_disk_free_bytes",
+            "Free space of the cache's file system; 0 until it was asked.", engine.disk_free_bytes);
+  out.gauge("nfs_cachefs_cache_disk_min_free_bytes", "What the cache leaves free of it.",
+            engine.min_free_bytes);
+  out.counter("nfs_cachefs_evictions_total", "Files dropped to make room or for age.",
+              engine.evictions);
+  out.counter("nfs_cachefs_evicted_bytes_total", "What they occupied.", engine.evicted_bytes);
+  out.counter("nfs_cachefs_cache_written_bytes_total", "Written to the cache disk.",
+              engine.cache_bytes_written);
+}
+
+void add_reads(Exposition& out, const ControlSubject& subject, const EngineStatus& engine) {
+  const AdapterStats& stats = *subject.adapter_stats;
+  out.gauge("nfs_cachefs_passthrough_active",
+            "1 if the kernel reads complete files by itself. These reads are in no counter.",
+            subject.passthrough_active ? 1 : 0);
+  out.counter("nfs_cachefs_opens_total",
+              "Opens of regular files. A hit found the whole file in the cache.",
+              {{{"result", "hit"}, stats.opens_hit.value()},
+               {{"result", "miss"}, stats.opens_miss.value()}});
+  out.counter("nfs_cachefs_opens_passed_through_total",
+              "Opens after which the kernel reads the cache file, or the backend, by itself.",
+              {{{"source", "cache"}, stats.opens_passthrough.value()},
+               {{"source", "backend"}, stats.opens_from_source.value()}});
+  out.counter(
+      "nfs_cachefs_opened_passed_through_bytes_total",
+      "Sizes of cached files handed to the kernel, once for every open; how much of them it "
+      "read is not known.",
+      stats.passthrough_bytes.value());
+  out.counter("nfs_cachefs_passthrough_refused_total", "Files the kernel would not pass through.",
+              stats.passthrough_refused.value());
+  out.counter("nfs_cachefs_stale_answers_total",
+              "Opens answered with ESTALE so that the kernel looks up again.",
+              stats.stale_answers.value());
+  out.gauge("nfs_cachefs_open_handles", "Open files of applications.", engine.handles_open);
+  out.counter("nfs_cachefs_reads_total", "Read requests that reached the daemon.",
+              stats.reads.value());
+  out.counter(
+      "nfs_cachefs_read_bytes_total",
+      "Answered by the daemon: from the cache, or from the backend or what was just fetched "
+      "from it.",
+      {{{"source", "cache"}, stats.cache_bytes.value()},
+       {{"source", "backend"}, stats.source_bytes.value()}});
+  out.counter("nfs_cachefs_backend_read_bytes_total",
+              "Read from the backend by the daemon, for waiting readers or for copies.",
+              {{{"purpose", "reader"}, engine.source_bytes_demand},
+               {{"purpose", "copy"},
+                engine.source_bytes - std::min(engine.source_bytes, engine.source_bytes_demand)}});
+  out.histogram(
+      "nfs_cachefs_open_duration_seconds",
+      "Opens that went well, from the kernel's request to the answer.",
+      {{{{"result", "hit"}}, &stats.open_hit_time}, {{{"result", "miss"}}, &stats.open_miss_time}});
+  out.histogram("nfs_cachefs_read_duration_seconds",
+                "Reads answered by the daemon, from the kernel's request to the answer; of the "
+                "backend if any of the bytes are.",
+                {{{{"source", "cache"}}, &stats.read_cache_time},
+                 {{{"source", "backend"}}, &stats.read_source_time}});
+}
+
+void add_copies(Exposition& out, const ControlSubject& subject, const EngineStatus& engine,
+                const std::vector<WarmProgress>& warm_jobs) {
+  out.gauge("nfs_cachefs_copies_running", "Files being copied into the cache.",
+            engine.copies.size());
+  out.gauge("nfs_cachefs_copies_queued", "Files waiting to be copied.", engine.copies_queued);
+  out.counter("nfs_cachefs_copies_total", "Copies that ended; failed ones are tried again.",
+              {{{"result", "finished"}, engine.copies_finished},
+               {{"result", "failed"}, engine.copies_failed}});
+  out.histogram("nfs_cachefs_copy_duration_seconds",
+                "Finished copies of whole files, since they were started or resumed.",
+                {{{}, subject.copy_time}});
+  out.gauge("nfs_cachefs_warm_jobs_running", "Warm-ups that have not ended.",
+            std::ranges::count_if(warm_jobs, [](const auto& job) { return !job.is_finished(); }));
+}
+
+void add_health(Exposition& out, const ControlSubject& subject, const EngineStatus& engine) {
+  const AdapterStats& stats = *subject.adapter_stats;
+  const auto is = [&engine](HealthState state) {
+    return std::uint64_t{engine.cache_health.state == state ? 1U : 0U};
+  };
+  out.gauge("nfs_cachefs_recovering", "1 while the cache is looked through after the start.",
+            engine.is_recovering ? 1 : 0);
+  out.gauge("nfs_cachefs_cache_disk_state", "1 for the state the cache disk is in, else 0.",
+            {{{"state", "normal"}, is(HealthState::normal)},
+             {{"state", "unstable"}, is(HealthState::unstable)},
+             {{"state", "down"}, is(HealthState::down)}});
+  out.counter("nfs_cachefs_cache_disk_state_changes_total", "Changes of that state.",
+              engine.cache_health.changes);
+  out.gauge("nfs_cachefs_copying_paused",
+            "1 while copies pause as the backend fails, or as the cache disk is full.",
+            {{{"cause", "backend"}, engine.is_source_resting ? 1U : 0U},
+             {{"cause", "full_cache_disk"}, engine.is_disk_full ? 1U : 0U}});
+  out.counter("nfs_cachefs_errors_total",
+              "By what failed. cache_read: answered from the backend all the same; rejected: too "
+              "many requests were waiting.",
+              {{{"kind", "backend"}, engine.source_errors},
+               {{"kind", "cache"}, engine.cache_errors},
+               {{"kind", "cache_read"}, stats.cache_faults.value()},
+               {{"kind", "timeout"}, stats.timeouts.value()},
+               {{"kind", "rejected"}, stats.rejected.value()},
+               {{"kind", "other"}, stats.errors.value()}});
+  out.counter("nfs_cachefs_verified_bytes_total", "Cached bytes that matched their checksums.",
+              engine.verified_bytes);
+  out.counter("nfs_cachefs_mismatches_total",
+              "Cached blocks that did not match their checksums, or could not be read.",
+              engine.damaged_blocks);
+  out.counter("nfs_cachefs_damaged_files_total", "Files removed from the cache for it.",
+              engine.damaged_objects);
+  out.gauge("nfs_cachefs_buffer_bytes", "Memory for data in flight.",
+            {{{"state", "used"}, engine.buffers_in_use * subject.block_size_bytes},
+             {{"state", "free"},
+              subject.buffer_bytes - std::min(subject.buffer_bytes,
+                                              engine.buffers_in_use * subject.block_size_bytes)}});
+}
+
+}  // namespace
+
+std::string metrics_text(const ControlSubject& subject,
+                         const std::vector<WarmProgress>& warm_jobs) {
+  const EngineStatus engine = subject.engine_status();
+  Exposition out(subject.mountpoint);
+  add_process(out, subject);
+  add_cache(out, engine);
+  add_reads(out, subject, engine);
+  add_copies(out, subject, engine, warm_jobs);
+  add_health(out, subject, engine);
+  return out.text();
+}
+
+}  // namespace ncfs

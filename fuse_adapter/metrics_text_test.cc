@@ -1,0 +1,75 @@
+// Method: made-up counts; metrics_test.py has a parser of Prometheus read what a mount tells.
+#include "fuse_adapter/metrics_text.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace ncfs {
+namespace {
+
+using ::testing::HasSubstr;
+
+class MetricsText : public ::testing::Test {
+ protected:
+  std::string text() {
+    ControlSubject subject;
+    subject.mountpoint = "/mnt/a\"b";
+    subject.version = "1.2.3";
+    subject.buffer_bytes = 1000;
+    subject.block_size_bytes = 100;
+    subject.engine_status = [this] { return engine_; };
+    subject.adapter_stats = &stats_;
+    subject.copy_time = &copy_time_;
+    return metrics_text(subject, warm_jobs_);
+  }
+
+  EngineStatus engine_;
+  AdapterStats stats_;
+  Histogram copy_time_;
+  std::vector<WarmProgress> warm_jobs_;
+};
+
+TEST_F(MetricsText, EveryMetricHasTypeHelpAndTheMountPoint) {
+  engine_.limit_bytes = std::uint64_t{1} << 40;
+  stats_.opens_hit.add(3);
+  const std::string told = text();
+  EXPECT_THAT(told, HasSubstr("# HELP nfs_cachefs_opens_total Opens of regular files."));
+  EXPECT_THAT(told, HasSubstr("# TYPE nfs_cachefs_opens_total counter\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_opens_total{mountpoint=\"/mnt/a\\\"b\",result=\"hit\"} "
+                              "3\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_cache_limit_bytes{mountpoint=\"/mnt/a\\\"b\"} "
+                              "1099511627776\n"));
+}
+
+TEST_F(MetricsText, HistogramsAreCumulative) {
+  copy_time_.add(10'000);  // the first bound belongs to its bucket
+  copy_time_.add(10'001);
+  copy_time_.add(2 * kSecond);
+  copy_time_.add(4000 * kSecond);
+  const std::string told = text();
+  const std::string name = "nfs_cachefs_copy_duration_seconds";
+  const std::string mount = "mountpoint=\"/mnt/a\\\"b\"";
+  EXPECT_THAT(told, HasSubstr("# TYPE " + name + " histogram\n"));
+  EXPECT_THAT(told, HasSubstr(name + "_bucket{" + mount + ",le=\"1e-05\"} 1\n"));
+  EXPECT_THAT(told, HasSubstr(name + "_bucket{" + mount + ",le=\"1\"} 2\n"));
+  EXPECT_THAT(told, HasSubstr(name + "_bucket{" + mount + ",le=\"3\"} 3\n"));
+  EXPECT_THAT(told, HasSubstr(name + "_bucket{" + mount + ",le=\"3000\"} 3\n"));
+  EXPECT_THAT(told, HasSubstr(name + "_bucket{" + mount + ",le=\"+Inf\"} 4\n"));
+  EXPECT_THAT(told, HasSubstr(name + "_count{" + mount + "} 4\n"));
+  EXPECT_THAT(told, HasSubstr(name + "_sum{" + mount + "} 4002.0000200"));
+}
+
+TEST_F(MetricsText, ExactlyOneStateOfTheDiskIsSet) {
+  engine_.cache_health.state = HealthState::down;
+  engine_.buffers_in_use = 3;
+  const std::string told = text();
+  const std::string state = "nfs_cachefs_cache_disk_state{mountpoint=\"/mnt/a\\\"b\",state=";
+  EXPECT_THAT(told, HasSubstr(state + "\"normal\"} 0\n"));
+  EXPECT_THAT(told, HasSubstr(state + "\"unstable\"} 0\n"));
+  EXPECT_THAT(told, HasSubstr(state + "\"down\"} 1\n"));
+  EXPECT_THAT(told, HasSubstr("state=\"used\"} 300\n"));
+  EXPECT_THAT(told, HasSubstr("state=\"free\"} 700\n"));
+}
+
+}  // namespace
+}  // namespace ncfs
