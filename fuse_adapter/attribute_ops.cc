@@ -19,6 +19,7 @@ namespace ncfs {
 namespace {
 
 constexpr int kOwner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+constexpr int kNothing = 0;  // chown(2) to the owner that is: it still changes the ctime
 constexpr int kAccessTime = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW;
 constexpr int kModifyTime = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
 
@@ -36,7 +37,7 @@ timespec time_of(const Wanted& wanted, int any, int now, const timespec& value) 
 // On a thread that acts as the caller. An errno.
 int set_attributes(int file, const Wanted& wanted) {
   const std::string path = fmt::format("/proc/self/fd/{}", file);
-  if (wanted.has(kOwner)) {
+  if (wanted.has(kOwner) || wanted.which == kNothing) {
     const uid_t user =
         wanted.has(FUSE_SET_ATTR_UID) ? wanted.attributes.st_uid : static_cast<uid_t>(-1);
     const gid_t group =
@@ -88,7 +89,7 @@ void change_attributes(FuseCore& core, const KernelRequestPointer& request, Node
   // Changing the size changes this time, too, and takes no more rights than that.
   if (wanted.has(FUSE_SET_ATTR_SIZE)) wanted.which &= ~kModifyTime;
   constexpr int kAll = kOwner | FUSE_SET_ATTR_MODE | kAccessTime | kModifyTime;
-  if (wanted.has(kAll)) {
+  if (wanted.has(kAll) || wanted.which == kNothing) {
     OwnChange change(core, found);
     int error = 0;
     {

@@ -469,6 +469,24 @@ TEST_F(MountNamesTest, ADirectorysTimesAndLinksAreNewAtOnce) {
   changes([&] { return ::rmdir(tree("dir").c_str()); });
 }
 
+TEST_F(MountNamesTest, AChangeThatChangesNothingChangesTheCtime) {
+  write_content(beneath("file"), content(1, 0, 10));
+  start();
+  constexpr uid_t kSame = -1;
+  struct stat before {};
+  struct stat after {};
+  ASSERT_EQ(::stat(tree("file").c_str(), &before), 0);
+  // The clock of the file system may stand still for a tick.
+  EXPECT_TRUE(mount_.wait_until([&](const EngineStatus&) {
+    EXPECT_EQ(::chown(tree("file").c_str(), kSame, kSame), 0);
+    EXPECT_EQ(::stat(tree("file").c_str(), &after), 0);
+    return after.st_ctim.tv_sec != before.st_ctim.tv_sec ||
+           after.st_ctim.tv_nsec != before.st_ctim.tv_nsec;
+  }));
+  ASSERT_EQ(::stat(beneath("file").c_str(), &before), 0);
+  EXPECT_EQ(after.st_ctim.tv_nsec, before.st_ctim.tv_nsec);
+}
+
 TEST_F(MountNamesTest, AFileThatIsOpenOutlivesItsName) {
   const auto bytes = content(1, 0, 3 * kMiB);
   for (const char* name : {"tree/removed", "tree/replaced", "tree/other"}) {
