@@ -67,9 +67,24 @@ void Core::check_invariants() const {
   std::size_t evictable = 0;
   std::size_t on_disk = 0;
   std::uint64_t on_disk_bytes = 0;
+  std::size_t versions = 0;
   std::map<FileHandle, std::uint32_t> references;
   for (const auto& [id, o] : objects_) {
-    NCFS_ASSERT(by_version_.at({o.file, o.version}) == id);
+    if (o.is_disowned()) {
+      NCFS_ASSERT(disowned_.contains({o.file, id}));
+      NCFS_ASSERT(o.is_stale && o.copy == CopyPhase::none && o.block_fetches.empty());
+      NCFS_ASSERT(o.state == ObjectState::removing || o.state == ObjectState::absent);
+      NCFS_ASSERT(o.disown == DisownPhase::done || o.state == ObjectState::removing);
+      NCFS_ASSERT(o.disown != DisownPhase::running || o.io_in_flight > 0);
+    } else {
+      ++versions;
+      NCFS_ASSERT(by_version_.at({o.file, o.version}) == id);
+      for (const SourceVersion& version : o.former_versions) {
+        ++versions;
+        NCFS_ASSERT(by_version_.at({o.file, version}) == id);
+        NCFS_ASSERT(version.size == o.version.size && version.mtime_ns == o.version.mtime_ns);
+      }
+    }
     NCFS_ASSERT((o.charge_bytes > 0) == o.is_on_disk());
     (o.charge_is_used ? used : reserved) += o.charge_bytes;
     NCFS_ASSERT(removing_.contains(id) == (o.state == ObjectState::removing));
@@ -140,7 +155,14 @@ void Core::check_invariants() const {
   NCFS_ASSERT(evictable == eviction_->evictable_count());
   NCFS_ASSERT(on_disk == eviction_->size() && on_disk_bytes == eviction_->total_bytes());
   eviction_->check_invariants();
-  NCFS_ASSERT(by_version_.size() == objects_.size());
+  NCFS_ASSERT(by_version_.size() == versions);
+  for (const auto& [file, id] : disowned_) NCFS_ASSERT(objects_.at(id).is_disowned());
+  for (const auto& [token, disowning] : disownings_) {
+    NCFS_ASSERT(!disowning.todo.empty() && !health_.is_down());
+    for (const ObjectId id : disowning.todo) {
+      NCFS_ASSERT(objects_.at(id).is_disowned() && objects_.at(id).disown != DisownPhase::done);
+    }
+  }
   NCFS_ASSERT(active_copies_.size() <= config_.copies_max);
   NCFS_ASSERT(held_.empty() || health_.is_down());
   NCFS_ASSERT(probe_charge_ == 0 || is_probing_ || !health_.is_normal());

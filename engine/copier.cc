@@ -86,14 +86,14 @@ void Core::set_copy_source(Object& o, FileHandle source) {
 }
 
 // The source has another version now. What is complete stays readable for those who have it open.
-void Core::mark_changed(Object& o) {
+void Core::mark_changed(Object& o, std::optional<SourceVersion> seen) {
   o.is_stale = true;
+  expect_rekey(o, seen);
   const bool was_wanted = o.copy != CopyPhase::none || o.state == ObjectState::partial ||
                           o.state == ObjectState::committing || o.state == ObjectState::creating;
   leave_copy(o);
   answer_warms(o, {WarmResult::Kind::failed, {}, kSourceChanged});
   if (was_wanted) notice(Notice::Kind::copy_abandoned, o);
-  if (o.state != ObjectState::cached && o.is_on_disk()) remove(o, RemovalReason::stale);
   settle(o);
 }
 
@@ -210,16 +210,17 @@ void Core::on_source_opened(Object& o, const Completion& completion) {
     const int error = static_cast<int>(-completion.result);
     if (o.copy != CopyPhase::active) return settle(o);
     source_fails(o, error);
-    return error == kNoEntry ? mark_changed(o) : on_copy_failed(o, error);
+    return error == kNoEntry ? mark_changed(o, std::nullopt) : on_copy_failed(o, error);
   }
   const auto source = static_cast<FileHandle>(completion.result);
   hold_source(source);
-  const bool is_same = completion.source.file == o.file && completion.source.version == o.version;
+  const bool is_same_file = completion.source.file == o.file;
+  const bool is_same = is_same_file && has_version(o, completion.source.version);
   if (is_same && o.copy == CopyPhase::active) set_copy_source(o, source);
   drop_source(source);
   if (!is_same) {
     NCFS_MARK(copy_overtaken);
-    return mark_changed(o);
+    return mark_changed(o, is_same_file ? std::optional(completion.source.version) : std::nullopt);
   }
   settle(o);
 }

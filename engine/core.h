@@ -10,6 +10,8 @@
 //   debris.cc    names that a crash left, until they are gone; somebody else may have them open
 //   limits.cc    room: the limit, the floor of free space, age, eviction on demand
 //   pins.cc      which files are kept, and how that is recorded
+//   disown.cc    our own mount writes into a file
+//   rekey.cc     our own mount changes attributes or the name of a file
 //
 // A handler records what happened and then calls settle() on the object, which alone decides what
 // follows from the object's facts. Nothing here recurses: settle() submits requests, and requests
@@ -93,6 +95,9 @@ enum class Step : std::uint8_t {
   pin_rename,
   pin_sync_directory,
   free_space,
+  disown_temp,
+  disown_sidecar,
+  disown_sync_directory,
 };
 
 struct Pending {
@@ -174,6 +179,7 @@ struct Shard {
   bool must_rescan = false;
   std::map<std::string, std::vector<CacheEntry>> stems;  // while loading
   std::set<HandleId> waiting_opens;
+  std::vector<RekeyEvent> rekeys;  // of files that may be found yet
 };
 
 class Core {
@@ -202,6 +208,8 @@ class Core {
   void on(LimitEvent&& event);
   void on(EvictEvent&& event);
   void on(UnpinEvent&& event);
+  void on(DisownEvent&& event);
+  void on(RekeyEvent&& event);
   void continue_open(Handle& handle);
   void answer_open(Handle& handle);
   void stop_waiting(Handle& handle);
@@ -294,7 +302,8 @@ class Core {
   void queue_copy(Object& object);
   void delay_copy(Object& object, Nanos until);
   void leave_copy(Object& object);
-  void mark_changed(Object& object);
+  // `seen`: the version the source has instead; nothing if the file is gone.
+  void mark_changed(Object& object, std::optional<SourceVersion> seen);
   void on_copy_failed(Object& object, int error);
   void refuse_copy(Object& object, OpenReason reason);
   void try_storage(Object& object);
@@ -411,6 +420,28 @@ class Core {
   void record_pin(Object& object);
   void on_record_pin_step(Object& object, Step step, const Completion& completion);
 
+  // disown.cc
+  struct Disowning {
+    std::set<ObjectId> todo;
+    int error = 0;
+  };
+  void disown(Object& object);
+  void start_disowning(Object& object);
+  void on_disown_step(Object& object, Step step, std::int64_t result);
+  void end_disowning(Object& object, int error);
+  void refuse_disownings();
+
+  // rekey.cc
+  [[nodiscard]] bool is_own_change(const RekeyEvent& event) const;
+  void rekey(Object& object, const SourceVersion& version, const std::string& path);
+  void rekey_recovered(Shard& shard);
+  [[nodiscard]] bool may_merge(const Object& object) const;
+  void merge(Object& to, Object& from);
+  void forget_versions(const Object& object);
+  void expect_rekey(Object& object, std::optional<SourceVersion> seen);
+  [[nodiscard]] bool has_version(const Object& object, const SourceVersion& version) const;
+  [[nodiscard]] std::vector<ObjectId> objects_of(const FileId& file) const;
+
   const Config config_;
   Io& io_;
   Host& host_;
@@ -422,7 +453,7 @@ class Core {
 
   std::map<Ticket, Pending> pending_;
   std::map<ObjectId, Object> objects_;
-  std::map<std::pair<FileId, SourceVersion>, ObjectId> by_version_;
+  std::map<std::pair<FileId, SourceVersion>, ObjectId> by_version_;  // of all but `disowned_`
   std::map<HandleId, Handle> handles_;
   std::map<FileHandle, std::uint32_t> sources_;  // references
 
@@ -483,6 +514,9 @@ class Core {
   std::map<FileId, Pin> pins_;
   std::map<std::string, FileId> pinned_paths_;
   std::uint64_t pinned_bytes_ = 0;
+
+  std::set<std::pair<FileId, ObjectId>> disowned_;
+  std::map<DisownToken, Disowning> disownings_;  // not answered yet
 
   // Objects at rest by their last use; empty without a TTL.
   std::set<std::pair<std::int64_t, ObjectId>> by_use_;

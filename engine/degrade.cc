@@ -32,7 +32,7 @@ bool may_be_missing(Step step) {
   return step != Step::create && step != Step::persist_store && step != Step::recover_list &&
          step != Step::persist_sync_directory && step != Step::publish_sync_directory &&
          step != Step::probe_store && step != Step::pin_store && step != Step::pin_sync_directory &&
-         step != Step::free_space;
+         step != Step::free_space && step != Step::disown_sync_directory;
 }
 
 DiskAnswer judge(Step step, std::int64_t result) {
@@ -99,6 +99,7 @@ void Core::on_health_changed() {
     if (!h.is_answered) waiting.push_back(id);
   }
   for (const HandleId id : waiting) stop_waiting(handles_.at(id));
+  refuse_disownings();
 }
 
 void Core::use_cache_again() {

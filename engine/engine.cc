@@ -138,6 +138,12 @@ void Core::complete(Nanos now, Completion completion) {
   const Pending pending = std::move(entry->second);
   pending_.erase(entry);
   judge_result(pending, completion.result);
+  const bool makes_a_name = pending.step == Step::persist_store ||
+                            pending.step == Step::persist_rename ||
+                            pending.step == Step::pin_store || pending.step == Step::pin_rename;
+  if (makes_a_name && completion.result == -kTimedOut) {
+    object(pending.object).is_name_in_doubt = true;
+  }
   dispatch(pending, completion);
   if (!controls_.empty()) pump_drops();
   evict_to_limit();
@@ -200,6 +206,10 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
       return on_record_pin_step(object(pending.object), pending.step, completion);
     case Step::free_space:
       return on_free_space(completion);
+    case Step::disown_temp:
+    case Step::disown_sidecar:
+    case Step::disown_sync_directory:
+      return on_disown_step(object(pending.object), pending.step, completion.result);
   }
 }
 
@@ -249,13 +259,11 @@ void Core::look_at(Object& object, const SourceState& state) {
 
 // The newest look at a file decides which of its versions is current.
 void Core::retire_other_versions(const Object& current, bool& had_other) {
-  std::vector<ObjectId> others;
-  for (auto entry = by_version_.lower_bound({current.file, SourceVersion{0, INT64_MIN, INT64_MIN}});
-       entry != by_version_.end() && entry->first.first == current.file; ++entry) {
-    if (entry->second != current.id) others.push_back(entry->second);
+  for (const ObjectId id : objects_of(current.file)) {
+    if (id == current.id) continue;
+    had_other = true;
+    mark_changed(object(id), current.version);
   }
-  had_other = !others.empty();
-  for (const ObjectId id : others) mark_changed(object(id));
 }
 
 void Core::on(OpenEvent&& event) {
@@ -369,6 +377,10 @@ void Core::on(ReadEvent&& event) {
   NCFS_ASSERT(h.is_answered);
   NCFS_ASSERT(!event.range.empty() && event.range.end() <= block_range(o, block).end());
   ++counters_.reads_missing;
+  if (o.is_disowned() && !NCFS_PLANT(disowned_read_shared)) {
+    NCFS_MARK(read_past_the_cache);
+    return fetch_alone({event.token, event.handle, event.range});
+  }
   note_read(h, o, block);
   const bool is_cached = !event.skip_cache && o.residency && o.residency->is_resident(block);
   if (is_cached && config_.checksum != Checksum::read) {
@@ -500,7 +512,7 @@ void Core::check_stopped() {
     is_stopped_ = true;
     return host_.on_stopped();
   }
-  if (cache_writes_ > 0) return;
+  if (cache_writes_ > 0 || !disownings_.empty()) return;
   for (const auto& [id, o] : objects_) {
     if (NCFS_PLANT(stopped_too_early)) break;
     if (o.is_persisting || o.state == ObjectState::committing) return;
@@ -541,10 +553,13 @@ void Core::settle(Object& o) {
     // At half of what a crash may cost, so that writes go on while the first half is made durable.
     const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes / 2 || now_ >= o.checkpoint_at ||
                         is_stopping_ || can_rest(o);
-    if (can_commit(o) || o.needs_sidecar || must_record_pin(o) || (o.dirty_bytes > 0 && is_due))
+    if (can_commit(o) || o.needs_sidecar || must_record_pin(o) || o.must_record_key() ||
+        (o.dirty_bytes > 0 && is_due)) {
       start_persist(o);
+    }
   }
-  if (must_record_pin(o) && o.state == ObjectState::cached && !o.is_persisting) {
+  const bool must_record = must_record_pin(o) || o.must_record_key();
+  if (must_record && o.state == ObjectState::cached && !o.is_persisting) {
     if (now_ >= o.record_pin_at) record_pin(o);
     if (now_ < o.record_pin_at) attention_.insert(o.id);
   }
@@ -552,13 +567,18 @@ void Core::settle(Object& o) {
   if (o.state == ObjectState::cached && !o.is_persisting && !must_record_pin(o)) {
     answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
   }
+  const bool is_outdated = o.is_stale && now_ >= o.retire_at;
+  const bool is_begun = o.state == ObjectState::creating || o.state == ObjectState::partial ||
+                        o.state == ObjectState::committing;
+  if (is_begun && is_outdated) remove(o, RemovalReason::stale);
+  if (o.is_stale && now_ < o.retire_at) attention_.insert(o.id);
   const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
   if (has_file && can_rest(o)) {
     // What is copied of a file that does not fit any more is only in the way.
     if (o.state == ObjectState::partial && o.copy == CopyPhase::none && refusal(o)) {
       o.is_stale = true;
     }
-    if (o.is_stale && now_ >= o.evict_after) {
+    if (o.is_stale && now_ >= o.retire_at && now_ >= o.evict_after) {
       remove(o, RemovalReason::stale);
     } else if (o.is_open()) {
       close_cache(o);
@@ -579,7 +599,7 @@ void Core::settle(Object& o) {
   if (is_idle) {
     NCFS_ASSERT(o.copy_source == FileHandle::none && o.commit_source == FileHandle::none);
     attention_.erase(o.id);
-    by_version_.erase({o.file, o.version});
+    o.is_disowned() ? void(disowned_.erase({o.file, o.id})) : forget_versions(o);
     objects_.erase(o.id);
   }
 }

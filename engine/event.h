@@ -18,6 +18,7 @@ enum class ReadToken : std::uint64_t {};  // one read waiting for an answer; cho
 enum class WarmToken : std::uint64_t {};  // one file of a warm-up; chosen by the caller
 enum class ControlToken : std::uint64_t {};  // one EvictEvent or UnpinEvent; chosen by the caller
 enum class VerifyToken : std::uint64_t {};   // one verification; chosen by the caller
+enum class DisownToken : std::uint64_t {};   // one DisownEvent; chosen by the caller
 
 // A file was opened and its source looked at. Answered by Host::on_open. The engine owns `source`
 // from here on and closes it when the handle is closed and nothing reads from it any more.
@@ -105,9 +106,48 @@ struct VerifyEvent {
   std::vector<std::string> paths;
 };
 
-using Event =
-    std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent, CacheFaultEvent,
-                 TickEvent, StopEvent, VerifyEvent, LimitEvent, EvictEvent, UnpinEvent>;
+// Our own mount is about to change the content of a file. What the cache has of it, in whatever
+// state, is no copy of anything any more: no open is given it, copies in flight are given up, and no
+// restart finds it. Answered by Host::on_disowned.
+//
+// Handles opened before keep the cache file they were given: it loses its name, and its bytes are
+// charged, until they are closed. Nothing is resident for them any more; a ReadEvent of theirs is
+// answered by a read of the source that begins after the ReadEvent came, is shared with nobody and
+// kept nowhere, so it sees every write that was complete when it was asked for. Reads asked for
+// before the DisownEvent may still be answered with older bytes. Later opens begin afresh, also of
+// an equal version, and what they cache is disowned by another event.
+//
+// Objects that recovery has yet to find are left alone: no handle of this run has their files, and
+// the write to come gives the file another version. Without anything to disown the answer comes at
+// once.
+struct DisownEvent {
+  DisownToken token{};
+  FileId file;
+};
+
+// Our own mount has changed attributes or a name of a file (chmod, chown, link, unlink, rename,
+// xattr), and its content not. What the cache has as version `before` is of version `after` from now
+// on, in whatever state: complete objects, copies in flight, pins. Open handles go on as they are.
+// Both states were asked of the server, of one inode, the one just before the change and the other
+// just after; events about one file come in the order of the changes.
+//
+// The cache believes it if size and mtime are equal and mtime was older than Config::racy_window
+// both at `before`, by this host's clock, and at the change, by the server's. Then whoever wrote
+// between the two looks has changed the mtime. Unseen remains a client that does so and sets the
+// mtime back, both between the two looks or within that tick of the server's clock which is our
+// change's ctime: nothing that a server tells to everybody can show it. What is not believed is
+// left as it is, and ends as with any other change of the source.
+//
+// It is recorded in the sidecar, in the background; a crash before that costs the cached bytes.
+struct RekeyEvent {
+  SourceState before;
+  SourceState after;
+  std::string path;  // the last known path from now on; empty: as before
+};
+
+using Event = std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent,
+                           CacheFaultEvent, TickEvent, StopEvent, VerifyEvent, LimitEvent,
+                           EvictEvent, UnpinEvent, DisownEvent, RekeyEvent>;
 
 // Why an open was a hit or a miss.
 enum class OpenReason : std::uint8_t {
@@ -218,6 +258,11 @@ class Host {
   virtual void on_notice(const Notice& notice) = 0;
   virtual void on_stopped() = 0;
   virtual void on_verify(VerifyToken token, const VerifyResult& result) = 0;
+  // Exactly once for each DisownEvent. `error` 0: no restart finds what was disowned, so the cache
+  // files that handles still hold may be changed. Else an errno of the cache disk, or EIO because it
+  // is down: a restart may find it, and its cache files must stay as they are. Comes at the latest
+  // shortly after the deadlines of the requests it takes, those in flight on the file included.
+  virtual void on_disowned(DisownToken token, int error) = 0;
 
  protected:
   ~Host() = default;

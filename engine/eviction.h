@@ -68,6 +68,8 @@ class EvictionPolicy {
   void add(ObjectId object, EvictionKey key, std::uint64_t charge_bytes, Arrival arrival);
   // It was opened or is to be warmed, whether it is here or not.
   void access(ObjectId object, EvictionKey key);
+  // It is known by another key from now on. Only for objects that are here.
+  void set_key(ObjectId object, EvictionKey key) { entry_of(object).key = key; }
   // Whether it is at rest. Only for objects that are here.
   void set_evictable(ObjectId object, bool is_evictable);
   // Takes the next victim out. Some object has to be evictable. `incoming` is the object that room

@@ -294,7 +294,7 @@ void Core::on_fetch_checked(FetchId id, const Completion& completion) {
   if (completion.result < 0) return on_fetch_failed(fetch, static_cast<int>(-completion.result));
   const SourceVersion& version = completion.source.version;
   Object& o = object(fetch.object);
-  if (version != o.version) mark_changed(o);
+  if (!has_version(o, version)) mark_changed(o, version);
   if (version.size <= fetch.range.offset + fetch.length) {
     NCFS_MARK(source_shrank);
     return on_fetch_loaded(fetch);

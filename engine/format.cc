@@ -167,6 +167,13 @@ std::string object_stem(const FileId& file, const SourceVersion& version, std::u
          hex16(digest) + '-' + hex16(serial);
 }
 
+bool is_stem_of(std::string_view stem, const Sidecar& sidecar) {
+  constexpr std::size_t kDigestAt = 3 + 2 * 17;
+  std::string own = object_stem(sidecar.file, sidecar.version, sidecar.serial);
+  if (own.size() != stem.size()) return false;
+  return own.replace(kDigestAt, 16, stem.substr(kDigestAt, 16)) == stem;
+}
+
 std::string_view suffix(NameKind kind) {
   constexpr std::array<std::string_view, 4> kSuffixes = {".part", ".data", ".meta", ".temp"};
   return kSuffixes[static_cast<std::size_t>(kind)];

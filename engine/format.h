@@ -7,7 +7,9 @@
 //
 // The shard 3f is a digest of the file id, so all versions of a file share one directory. The stem
 // is <filesystem>-<inode>-<version digest>-<serial>, in hex. The serial is never used twice in one
-// directory: a sidecar that outlives its data by a crash can never describe other data.
+// directory: a sidecar that outlives its data by a crash can never describe other data. The version
+// digest is that of the version the object was created as: when our own mount changes attributes of
+// the file, its sidecar is replaced and its names stay.
 //
 // Rules of recovery:
 //   .data + .meta that says all blocks   complete
@@ -122,6 +124,10 @@ struct Sidecar {
 // "3f/<stem>"
 [[nodiscard]] std::string object_stem(const FileId& file, const SourceVersion& version,
                                       std::uint64_t serial);
+
+// Whether a sidecar found under this stem, with the shard, belongs to it: all but the version digest
+// has to agree.
+[[nodiscard]] bool is_stem_of(std::string_view stem, const Sidecar& sidecar);
 
 enum class NameKind : std::uint8_t { partial, data, sidecar, sidecar_temp };
 [[nodiscard]] std::string_view suffix(NameKind kind);

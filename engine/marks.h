@@ -41,7 +41,15 @@ namespace ncfs {
   MARK(sidecar_damaged)                                                                      \
   MARK(block_size_changed) /* a partial object of another block size */                      \
   MARK(debris_removed)                                                                       \
-  MARK(debris_given_up) /* nothing could remove it */
+  MARK(debris_given_up)       /* nothing could remove it */                                  \
+  MARK(disown_of_an_object)   /* its sidecar goes */                                         \
+  MARK(disown_in_doubt)       /* a late request could bring the sidecar back */              \
+  MARK(disown_refused)        /* the disk is down */                                         \
+  MARK(read_past_the_cache)   /* by a handle whose object was disowned */                    \
+  MARK(rekey_refused)         /* somebody else's write could hide */                         \
+  MARK(rekey_before_recovery) /* its sidecar has not been found yet */                       \
+  MARK(rekey_merges)          /* an open saw the new version first */                        \
+  MARK(rekey_takes_up_again)  /* a copy that was given up for our own change */
 
 enum class Mark : std::uint8_t {
 #define NCFS_MARK_NAME(name) name,

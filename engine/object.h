@@ -48,7 +48,23 @@ enum class CopyPhase : std::uint8_t {
 };
 
 // Why an object is being removed; decides what happens when it is gone.
-enum class RemovalReason : std::uint8_t { none, evicted, stale, failed, damaged, expired };
+enum class RemovalReason : std::uint8_t {
+  none,
+  evicted,
+  stale,
+  failed,
+  damaged,
+  expired,
+  disowned,
+};
+
+// How far a disowned object is from never being found again; see disown.cc.
+enum class DisownPhase : std::uint8_t {
+  none,
+  due,      // waits for the requests in flight
+  running,  // the names of its sidecar are being unlinked
+  done,     // with or without an error
+};
 
 // Whether the object is being compared with its checksums; see verify.cc.
 enum class VerifyPhase : std::uint8_t {
@@ -150,7 +166,27 @@ struct Object {
   Nanos scrub_at = 0;              // when its turn comes; key in the order of the scrub
   bool was_used = false;           // since the last record_use()
 
+  // Written by our own mount: known by its id alone. No other object has its file.
+  DisownPhase disown = DisownPhase::none;
+  int disown_error = 0;
+  // A request that may bring back a name timed out: it may still happen.
+  bool is_name_in_doubt = false;
+
+  // What it was before our own mount changed its attributes, the newest last. Whoever has looked at
+  // the source before the change is still sent here.
+  std::vector<SourceVersion> former_versions;
+  // Version and path have changed so often; what the sidecar on disk, and the one on its way, know.
+  std::uint32_t rekeys = 0;
+  std::uint32_t rekeys_recorded = 0;
+  std::uint32_t rekeys_persisting = 0;
+  // Stale, but it may have been our own change: not removed before, in case we are told so.
+  Nanos retire_at = 0;
+  SourceVersion changed_to;  // stale: what was seen at the source
+
   [[nodiscard]] bool is_on_disk() const { return state != ObjectState::absent; }
+  [[nodiscard]] bool is_disowned() const { return disown != DisownPhase::none; }
+  // The sidecar on disk has another version or path.
+  [[nodiscard]] bool must_record_key() const { return !is_stale && rekeys_recorded != rekeys; }
   [[nodiscard]] bool is_open() const { return cache_file != FileHandle::none; }
   [[nodiscard]] bool is_verifying() const {
     return verify == VerifyPhase::active || verify == VerifyPhase::closing;

@@ -80,12 +80,7 @@ void Core::recover_pin(const Object& o) {
 }
 
 void Core::settle_versions(FileId file) {
-  std::vector<ObjectId> versions;
-  for (auto entry = by_version_.lower_bound({file, SourceVersion{0, INT64_MIN, INT64_MIN}});
-       entry != by_version_.end() && entry->first.first == file; ++entry) {
-    versions.push_back(entry->second);
-  }
-  for (const ObjectId id : versions) {
+  for (const ObjectId id : objects_of(file)) {
     const auto entry = objects_.find(id);
     if (entry != objects_.end() && entry->second.is_on_disk()) settle(entry->second);
   }
@@ -108,7 +103,7 @@ void Core::on_record_pin_step(Object& o, Step step, const Completion& completion
   if (completion.result < 0) {
     const int error = static_cast<int>(-completion.result);
     ++counters_.cache_errors;
-    notice(Notice::Kind::cache_error, o, 0, error, "recording a pin");
+    notice(Notice::Kind::cache_error, o, 0, error, "replacing a sidecar");
     end_persist(o);
     o.record_pin_at = now_ + kRecordRetry;
     answer_warms(o, {WarmResult::Kind::failed, {}, error});
@@ -125,6 +120,9 @@ void Core::on_record_pin_step(Object& o, Step step, const Completion& completion
         return on_cache_error(o, kInputOutputError, "reading a sidecar");
       }
       sidecar->is_pinned = o.persisting_pin = is_pinned(o);
+      sidecar->version = o.version;
+      sidecar->path = o.path;
+      o.rekeys_persisting = o.rekeys;
       next = Step::pin_store;
       request = cache_request(Op::cache_store);
       request.name = name_of(o, NameKind::sidecar_temp);
@@ -141,6 +139,7 @@ void Core::on_record_pin_step(Object& o, Step step, const Completion& completion
       break;
     default:
       o.is_pin_recorded = o.persisting_pin;
+      o.rekeys_recorded = o.rekeys_persisting;
       end_persist(o);
       return settle(o);
   }

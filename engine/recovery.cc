@@ -139,7 +139,7 @@ void Core::on_sidecar_loaded(std::uint32_t id, const std::string& stem, Completi
 void Core::recover_object(std::uint32_t id, const std::string& stem,
                           const std::vector<CacheEntry>& entries, std::optional<Sidecar> sidecar) {
   const std::string name = shard_name(id) + '/' + stem;
-  if (!sidecar || object_stem(sidecar->file, sidecar->version, sidecar->serial) != name) {
+  if (!sidecar || !is_stem_of(name, *sidecar)) {
     NCFS_MARK(sidecar_damaged);
     return remove_debris(id, stem, entries, "damaged");
   }
@@ -166,6 +166,8 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
     }
   }
 
+  // Re-keyed before its sidecar was found.
+  if (o.version != sidecar->version) ++o.rekeys;
   recovered_stems_.insert(stem);
   o.stem = name;
   o.serial = sidecar->serial;
@@ -212,12 +214,12 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
   if (sidecar->is_pinned) recover_pin(o);
   // A version that was looked at in this run is newer than what is found beside it. Of two pinned
   // versions, which both would stay for ever, the later one is believed to be current.
-  for (auto other = by_version_.lower_bound({o.file, SourceVersion{0, INT64_MIN, INT64_MIN}});
-       other != by_version_.end() && other->first.first == o.file; ++other) {
-    if (other->second == o.id) continue;
-    Object& beside = object(other->second);
+  for (const ObjectId other : objects_of(o.file)) {
+    if (other == o.id) continue;
+    Object& beside = object(other);
     if (beside.is_looked_at) {
       o.is_stale = !o.is_looked_at;
+      expect_rekey(o, beside.version);
     } else if (pins_.contains(o.file)) {
       const bool is_older = o.version.ctime_ns < beside.version.ctime_ns;
       (is_older && !o.is_looked_at ? o : beside).is_stale = true;
@@ -269,6 +271,7 @@ void Core::settle_shard(std::uint32_t id) {
     shard.must_rescan = false;
   } else {
     ++shards_recovered_;
+    rekey_recovered(shard);
   }
   for (const HandleId handle : std::exchange(shard.waiting_opens, {})) {
     continue_open(handles_.at(handle));

@@ -103,6 +103,8 @@ void Core::create_storage(Object& o) {
   if (o.has_checksums) o.checksums.assign(o.written.block_count(), 0);
   o.checksum_block_bytes = config_.block_size_bytes;
   o.blocks_missing = o.written.block_count();
+  o.rekeys_recorded = o.rekeys;
+  o.is_name_in_doubt = false;
   o.dirty_bytes = 0;
   o.cursor = 0;
   set_state(o, ObjectState::creating);
@@ -275,7 +277,7 @@ void Core::on_block_written(FetchId id, const Completion& completion) {
 // A source that did not answer the question before the last commit is given the back-off's time.
 bool Core::can_commit(const Object& o) const {
   const bool is_backing_off = o.copy == CopyPhase::delayed && o.failures > 0;
-  return o.blocks_missing == 0 && o.io_in_flight == 0 && !is_backing_off &&
+  return o.blocks_missing == 0 && o.io_in_flight == 0 && !is_backing_off && !o.is_stale &&
          (o.copy_source != FileHandle::none || !o.handles.empty());
 }
 
@@ -343,11 +345,12 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       }
       [[fallthrough]];
     case Step::persist_stat: {
-      if (step == Step::persist_stat && completion.source.version != o.version &&
+      if (step == Step::persist_stat && !has_version(o, completion.source.version) &&
           !NCFS_PLANT(version_not_checked)) {
         NCFS_MARK(changed_before_commit);
         end_persist(o);
-        mark_changed(o);
+        set_state(o, ObjectState::partial);
+        mark_changed(o, completion.source.version);
         return;
       }
       next = Step::persist_store;
@@ -355,6 +358,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       request.name = name_of(o, NameKind::sidecar_temp);
       if (NCFS_PLANT(sidecar_ahead_of_sync)) o.persisting = o.written;
       o.persisting_pin = is_pinned(o);
+      o.rekeys_persisting = o.rekeys;
       request.bytes = encode({o.file, o.version, o.serial, config_.block_size_bytes, o.path,
                               o.persisting, o.checksums, o.persisting_pin});
       break;
@@ -372,6 +376,7 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       o.durable = o.persisting;
       o.needs_sidecar = std::exchange(o.is_sidecar_outdated, false);
       o.is_pin_recorded = o.persisting_pin;
+      o.rekeys_recorded = o.rekeys_persisting;
       o.dirty_bytes -= o.persisting_bytes;
       if (!is_commit) return finish_persist(o);
       next = Step::publish_rename;
@@ -469,6 +474,8 @@ constexpr std::uint32_t kDamagedDataStep = 3;
 }  // namespace
 
 void Core::advance_removal(Object& o) {
+  if (o.disown == DisownPhase::due && o.io_in_flight == 0) start_disowning(o);
+  if (o.io_in_flight > 0) return;
   if (now_ < o.remove_at) {
     attention_.insert(o.id);
     return;
@@ -477,7 +484,7 @@ void Core::advance_removal(Object& o) {
   const bool is_data_next = !is_damaged || o.removal_step >= kDamagedDataStep;
   const bool is_held = o.residency && !o.handles.empty() && config_.checksum != Checksum::read &&
                        !NCFS_PLANT(removed_under_reader);
-  if (o.io_in_flight > 0 || (is_data_next && is_held)) return;
+  if (is_data_next && is_held) return;
   const bool was_complete = o.removal_from == ObjectState::cached;
   if (o.removal_step == 0) {
     if (was_complete && !o.is_open()) {
@@ -537,7 +544,8 @@ void Core::postpone_removal(Object& o, int error) {
   count_drop(o, error == kBusy ? &ControlResult::in_use : &ControlResult::failed);
   answer_controls();
   const bool is_good = o.removal_from == ObjectState::cached &&
-                       o.removal != RemovalReason::failed && o.removal != RemovalReason::damaged;
+                       o.removal != RemovalReason::failed &&
+                       o.removal != RemovalReason::damaged && !o.is_disowned();
   if (!is_good || o.removal_step > 1) {
     NCFS_MARK(removal_postponed);
     attention_.insert(o.id);
@@ -565,6 +573,8 @@ void Core::finish_removal(Object& o) {
     notice(Notice::Kind::evicted, o, o.version.size);
   } else if (o.removal == RemovalReason::expired) {
     notice(Notice::Kind::object_removed, o, o.version.size, 0, "not used for cache_ttl_hours");
+  } else if (o.removal == RemovalReason::disowned) {
+    notice(Notice::Kind::object_removed, o, o.version.size, 0, "written through the mount");
   }
   count_drop(o, &ControlResult::done);
   take_promised(o, o.unwritten_bytes);

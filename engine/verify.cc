@@ -319,7 +319,7 @@ void Core::on_checksums_loaded(Object& o, const Completion& completion) {
   }
   std::optional<Sidecar> sidecar = decode(completion.bytes);
   const bool is_good = sidecar && !sidecar->checksums.empty() && sidecar->durable.is_full() &&
-                       object_stem(sidecar->file, sidecar->version, sidecar->serial) == o.stem;
+                       is_stem_of(o.stem, *sidecar);
   if (!is_good) return on_damaged(o, "its sidecar is not intact", 0);
   // Nobody needs them any more: its readers have closed, or the pass was ended.
   const bool is_needed = o.verify == VerifyPhase::active || is_waited_for;

@@ -47,6 +47,15 @@ void Runtime::read(HandleId handle, ByteRange range, bool skip_cache,
   FakeEngine::current->on_read(source, range, skip_cache, done);
 }
 
+void Runtime::disown(const FileId&, std::function<void(int error)> done) {
+  ++FakeEngine::current->disowns;
+  done(FakeEngine::current->disown_error);
+}
+
+void Runtime::rekey(const SourceState&, const SourceState&, std::string) {
+  ++FakeEngine::current->rekeys;
+}
+
 void Runtime::cache_fault(HandleId) {
   ++FakeEngine::current->cache_faults;
 }

@@ -24,6 +24,10 @@ struct FakeEngine {
       on_read;
   std::atomic<int> handles_open{0};
   std::atomic<int> cache_faults{0};
+  // The answer to disown(), at once; and how often was asked.
+  std::atomic<int> disown_error{0};
+  std::atomic<int> disowns{0};
+  std::atomic<int> rekeys{0};
 
   static FakeEngine* current;
 };

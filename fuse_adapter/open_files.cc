@@ -27,6 +27,18 @@ void RuntimeGate::cache_fault(HandleId handle) {
   if (runtime_ != nullptr) runtime_->cache_fault(handle);
 }
 
+bool RuntimeGate::disown(const FileId& file, std::function<void(int error)> done) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ == nullptr) return false;
+  runtime_->disown(file, std::move(done));
+  return true;
+}
+
+void RuntimeGate::rekey(const SourceState& before, const SourceState& after, std::string path) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ != nullptr) runtime_->rekey(before, after, std::move(path));
+}
+
 void RuntimeGate::shut() {
   const std::unique_lock lock(mutex_);
   runtime_ = nullptr;

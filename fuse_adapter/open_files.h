@@ -31,6 +31,9 @@ class RuntimeGate {
   void read(HandleId handle, ByteRange range, bool skip_cache,
             std::function<void(const ReadOutcome&)> done);
   void cache_fault(HandleId handle);
+  // False, and `done` is not called, if the gate is shut.
+  [[nodiscard]] bool disown(const FileId& file, std::function<void(int error)> done);
+  void rekey(const SourceState& before, const SourceState& after, std::string path);
 
   // Returns when no call is in progress.
   void shut();

@@ -34,6 +34,7 @@ using OpenDone = std::function<void(const OpenResult&)>;
 using ReadDone = std::function<void(const ReadOutcome&)>;
 using WarmDone = std::function<void(const WarmResult&)>;
 using VerifyDone = std::function<void(const VerifyResult&)>;
+using DisownDone = std::function<void(int error)>;
 using ControlDone = std::function<void(const ControlResult&)>;
 
 // The names that operators search the log for.
@@ -125,6 +126,18 @@ class Runtime::Impl final : private Host {
       controls_.emplace(event.token, std::move(done));
       handle(std::move(event));
     });
+  }
+
+  void disown(const FileId& file, DisownDone done) {
+    send([this, file, done = std::move(done)]() mutable {
+      const DisownToken token{++last_token_};
+      disowns_.emplace(token, std::move(done));
+      handle(DisownEvent{token, file});
+    });
+  }
+
+  void rekey(RekeyEvent event) {
+    send([this, event = std::move(event)]() mutable { handle(std::move(event)); });
   }
 
   EngineStatus set_limit(std::uint64_t bytes) {
@@ -243,6 +256,8 @@ class Runtime::Impl final : private Host {
     take(verifies_, token)(result);
   }
 
+  void on_disowned(DisownToken token, int error) override { take(disowns_, token)(error); }
+
   void on_control(ControlToken token, const ControlResult& result) override {
     take(controls_, token)(result);
   }
@@ -283,6 +298,7 @@ class Runtime::Impl final : private Host {
   std::unordered_map<WarmToken, WarmDone> warms_;
   std::unordered_map<VerifyToken, VerifyDone> verifies_;
   std::unordered_map<ControlToken, ControlDone> controls_;
+  std::unordered_map<DisownToken, DisownDone> disowns_;
 
   std::thread thread_;  // last: uses everything above
 };
@@ -329,6 +345,14 @@ EngineStatus Runtime::set_limit(std::uint64_t bytes) {
 VerifyToken Runtime::verify(std::vector<std::string> paths,
                             std::function<void(const VerifyResult&)> done) {
   return impl_->verify(std::move(paths), std::move(done));
+}
+
+void Runtime::disown(const FileId& file, std::function<void(int error)> done) {
+  impl_->disown(file, std::move(done));
+}
+
+void Runtime::rekey(const SourceState& before, const SourceState& after, std::string path) {
+  impl_->rekey({before, after, std::move(path)});
 }
 
 EngineStatus Runtime::status() {

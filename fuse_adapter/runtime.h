@@ -5,7 +5,7 @@
 // the control thread is bounded; a full one makes the caller wait for the control thread, which
 // itself never waits for anything.
 //
-// Callbacks are called exactly once. open, warm and verify callbacks run on the control thread and
+// Callbacks are called exactly once. open, warm, verify and disown callbacks run on the control thread and
 // must not block; read callbacks run on a reply thread.
 #pragma once
 
@@ -67,6 +67,11 @@ class Runtime {
 
   // As VerifyEvent. By the token EngineStatus knows it until `done` is called.
   VerifyToken verify(std::vector<std::string> paths, std::function<void(const VerifyResult&)> done);
+
+  // As DisownEvent; `done` is given the errno of Host::on_disowned and runs on the control thread.
+  void disown(const FileId& file, std::function<void(int error)> done);
+  // As RekeyEvent.
+  void rekey(const SourceState& before, const SourceState& after, std::string path);
 
   [[nodiscard]] EngineStatus status();
 

@@ -498,6 +498,11 @@ void Readers::on_verify(VerifyToken token, const VerifyResult& result) {
   verifies_.erase(entry);
 }
 
+void Readers::on_disowned(DisownToken token, int error) {
+  trace_.add(static_cast<std::uint64_t>(token));
+  trace_.add(static_cast<std::uint64_t>(error));
+}
+
 void Readers::on_stopped() {
   if (is_stopped_) report("Contract", "on_stopped twice");
   is_stopped_ = true;

@@ -127,6 +127,7 @@ class Readers final : public Host {
   void on_notice(const Notice& notice) override;
   void on_stopped() override;
   void on_verify(VerifyToken token, const VerifyResult& result) override;
+  void on_disowned(DisownToken token, int error) override;
 
  private:
   // A cache file that outlives the process: its bytes must not change.

@@ -1,0 +1,128 @@
+// Our own mount writes into a file: what the cache has of it must never be taken for the file again.
+//
+// Invariants:
+//   an object that is disowned is known by its id alone: no open, no look at the source and no
+//   sidecar finds it;
+//   the answer without an error comes after its sidecar's names are gone and the directory is
+//   synced, and nothing is on its way that could bring one back;
+//   after a sync that failed, or a request on its names that may still happen, the answer is an
+//   error for as long as the object lives (SyncOnce): what is not modified may be found again.
+//
+// The names of the sidecar go as soon as no request on the object is in flight, whoever has its data
+// open. Then it is removed like any other.
+
+#include <utility>
+
+#include "engine/core.h"
+#include "engine/marks.h"
+#include "engine/planted.h"
+
+namespace ncfs {
+
+void Core::on(DisownEvent&& event) {
+  for (const ObjectId id : objects_of(event.file)) disown(object(id));
+  Disowning job;
+  for (auto entry = disowned_.lower_bound({event.file, ObjectId{0}});
+       entry != disowned_.end() && entry->first == event.file; ++entry) {
+    const Object& o = object(entry->second);
+    if (o.disown_error != 0) job.error = o.disown_error;
+    if (o.disown != DisownPhase::done) job.todo.insert(o.id);
+  }
+  if (!job.todo.empty() && health_.is_down()) {
+    NCFS_MARK(disown_refused);
+    return host_.on_disowned(event.token, kInputOutputError);
+  }
+  if (job.todo.empty()) return host_.on_disowned(event.token, job.error);
+  disownings_.emplace(event.token, std::move(job));
+}
+
+// `o` may be gone when this returns.
+void Core::disown(Object& o) {
+  const bool was_wanted = o.copy != CopyPhase::none || o.state == ObjectState::partial ||
+                          o.state == ObjectState::committing || o.state == ObjectState::creating;
+  leave_copy(o);
+  answer_warms(o, {WarmResult::Kind::failed, {}, kSourceChanged});
+  if (was_wanted) notice(Notice::Kind::copy_abandoned, o);
+  forget_versions(o);
+  o.is_stale = true;
+  o.disown = o.is_on_disk() ? DisownPhase::due : DisownPhase::done;
+  disowned_.emplace(o.file, o.id);
+  // What is in memory serves those who have asked for it, and nobody else.
+  for (const FetchId id : idle_fetches_of(o)) retire(id);
+  o.block_fetches.clear();
+  for (const HandleId id : o.handles) prefetching_.erase(id);
+  if (o.state == ObjectState::removing && o.removal != RemovalReason::damaged) {
+    o.removal = RemovalReason::disowned;
+  } else if (o.is_on_disk()) {
+    remove(o, RemovalReason::disowned);
+  }
+  settle(o);
+}
+
+// No request on the object is in flight.
+void Core::start_disowning(Object& o) {
+  NCFS_ASSERT(o.disown == DisownPhase::due && o.io_in_flight == 0);
+  if (o.is_name_in_doubt) {
+    NCFS_MARK(disown_in_doubt);
+    return end_disowning(o, kTimedOut);
+  }
+  NCFS_MARK(disown_of_an_object);
+  o.disown = DisownPhase::running;
+  ++o.io_in_flight;
+  Request request = cache_request(Op::cache_unlink);
+  request.name = name_of(o, NameKind::sidecar_temp);
+  submit({.step = Step::disown_temp, .object = o.id}, std::move(request));
+}
+
+void Core::on_disown_step(Object& o, Step step, std::int64_t result) {
+  --o.io_in_flight;
+  const bool is_unlink = step != Step::disown_sync_directory;
+  const bool is_done = result >= 0 || (is_unlink && result == -kNoEntry);
+  if (!is_done) {
+    const int error = static_cast<int>(-result);
+    ++counters_.cache_errors;
+    notice(Notice::Kind::cache_error, o, 0, error, "disowning a cached file");
+    end_disowning(o, error);
+    return settle(o);
+  }
+  Request request;
+  Step next = Step::disown_sidecar;
+  if (step == Step::disown_temp) {
+    request = cache_request(Op::cache_unlink);
+    request.name = name_of(o, NameKind::sidecar);
+  } else if (step == Step::disown_sidecar && !NCFS_PLANT(disowned_before_sync)) {
+    next = Step::disown_sync_directory;
+    request = cache_request(Op::cache_sync_directory);
+    request.name = shard_name(shard_of(o.file));
+  } else {
+    end_disowning(o, 0);
+    return settle(o);
+  }
+  ++o.io_in_flight;
+  submit({.step = next, .object = o.id}, std::move(request));
+}
+
+void Core::end_disowning(Object& o, int error) {
+  o.disown = DisownPhase::done;
+  o.disown_error = error;
+  for (auto entry = disownings_.begin(); entry != disownings_.end();) {
+    Disowning& job = entry->second;
+    if (job.todo.erase(o.id) > 0 && error != 0) job.error = error;
+    if (!job.todo.empty()) {
+      ++entry;
+      continue;
+    }
+    host_.on_disowned(entry->first, job.error);
+    entry = disownings_.erase(entry);
+  }
+}
+
+// The disk is down: nobody who writes waits for it.
+void Core::refuse_disownings() {
+  for (const auto& [token, job] : std::exchange(disownings_, {})) {
+    NCFS_MARK(disown_refused);
+    host_.on_disowned(token, kInputOutputError);
+  }
+}
+
+}  // namespace ncfs
