@@ -45,21 +45,25 @@ class Histogram {
 };
 
 struct AdapterStats {
-  Counter opens;              // of regular files, answered well
-  Counter opens_hit;          // of these: the whole file was in the cache
-  Counter opens_miss;         // of these: some of it was not
+  Counter opens;       // of regular files, answered well
+  Counter opens_hit;   // of these: the whole file was in the cache
+  Counter opens_miss;  // of these: some of it was not
+  Counter opens_for_writing;
   Counter opens_passthrough;  // of the hits: handed to the kernel
   Counter opens_from_source;  // of the misses: handed to the kernel, which reads the source itself
   Counter passthrough_bytes;  // sizes of the files handed to the kernel, once for every open
   Counter reads;              // read requests that reached the daemon
   Counter cache_bytes;        // answered by the daemon from the cache
   Counter source_bytes;   // answered by the daemon from the source or from what was just fetched
+  Counter writes;         // write requests that reached the daemon
+  Counter written_bytes;  // written to the source by the daemon
   Counter stale_answers;  // opens answered with ESTALE so that the kernel looks up again
   Counter passthrough_refused;  // files the kernel would not pass through
-  Counter cache_faults;  // reads of a cache file that failed and were answered from the source
-  Counter timeouts;      // requests answered with ETIMEDOUT
-  Counter rejected;      // requests answered with ENOMEM as too many were waiting
-  Counter errors;        // reads and opens of regular files answered with another error
+  Counter cache_faults;     // reads of a cache file that failed and were answered from the source
+  Counter mirror_failures;  // cache files that do not follow changes of the source by this mount
+  Counter timeouts;         // requests answered with ETIMEDOUT
+  Counter rejected;         // requests answered with ENOMEM as too many were waiting
+  Counter errors;           // reads and opens of regular files answered with another error
   // From the request of the kernel to its answer, if it was a good one. A read is of the source if
   // any of its bytes are.
   Histogram open_hit_time;

@@ -168,13 +168,6 @@ void removexattr(fuse_req_t raw, fuse_ino_t node, const char* name) {
 
 }  // namespace
 
-// In place of the one that changes it.
-void set_size(FuseCore& /*core*/, const KernelRequestPointer& /*request*/, NodeId /*node*/,
-              OpenFile* /*file*/, std::uint64_t /*size*/,
-              const std::function<void(int error)>& done) {
-  done(EROFS);
-}
-
 void add_attribute_operations(fuse_lowlevel_ops& table) {
   table.setattr = setattr;
   table.setxattr = setxattr;

@@ -279,6 +279,11 @@ int FuseChannel::reply_open_passthrough(fuse_req_t request, const fuse_file_info
 }
 
 // Fails only if the kernel does not know the node any more, or nothing is mounted.
+void FuseChannel::forget_pages(std::uint64_t node, std::uint64_t offset, std::uint64_t length) {
+  fuse_lowlevel_notify_inval_inode(session_, node, static_cast<off_t>(offset),
+                                   static_cast<off_t>(length));
+}
+
 void FuseChannel::forget_attributes(std::uint64_t node) {
   constexpr off_t kNoPages = -1;
   fuse_lowlevel_notify_inval_inode(session_, node, kNoPages, 0);
@@ -347,7 +352,10 @@ ssize_t FuseChannel::write_init_reply(int device, const iovec* parts) {
       flags2 |= kFlags2Passthrough;
       patch(reply.data(), kInitOutMaxStackDepth, kStackDepthMax);
     }
-    patch(reply.data(), offsetof(fuse_init_out, flags), init.flags | FUSE_INIT_EXT);
+    // Who writes, truncates or gives away a file takes setuid and capabilities from it: the source
+    // does that, for every change is made there as the caller. libfuse before 3.17 cannot say so.
+    patch(reply.data(), offsetof(fuse_init_out, flags),
+          init.flags | FUSE_INIT_EXT | (kernel_flags_ & FUSE_HANDLE_KILLPRIV_V2));
     patch(reply.data(), kInitOutFlags2, flags2);
     const std::uint32_t minor = std::max(init.minor, std::min(kernel_minor_, kPassthroughMinor));
     patch(reply.data(), offsetof(fuse_init_out, minor), minor);

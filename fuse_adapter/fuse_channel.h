@@ -58,6 +58,9 @@ class FuseChannel {
   [[nodiscard]] int register_backing(int descriptor) const;
   void unregister_backing(int backing_id) const;
 
+  // Makes the kernel forget the attributes of a node and its pages in the range; length 0 is up to
+  // the end. Waits for reads of them that are under way: whoever calls must owe no answer to one.
+  void forget_pages(std::uint64_t node, std::uint64_t offset, std::uint64_t length);
   // Makes the kernel forget the attributes and ACLs of a node. Waits for no page and no answer of
   // ours, so it may be called by whoever owes one.
   void forget_attributes(std::uint64_t node);

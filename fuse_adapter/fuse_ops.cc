@@ -24,6 +24,10 @@ constexpr std::size_t kMetadataQueueMax = 4096;
 // Deep enough for an NVMe disk; reads that find their bytes in memory do not come here.
 constexpr std::size_t kCacheReadThreads = 8;
 constexpr std::size_t kCacheReadQueueMax = 1024;
+// Enough for the connections of a mount with nconnect=16, and for an fsync that takes long.
+constexpr std::size_t kWriteThreads = 16;
+// Each is a process that waits, with a piece of up to 1 MiB in memory.
+constexpr std::size_t kWriteQueueMax = 1024;
 // A source or disk that answers at all answers within this when the mount ends.
 constexpr std::chrono::seconds kStopPatience{1};
 
@@ -79,6 +83,11 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
                    .threads = kCacheReadThreads,
                    .queue_max = kCacheReadQueueMax,
                    .deadline = mount_settings.cache_deadline}),
+      writes({.name = "ncfs-writes",
+              .threads = kWriteThreads,
+              .queue_max = kWriteQueueMax,
+              .deadline = mount_settings.source_deadline}),
+      notices(channel),
       passes_source_through(mount_settings.cold_passthrough == ColdPassthroughPolicy::enabled ||
                             (mount_settings.cold_passthrough == ColdPassthroughPolicy::automatic &&
                              !is_on_network(mount_settings.source_root))) {}
@@ -142,6 +151,8 @@ void FuseCore::stop() {
   channel->stop();
   metadata.stop(kStopPatience);
   cache_reads.stop(kStopPatience);
+  writes.stop(kStopPatience);
+  notices.stop(kStopPatience);
   files.clear();
   directories.clear();
   engine->shut();
@@ -172,6 +183,8 @@ fuse_lowlevel_ops operation_table(bool is_read_only) {
   add_directory_operations(table);
   add_open_operations(table);
   add_read_operations(table);
+  add_write_operations(table);
+  add_create_operation(table);
   add_lock_operations(table);
   add_name_operations(table);
   add_attribute_operations(table);

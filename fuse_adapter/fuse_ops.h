@@ -9,18 +9,21 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/attribute_changes.h"
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/caller_credentials.h"
+#include "fuse_adapter/content_changes.h"
 #include "fuse_adapter/fuse_channel.h"
 #include "fuse_adapter/inode_table.h"
 #include "fuse_adapter/job_pool.h"
 #include "fuse_adapter/kernel_request.h"
 #include "fuse_adapter/lock_table.h"
 #include "fuse_adapter/open_files.h"
+#include "fuse_adapter/shared_file.h"
 #include "fuse_adapter/source_tree.h"
 #include "fuse_adapter/stale_answers.h"
 
@@ -51,9 +54,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
 
   // To be called when the mount has changed attributes or a name of a file and took it from
-  // `before` to `after`; `path` is where it is now, or empty if it has no name. What is cached of it
-  // stays, unless size or mtime show that somebody else changed its content at the same time. The
-  // kernel is told under whichever other nodes it knows the file.
+  // `before` to `after`; `path` is where it is now, or empty if it has no name. What is cached of
+  // it stays, unless size or mtime show that somebody else changed its content at the same time.
+  // The kernel is told under whichever other nodes it knows the file.
   void own_change(const FileFacts& before, const FileFacts& after, const std::string& path);
   // Where the file is by the name last looked up. Empty if it has none that is known.
   [[nodiscard]] std::string path_of(const FileKey& file) const;
@@ -75,10 +78,14 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   LockOwners lock_owners;
   StaleAnswers stale;
   OpenFiles files;
+  SharedFiles shared_files;
   OpenDirectories directories;
   const std::shared_ptr<RuntimeGate> engine;
   JobPool metadata;
   JobPool cache_reads;
+  // What changes files: apart from reads, as a change may have to wait for reads to be answered.
+  JobPool writes;
+  Notices notices;
   std::atomic<bool> has_logged_refusal{false};
   // Whether the kernel may read files that are not complete in the cache from the source itself;
   // ends when it will not.
@@ -95,6 +102,8 @@ void add_metadata_operations(fuse_lowlevel_ops& table);
 void add_directory_operations(fuse_lowlevel_ops& table);
 void add_open_operations(fuse_lowlevel_ops& table);
 void add_read_operations(fuse_lowlevel_ops& table);
+void add_write_operations(fuse_lowlevel_ops& table);
+void add_create_operation(fuse_lowlevel_ops& table);
 void add_lock_operations(fuse_lowlevel_ops& table);
 void add_name_operations(fuse_lowlevel_ops& table);
 void add_attribute_operations(fuse_lowlevel_ops& table);
@@ -109,6 +118,27 @@ void add_refused_operations(fuse_lowlevel_ops& table);  // in place of all that 
 // fstat of the file of a node; that of an open file needs no walk. An errno.
 [[nodiscard]] int stat_node(FuseCore& core, NodeId node, const Caller& caller,
                             struct stat& attributes);
+
+// What the source is to know of the flags of open(2), beside those that make files.
+[[nodiscard]] int source_flags(int flags);
+
+// How long readers keep out of the way of a writer who was told to look up again: far longer than
+// the kernel takes to come back.
+inline constexpr Nanos kWriterPatience = kSecond;
+
+// A file of the source that was opened for writing on behalf of the kernel's request.
+struct OpenedForWriting {
+  Descriptor source;
+  SourceState state;
+  InodeTable::Standing standing{};
+  SharedFilePointer shared;
+  std::optional<std::uint64_t> changes_seen;  // of `shared`, before the source was looked at
+};
+// Answers the request: how the kernel writes, and the truncation if `info` asks for it.
+void answer_write_open(FuseCore& core, const KernelRequestPointer& request, NodeId node,
+                       fuse_file_info info, OpenedForWriting opened);
+// The kernel has released a file for writing.
+void finish_writing(FuseCore& core, std::shared_ptr<OpenFile> file);
 
 // For every FLUSH and every RELEASE of a regular file, before the answer.
 void release_locks_at_close(FuseCore& core, NodeId node, const fuse_file_info& info);

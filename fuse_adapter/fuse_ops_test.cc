@@ -213,12 +213,16 @@ TEST_F(FuseOpsTest, NobodyGetsOutOfTheTreeByName) {
   EXPECT_EQ(look_up(".").error, ESTALE);
 }
 
-TEST_F(FuseOpsTest, OpeningForWritingIsRefused) {
+TEST_F(FuseOpsTest, AFileForWritingIsNotTheEnginesBusiness) {
   write("file", "12345");
   const NodeId node = find("file");
-  EXPECT_EQ(open(node, O_WRONLY).error, EROFS);
-  EXPECT_EQ(open(node, O_RDWR).error, EROFS);
-  EXPECT_EQ(open(node, O_RDONLY | O_TRUNC).error, EROFS);
+  for (const int flags : {O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC}) {
+    const Reply opened = open(node, flags);
+    EXPECT_EQ(opened.error, 0);
+    EXPECT_EQ(engine_.handles_open, 0);
+    release(node, opened.as<fuse_open_out>().fh);
+  }
+  EXPECT_EQ(std::filesystem::file_size(directory_.path("file")), 0U);
 }
 
 TEST_F(FuseOpsTest, WhatIsMissingIsAskedOfTheEngineBlockByBlock) {

@@ -38,8 +38,12 @@ InodeTable::InodeTable(const FileFacts& root, Kernel kernel) : kernel_(std::move
   ++next_;
 }
 
-bool InodeTable::stands_for(const Node& node, const FileFacts& facts) {
+bool InodeTable::stands_for(Node& node, const FileFacts& facts) {
   if (node.file != facts.file || node.type != facts.type) return false;
+  if (node.writes > 0 && node.version != facts.version) {
+    node.version = facts.version;
+    node.was_settled = false;
+  }
   return node.type == S_IFDIR || node.version == facts.version;
 }
 
@@ -134,7 +138,7 @@ void InodeTable::drop_if_unused(NodeId id) {
     if (found == nodes_.end()) return;
     const Node& node = found->second;
     const bool is_used = node.lookups + node.children + node.page_cache_opens +
-                             node.passthrough_opens + node.direct_opens >
+                             node.passthrough_opens + node.direct_opens + node.writes >
                          0;
     if (is_used) return;
     const auto known = current_.find(node.file);
@@ -285,7 +289,11 @@ std::optional<NodeId> InodeTable::current(const FileKey& file) const {
 InodeTable::OpenAnswer InodeTable::open_through_page_cache(Node& node, const OpenRequest& request) {
   OpenAnswer answer;
   const bool is_settled = request.is_settled || node.was_settled;
-  answer.keep_cache = is_settled && !node.has_young_pages;
+  // While we write, pages are kept, as long as nothing shows that others write, too: were the
+  // kernel to drop a page that a write of ours is just filling, it could read the page back as it
+  // was before and keep that.
+  const bool is_right = is_settled && !node.has_young_pages;
+  answer.keep_cache = node.writes > 0 ? !request.is_foreign : is_right;
   if (!is_settled) {
     node.has_young_pages = true;
   } else if (node.page_cache_opens == 0) {
@@ -294,6 +302,60 @@ InodeTable::OpenAnswer InodeTable::open_through_page_cache(Node& node, const Ope
   }
   ++node.page_cache_opens;
   return answer;
+}
+
+void InodeTable::begin_writes(NodeId id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(id);
+  if (found != nodes_.end()) ++found->second.writes;
+}
+
+void InodeTable::end_writes(NodeId id, const std::optional<FileFacts>& facts) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end()) return;
+  Node& node = found->second;
+  NCFS_ASSERT(node.writes > 0);
+  const bool stands = facts && stands_for(node, *facts);
+  --node.writes;
+  // Others may have written meanwhile, unseen between our own writes: no page outlives this.
+  node.has_young_pages = true;
+  const bool reads_cache = node.passthrough_opens > 0 && node.backing_mode == OpenMode::passthrough;
+  if (!stands || reads_cache) retire_locked(id, node);
+  drop_if_unused(id);
+}
+
+void InodeTable::make_way(const FileKey& file) {
+  const std::lock_guard lock(mutex_);
+  const auto known = current_.find(file);
+  if (known == current_.end()) return;
+  Node& node = nodes_.at(known->second);
+  if (node.passthrough_opens > 0) retire_locked(known->second, node);
+}
+
+// Writers of the node that the kernel finds by the name go through its page cache, which keeps the
+// readers of that node right. On another node a writer must not hold pages locked while it waits
+// for the kernel to drop those of the first, so it goes past the page cache.
+InodeTable::OpenAnswer InodeTable::open_for_writing(NodeId id, Node& node,
+                                                    const OpenRequest& request) {
+  OpenAnswer answer;
+  if (node.passthrough_opens > 0) {
+    retire_locked(id, node);
+    answer.retry = request.may_retry();
+    if (answer.retry) return answer;
+    answer.is_impossible = node.backing_mode == OpenMode::passthrough;
+    if (answer.is_impossible) return answer;
+    answer.mode = node.backing_mode;
+    answer.backing_id = node.backing_id;
+    ++node.passthrough_opens;
+    return answer;
+  }
+  if (request.standing != Standing::current || node.is_retired) {
+    answer.mode = OpenMode::direct;
+    ++node.direct_opens;
+    return answer;
+  }
+  return open_through_page_cache(node, request);
 }
 
 InodeTable::OpenAnswer InodeTable::open(NodeId id, const OpenRequest& request) {
@@ -305,9 +367,11 @@ InodeTable::OpenAnswer InodeTable::open(NodeId id, const OpenRequest& request) {
     return answer;
   }
   Node& node = found->second;
+  if (request.writes) return open_for_writing(id, node, request);
   const auto share_backing = [&] {
     answer.mode = node.backing_mode;
     answer.backing_id = node.backing_id;
+    answer.owner = node.backing_owner.lock();
     ++node.passthrough_opens;
     return answer;
   };
@@ -331,6 +395,7 @@ InodeTable::OpenAnswer InodeTable::open(NodeId id, const OpenRequest& request) {
   if (wants_backing && !node.is_retired) {
     node.backing_mode = request.wanted;
     node.backing_id = kernel_.register_backing(request.backing);
+    node.backing_owner = request.owner;
     if (node.backing_id >= 0) return share_backing();
     answer = open_through_page_cache(node, request);
     answer.was_refused = true;

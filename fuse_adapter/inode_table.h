@@ -29,6 +29,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -118,6 +119,14 @@ class InodeTable {
   [[nodiscard]] std::optional<FileKey> file_of(NodeId node) const;
   // The node that the next look-up of the file finds, if it is known and has not changed.
   [[nodiscard]] std::optional<NodeId> current(const FileKey& file) const;
+  // Between the two, whatever version a stat finds of the node's file is taken for our own change
+  // of it: the node is kept. `facts` are what the file has become; the node is retired if they are
+  // not known, or if the kernel reads a cache file of it.
+  void begin_writes(NodeId node);
+  void end_writes(NodeId node, const std::optional<FileFacts>& facts);
+  // Somebody was told to look up a file that he wants to write to: if its node is one that is
+  // passed through, he will find another.
+  void make_way(const FileKey& file);
 
   struct OpenRequest {
     Standing standing = Standing::current;  // what observe() said when the file was opened
@@ -127,13 +136,22 @@ class InodeTable {
     bool is_settled = true;  // older than the racy window
     // Whether the kernel may be told to look up again; asked only when that would help.
     std::function<bool()> may_retry;
+    bool writes = false;
+    bool is_foreign = false;         // another version than our own changes explain
+    std::weak_ptr<void> owner = {};  // of `backing`
   };
   struct OpenAnswer {
     bool retry = false;  // answer with ESTALE; nothing was counted
     OpenMode mode = OpenMode::page_cache;
-    bool keep_cache = false;   // what the page cache holds of this node is right
-    int backing_id = -1;       // passthrough modes only
+    bool keep_cache = false;  // what the page cache holds of this node is right
+    int backing_id = -1;      // passthrough modes only
+    // Of the file that is passed through: of this request, or of an earlier one that shares it.
+    // Each who is passed through keeps the owner alive.
+    std::shared_ptr<void> owner = {};
     bool was_refused = false;  // register_backing failed
+    // The kernel reads a cache file under this node and would let the writer write to it. Nothing
+    // was counted.
+    bool is_impossible = false;
   };
   // Counts one open, to be released in the mode of the answer.
   [[nodiscard]] OpenAnswer open(NodeId node, const OpenRequest& request);
@@ -154,7 +172,9 @@ class InodeTable {
     std::uint32_t passthrough_opens = 0;  // in mode `backing_mode`
     OpenMode backing_mode = OpenMode::passthrough;
     std::uint32_t direct_opens = 0;
+    std::uint32_t writes = 0;  // begun and not ended
     int backing_id = -1;
+    std::weak_ptr<void> backing_owner;
     bool is_retired = false;
     bool was_settled = false;      // when only its attributes changed
     bool has_young_pages = false;  // pages may have been read within the racy window
@@ -168,7 +188,8 @@ class InodeTable {
   // A file with more names than this is looked up by another one when all of these were removed.
   static constexpr std::size_t kOtherNamesMax = 16;
 
-  [[nodiscard]] static bool stands_for(const Node& node, const FileFacts& facts);
+  // A node that is being written to comes to stand for the version it is told of.
+  [[nodiscard]] static bool stands_for(Node& node, const FileFacts& facts);
   void retire_locked(NodeId id, Node& node);
   void place(NodeId id, NodeId parent, std::string_view name, bool keep_other);
   void leave(NodeId parent);
@@ -177,6 +198,7 @@ class InodeTable {
   [[nodiscard]] std::vector<NodeId> nodes_of(const FileKey& file) const;
   void drop_if_unused(NodeId id);
   [[nodiscard]] static OpenAnswer open_through_page_cache(Node& node, const OpenRequest& request);
+  [[nodiscard]] OpenAnswer open_for_writing(NodeId id, Node& node, const OpenRequest& request);
 
   const Kernel kernel_;
   mutable std::mutex mutex_;

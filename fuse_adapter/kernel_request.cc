@@ -63,6 +63,16 @@ bool KernelRequest::opened_passthrough(const fuse_file_info& info, int backing_i
   return request != nullptr && channel_->reply_open_passthrough(request, info, backing_id) == 0;
 }
 
+bool KernelRequest::created(const fuse_entry_param& entry, const fuse_file_info& info) {
+  auto* const request = claim();
+  return request != nullptr && fuse_reply_create(request, &entry, &info) == 0;
+}
+
+bool KernelRequest::written(std::size_t count) {
+  auto* const request = claim();
+  return request != nullptr && fuse_reply_write(request, count) == 0;
+}
+
 bool KernelRequest::file_system(const struct statvfs& status) {
   auto* const request = claim();
   return request != nullptr && fuse_reply_statfs(request, &status) == 0;

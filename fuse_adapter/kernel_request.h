@@ -42,6 +42,8 @@ class KernelRequest {
   bool bytes(std::span<const std::byte> bytes);
   bool opened(const fuse_file_info& info);
   bool opened_passthrough(const fuse_file_info& info, int backing_id);
+  bool created(const fuse_entry_param& entry, const fuse_file_info& info);
+  bool written(std::size_t count);
   bool file_system(const struct statvfs& status);
   bool attribute_size(std::size_t size);
   bool offset(off_t offset);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <dirent.h>
+#include <fcntl.h>
 
 #include <atomic>
 #include <cstdint>
@@ -14,8 +15,11 @@
 #include <utility>
 #include <vector>
 
+#include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/inode_table.h"
 #include "fuse_adapter/runtime.h"
+#include "fuse_adapter/shared_file.h"
+#include "io/descriptor.h"
 
 namespace ncfs {
 
@@ -43,7 +47,16 @@ class RuntimeGate {
   Runtime* runtime_;
 };
 
-// One open of a regular file. Closes its handle in the engine when the last read of it has ended.
+// The cache file of a handle, made to follow our own changes of the source; see mirrors.h.
+struct Mirror {
+  enum class State : std::uint8_t { untouched, followed, failed };
+  std::mutex mutex;  // guards the rest
+  State state = State::untouched;
+  Descriptor file;  // for writing
+};
+
+// One open of a regular file. One for reading is a handle of the engine, closed when the last read
+// of it has ended; one for writing, or for both, is a descriptor of its own, past the engine.
 class OpenFile : public std::enable_shared_from_this<OpenFile> {
  public:
   // Takes over a handle that RuntimeGate::open() was, or is about to be, given.
@@ -52,23 +65,78 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     NodeId node = 0;
     int source = -1;
     std::uint64_t size_bytes = 0;
+    SharedFilePointer shared;
+    FileId file;
   };
   OpenFile(std::shared_ptr<RuntimeGate> runtime, const Opened& opened)
       : handle(opened.handle),
         node(opened.node),
         source(opened.source),
         size_bytes(opened.size_bytes),
+        shared(opened.shared),
+        file_id(opened.file),
         runtime_(std::move(runtime)),
         source_size_bytes_(opened.size_bytes) {}
-  ~OpenFile() { runtime_->close(handle); }
+  // One for writing. `flags` are those of the application.
+  struct Written {
+    NodeId node = 0;
+    Descriptor source;
+    int flags = 0;
+    Caller opener;
+    SharedFilePointer shared;
+    std::unique_ptr<WriteSession> session;
+  };
+  explicit OpenFile(Written written)
+      : node(written.node),
+        source(written.source.get()),
+        shared(std::move(written.shared)),
+        flags(written.flags),
+        opener(written.opener),
+        own_source_(std::move(written.source)),
+        session_(std::move(written.session)),
+        is_past_cache_(true) {}
+  ~OpenFile() {
+    shared->leave(*this);
+    if (runtime_) runtime_->close(handle);
+  }
   OpenFile(const OpenFile&) = delete;
   OpenFile& operator=(const OpenFile&) = delete;
 
-  const HandleId handle;
+  const HandleId handle{};
   const NodeId node;
-  const int source;                      // the engine's, good until the handle is closed
-  const std::uint64_t size_bytes;        // of the version that was opened
+  const int source;                    // the engine's or our own, good until the end
+  const std::uint64_t size_bytes = 0;  // of the version that was opened, if for reading
+  const SharedFilePointer shared;
+  const FileId file_id;  // if for reading
+  const int flags = O_RDONLY;
+  const Caller opener;                   // if for writing
   OpenMode mode = OpenMode::page_cache;  // constant once the open is answered
+  // In mode passthrough: whose cache file the kernel reads, if another's. Constant as `mode`.
+  std::shared_ptr<OpenFile> passed;
+  Mirror mirror;  // of its cache file
+  [[nodiscard]] bool is_written() const { return runtime_ == nullptr; }
+
+  // The node whose page cache the kernel keeps right by itself when the file is written; 0 if none.
+  [[nodiscard]] NodeId cached_node() const { return mode == OpenMode::page_cache ? node : 0; }
+
+  // Whether reads are answered from the source, whatever the cache holds: it has another version.
+  [[nodiscard]] bool is_past_cache() const {
+    return is_past_cache_.load(std::memory_order_acquire);
+  }
+  void read_past_cache() { is_past_cache_.store(true, std::memory_order_release); }
+
+  // The first error that may have lost what was written stays: whoever asks later is told, too.
+  [[nodiscard]] int lasting_error() const { return error_.load(std::memory_order_relaxed); }
+  void note_error(int error) {
+    int none = 0;
+    error_.compare_exchange_strong(none, error, std::memory_order_relaxed);
+  }
+
+  // Of a file for writing. Nobody writes any more; the version is what it has become.
+  void end_session(const FileFacts& facts) {
+    session_->note(facts);
+    session_.reset();
+  }
 
   // Null until some of the file is or may become resident. Stays what it was first set to.
   [[nodiscard]] Residency* residency() const { return residency_.load(std::memory_order_acquire); }
@@ -88,7 +156,11 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   std::mutex adopt_mutex_;
   std::shared_ptr<Residency> owned_;  // guarded by adopt_mutex_; partner of residency_
   std::atomic<Residency*> residency_{nullptr};
-  std::atomic<std::uint64_t> source_size_bytes_;
+  std::atomic<std::uint64_t> source_size_bytes_{0};
+  const Descriptor own_source_;
+  std::unique_ptr<WriteSession> session_;
+  std::atomic<bool> is_past_cache_{false};
+  std::atomic<int> error_{0};
 };
 
 // One open of a directory. Members are guarded by `mutex`.

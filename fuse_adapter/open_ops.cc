@@ -9,6 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include <cerrno>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -34,6 +35,10 @@ bool is_trouble(int error) {
   return error != EACCES && error != EPERM && !is_gone(error);
 }
 
+bool writes_or_truncates(const fuse_file_info& info) {
+  return (info.flags & O_ACCMODE) != O_RDONLY || (info.flags & O_TRUNC) != 0;
+}
+
 bool may_pass_through(const FuseCore& core, const SourceState& state) {
   return state.version.size >= kPassthroughMin && core.channel->passthrough_active();
 }
@@ -51,13 +56,15 @@ class Opening {
   // On a metadata thread.
   void run() {
     const auto location = core_.nodes.locate(node_);
-    if (!location) {
-      if (!try_look_up_again()) fail(ENOENT);
-      return;
-    }
-    FoundFile found = core_.tree.find(*location, request_->caller());
-    int error = found.error;
+    const std::string path = location ? location->path : std::string();
+    FoundFile found;
+    int error = ESTALE;
     Descriptor source;
+    if (location) {
+      look_for_changes(location->file);
+      found = core_.tree.find(*location, request_->caller());
+      error = found.error;
+    }
     if (error == 0) source = reopen(found.file.get(), error);
     SourceLook look = look_at(source, error);
     // An NFS client finds a file that was replaced on the server among its cached names; that it is
@@ -66,7 +73,7 @@ class Opening {
     if (is_gone(look.error)) {
       core_.nodes.retire(node_);
       if (try_look_up_again()) return;
-      source = open_substitute(location->path, found.attributes, error);
+      source = open_substitute(path, found.attributes, error);
       look = look_at(source, error);
     }
     if (look.error != 0) {
@@ -77,7 +84,14 @@ class Opening {
     facts.version = look.state.version;
     const auto standing = core_.nodes.observe(node_, facts);
     if (standing != InodeTable::Standing::current && try_look_up_again()) return;
-    ask_engine(std::move(source), look.state, standing, location->path);
+    // What was found instead may be another file, that was looked at before its changes were.
+    if (shared_ != core_.shared_files.of(facts.file)) look_for_changes(facts.file, true);
+    if (writes_or_truncates(info_)) {
+      answer_write_open(core_, request_, node_, info_,
+                        {std::move(source), look.state, standing, shared_, changes_seen_});
+    } else {
+      ask_engine(std::move(source), look.state, standing, path);
+    }
   }
 
  private:
@@ -87,7 +101,14 @@ class Opening {
   }
 
   Descriptor reopen(int descriptor, int& error) {
-    return core_.tree.reopen(descriptor, O_RDONLY | O_NOCTTY, request_->caller(), error);
+    const int flags = writes_or_truncates(info_) ? source_flags(info_.flags) : O_RDONLY;
+    return core_.tree.reopen(descriptor, flags | O_NOCTTY, request_->caller(), error);
+  }
+
+  void look_for_changes(const FileKey& file, bool is_late = false) {
+    file_ = file;
+    shared_ = core_.shared_files.of(file);
+    changes_seen_ = is_late ? std::nullopt : std::optional(shared_->changes());
   }
 
   // The node's file is gone from its place, but the kernel will not look up again.
@@ -99,7 +120,7 @@ class Opening {
       return reopen(holder->source, error);
     }
     error = ENOENT;
-    if (core_.stale.insists(request_->caller().thread, node_)) return {};
+    if (path.empty() || core_.stale.insists(request_->caller().thread, node_)) return {};
     // It was looked up again and replaced again since: what has the name now is what was asked for.
     FoundFile found = core_.tree.find_whatever_is_at(path, request_->caller());
     if (found.error != 0 || !S_ISREG(found.attributes.st_mode)) return {};
@@ -109,6 +130,10 @@ class Opening {
 
   bool try_look_up_again() {
     if (!core_.stale.try_answer(request_->caller().thread, node_, monotonic_now())) return false;
+    if (shared_ && writes_or_truncates(info_)) {
+      shared_->expect_writer(monotonic_now() + kWriterPatience);
+      core_.nodes.make_way(file_);
+    }
     core_.stats->stale_answers.add();
     request_->error(ESTALE);
     return true;
@@ -128,6 +153,9 @@ class Opening {
   const KernelRequestPointer request_;
   const NodeId node_;
   const fuse_file_info info_;
+  FileKey file_;
+  SharedFilePointer shared_;
+  std::optional<std::uint64_t> changes_seen_;  // before the source was looked at
 };
 
 // What is left to do once the engine has spoken. On the control thread: must not block.
@@ -139,18 +167,25 @@ struct OpenAnswering {
   InodeTable::Standing standing{};
   std::string path;
   fuse_file_info info{};
+  std::optional<std::uint64_t> changes_seen;
 
   void operator()(const OpenResult& result) {
     file->adopt(result.residency);
-    const InodeTable::OpenAnswer answer = decide(result);
+    InodeTable::OpenAnswer answer;
+    const SharedFile::Look look{changes_seen, state.version};
+    const bool joined = file->shared->join_reader(*file, look, [&](const auto& advice) {
+      answer = decide(result, advice);
+      file->mode = answer.mode;
+      if (answer.owner != file) file->passed = std::static_pointer_cast<OpenFile>(answer.owner);
+      return !answer.retry;
+    });
     if (answer.was_refused) note_refusal(result);
     const pid_t thread = request->caller().thread;
-    if (answer.retry) {
+    if (!joined) {
       core->stats->stale_answers.add();
       request->error(ESTALE);
       return;
     }
-    file->mode = answer.mode;
     info.fh = number_of(*file);
     // Nothing is written; but where programs lock, closing unlocks.
     info.noflush = core->lock_owners.any() ? 0 : 1;
@@ -172,13 +207,16 @@ struct OpenAnswering {
     return result.is_complete && result.residency && may_pass_through(*core, state);
   }
 
-  [[nodiscard]] InodeTable::OpenAnswer decide(const OpenResult& result) const {
+  [[nodiscard]] InodeTable::OpenAnswer decide(const OpenResult& result,
+                                              const SharedFile::Advice& advice) const {
     const auto may_retry = [this] {
       return core->stale.try_answer(request->caller().thread, file->node, monotonic_now());
     };
     OpenMode wanted = OpenMode::page_cache;
     int backing = -1;
-    if (passes_cache_file(result)) {
+    if (!advice.may_pass) {
+      // Somebody writes: through the page cache of this node, if not past it.
+    } else if (passes_cache_file(result)) {
       wanted = OpenMode::passthrough;
       backing = static_cast<int>(result.residency->cache_file());
     } else if (!result.is_complete && passes_source_through(*core, state)) {
@@ -190,7 +228,9 @@ struct OpenAnswering {
                                          .wanted = wanted,
                                          .backing = backing,
                                          .is_settled = is_settled,
-                                         .may_retry = may_retry});
+                                         .may_retry = may_retry,
+                                         .is_foreign = advice.is_foreign,
+                                         .owner = file});
   }
 
   void count(const OpenResult& result, OpenMode mode) const {
@@ -228,8 +268,10 @@ void Opening::ask_engine(Descriptor source, const SourceState& state, InodeTable
                          const std::string& path) {
   const HandleId handle = core_.next_handle();
   auto file = std::make_shared<OpenFile>(
-      core_.engine, OpenFile::Opened{handle, node_, source.get(), state.version.size});
-  OpenAnswering answering{core_.shared_from_this(), request_, file, state, standing, path, info_};
+      core_.engine,
+      OpenFile::Opened{handle, node_, source.get(), state.version.size, shared_, state.file});
+  OpenAnswering answering{
+      core_.shared_from_this(), request_, file, state, standing, path, info_, changes_seen_};
   OpenEvent event{handle, FileHandle{source.get()}, state, path,
                   passes_source_through(core_, state)};
   if (core_.engine->open(std::move(event), std::move(answering))) {
@@ -238,10 +280,6 @@ void Opening::ask_engine(Descriptor source, const SourceState& state, InodeTable
 }
 
 void open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
-  if ((info->flags & O_ACCMODE) != O_RDONLY || (info->flags & O_TRUNC) != 0) {
-    fuse_reply_err(raw, EROFS);
-    return;
-  }
   FuseCore::of(raw).post(raw,
                          [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
                            Opening(core, request, node, info).run();
@@ -253,21 +291,19 @@ void release(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   release_locks_with_handle(core, node, *info);
   const auto file = core.files.remove(handle_of<OpenFile>(info->fh));
   if (file) core.nodes.release(file->node, file->mode);
-  fuse_reply_err(raw, 0);
-}
-
-// At every close; kernels before 5.16 ask even if told not to.
-void flush(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
-  release_locks_at_close(FuseCore::of(raw), node, *info);
+  if (file && file->is_written()) finish_writing(core, file);
   fuse_reply_err(raw, 0);
 }
 
 }  // namespace
 
+int source_flags(int flags) {
+  return flags & (O_ACCMODE | O_APPEND | O_DIRECT | O_DSYNC | O_SYNC | O_NOATIME);
+}
+
 void add_open_operations(fuse_lowlevel_ops& table) {
   table.open = open;
   table.release = release;
-  table.flush = flush;
 }
 
 }  // namespace ncfs

@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "fuse_adapter/aligned_bytes.h"
 #include "fuse_adapter/fuse_ops.h"
 #include "io/monotonic_clock.h"
 
@@ -28,9 +29,9 @@ std::atomic<bool> kernel_has_dont_cache{true};
 // A buffer of the calling thread, of at least `size` bytes and at most as long as the longest read
 // that the kernel was told it may ask for.
 std::span<std::byte> thread_buffer(std::size_t size) {
-  thread_local std::vector<std::byte> buffer;
-  if (buffer.size() < size) buffer.resize(size);
-  return std::span(buffer).first(size);
+  thread_local AlignedBytes buffer(0);
+  if (buffer.bytes().size() < size) buffer = AlignedBytes(size);
+  return buffer.bytes().first(size);
 }
 
 // preadv2 of the whole range; bytes read or -errno.
@@ -101,14 +102,14 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
   }
 
   // All of it from the source, past the engine.
-  void read_newer_source() {
+  void read_source() {
     const bool accepted =
         core_->metadata.submit({.run =
                                     [self = shared_from_this()] {
                                       const auto bytes = thread_buffer(self->range_.length);
                                       const ssize_t count = read_all(self->file_->source, bytes,
                                                                      self->range_.offset, false);
-                                      self->answer_newer_source(bytes, count);
+                                      self->answer_from_source(bytes, count);
                                     },
                                 .expire =
                                     [self = shared_from_this()] {
@@ -234,7 +235,7 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
         std::span(assembled_).first(end_.load(std::memory_order_relaxed) - range_.offset));
   }
 
-  void answer_newer_source(std::span<const std::byte> bytes, ssize_t count) {
+  void answer_from_source(std::span<const std::byte> bytes, ssize_t count) {
     if (count < 0) {
       core_->stats->errors.add();
       request_.error(static_cast<int>(-count));
@@ -286,11 +287,15 @@ void read(fuse_req_t raw, fuse_ino_t, std::size_t size, off_t offset, fuse_file_
   auto& file = handle_of<OpenFile>(info->fh);
   core.stats->reads.add();
   ByteRange range{static_cast<std::uint64_t>(offset), size};
+  if (file.is_past_cache()) {
+    std::make_shared<PendingRead>(core, raw, file, range)->read_source();
+    return;
+  }
   if (range.end() > file.size_bytes) {
     // The kernel was told of a longer file. One answer must not mix two versions, so all of it is
     // read from what the source holds now.
     if (file.source_size_bytes() > file.size_bytes) {
-      std::make_shared<PendingRead>(core, raw, file, range)->read_newer_source();
+      std::make_shared<PendingRead>(core, raw, file, range)->read_source();
       return;
     }
     range.length = std::max(range.offset, file.size_bytes) - range.offset;

@@ -14,7 +14,6 @@ void refuse(fuse_req_t request, Arguments...) {
 }  // namespace
 
 void add_refused_operations(fuse_lowlevel_ops& table) {
-  table.setattr = refuse;
   table.mknod = refuse;
   table.mkdir = refuse;
   table.unlink = refuse;
@@ -22,12 +21,8 @@ void add_refused_operations(fuse_lowlevel_ops& table) {
   table.symlink = refuse;
   table.rename = refuse;
   table.link = refuse;
-  table.write = refuse;
   table.setxattr = refuse;
   table.removexattr = refuse;
-  table.create = refuse;
-  table.fallocate = refuse;
-  table.copy_file_range = refuse;
 }
 
 }  // namespace ncfs

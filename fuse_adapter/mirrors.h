@@ -1,0 +1,21 @@
+// Cache files that the kernel reads by itself for handles, and mappings, that were opened before we
+// changed the file: the daemon cannot call them back, so what they read has to change.
+//
+// First the engine disowns the object: no open and no restart is given it any more. Then the cache
+// file is made to hold in the changed range what the source holds, each time anew, so that the
+// order of changes does not matter: whoever comes last has read what all have written.
+#pragma once
+
+#include "fuse_adapter/open_files.h"
+#include "io/types.h"
+
+namespace ncfs {
+
+class FuseCore;
+
+// `range` of the source was changed, or its size; kToTheEnd as in content_changes.h. Returns when
+// the cache file of `reader` shows it, or cannot: then it is left as it is, for good. Waits for the
+// source and the cache disk. Any thread but the engine's.
+void follow_change(FuseCore& core, OpenFile& reader, ByteRange range);
+
+}  // namespace ncfs

@@ -1,0 +1,124 @@
+#include "fuse_adapter/shared_file.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "fuse_adapter/open_files.h"
+#include "io/assert.h"
+#include "io/monotonic_clock.h"
+
+namespace ncfs {
+
+std::uint64_t SharedFile::changes() const {
+  const std::lock_guard lock(mutex_);
+  return changes_;
+}
+
+// Our own changes in between would explain another version.
+bool SharedFile::is_foreign(const Look& look) {
+  const bool is_known = look.changes == changes_ && last_look_.changes == changes_;
+  const bool result = is_known && look.version != last_look_.version;
+  if (look.changes) last_look_ = look;
+  return result;
+}
+
+bool SharedFile::join_reader(OpenFile& file, const Look& look, const Decide& decide) {
+  const std::lock_guard lock(mutex_);
+  const bool is_untouched = writers_ == 0 && look.changes == changes_;
+  if (!is_untouched) file.read_past_cache();
+  const bool may_pass = is_untouched && writer_expected_until_ <= monotonic_now();
+  if (!decide({.may_pass = may_pass, .is_foreign = is_foreign(look)})) return false;
+  files_.push_back(&file);
+  return true;
+}
+
+bool SharedFile::join_writer(OpenFile& file, const Look& look, const Decide& decide) {
+  const std::lock_guard lock(mutex_);
+  if (!decide({.may_pass = false, .is_foreign = is_foreign(look)})) return false;
+  files_.push_back(&file);
+  writer_expected_until_ = 0;
+  return true;
+}
+
+void SharedFile::expect_writer(Nanos until) {
+  const std::lock_guard lock(mutex_);
+  writer_expected_until_ = until;
+}
+
+void SharedFile::leave(const OpenFile& file) {
+  const std::lock_guard lock(mutex_);
+  std::erase(files_, &file);
+}
+
+void SharedFile::begin_writes() {
+  const std::lock_guard lock(mutex_);
+  ++writers_;
+}
+
+void SharedFile::end_writes() {
+  const std::lock_guard lock(mutex_);
+  NCFS_ASSERT(writers_ > 0);
+  --writers_;
+}
+
+SharedFile::Audience SharedFile::note_change(NodeId node) {
+  Audience audience;
+  const std::lock_guard lock(mutex_);
+  ++changes_;
+  for (OpenFile* const file : files_) {
+    file->read_past_cache();
+    if (file->mode == OpenMode::passthrough) {
+      // Nothing comes of one that is being destroyed: its handle is closed.
+      auto passed = file->passed ? file->passed : file->weak_from_this().lock();
+      if (passed && std::ranges::find(audience.passed, passed) == audience.passed.end()) {
+        audience.passed.push_back(std::move(passed));
+      }
+    }
+    if (file->node == node) continue;
+    if (std::ranges::find(audience.nodes, file->node) != audience.nodes.end()) continue;
+    audience.nodes.push_back(file->node);
+  }
+  return audience;
+}
+
+void SharedFile::note_late_change() {
+  const std::lock_guard lock(mutex_);
+  has_late_changes_ = true;
+}
+
+bool SharedFile::take_late_changes() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(has_late_changes_, false);
+}
+
+SharedFilePointer SharedFiles::of(const FileKey& key) {
+  const std::lock_guard lock(table_->mutex);
+  std::weak_ptr<SharedFile>& known = table_->files[key];
+  if (auto file = known.lock()) return file;
+  // Another one may have come in its place between its last reference and its deleter.
+  const auto forget = [table = table_, key](const SharedFile* file) {
+    {
+      const std::lock_guard forgetting(table->mutex);
+      const auto found = table->files.find(key);
+      if (found != table->files.end() && found->second.expired()) table->files.erase(found);
+    }
+    delete file;  // NOLINT(cppcoreguidelines-owning-memory)
+  };
+  SharedFilePointer made(new SharedFile, forget);
+  known = made;
+  return made;
+}
+
+WriteSession::WriteSession(InodeTable& nodes, std::shared_ptr<void> owner, NodeId node,
+                           SharedFilePointer file)
+    : owner_(std::move(owner)), nodes_(nodes), node_(node), file_(std::move(file)) {
+  file_->begin_writes();
+  nodes_.begin_writes(node_);
+}
+
+WriteSession::~WriteSession() {
+  nodes_.end_writes(node_, facts_);
+  file_->end_writes();
+}
+
+}  // namespace ncfs

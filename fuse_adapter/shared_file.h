@@ -1,0 +1,124 @@
+// What is open of one file of the source, under whatever nodes, and our own changes of it.
+//
+// Our own change of a file must be seen by everybody who reads it through the mount, once it is
+// answered. Two kinds of readers would not see it: who is served from what the cache holds of the
+// version before, and who has pages of it in the kernel under another node. So
+//   * every reader that was opened before a change reads the source from the change on, past the
+//     cache (OpenFile::read_past_cache);
+//   * so does a reader that is opened while somebody has the file open for writing, and one that
+//     looked at the source before a change and is answered after it; neither is passed through to
+//     the cache file;
+//   * a change tells which other nodes hold pages, and which handles pass a cache file through.
+//
+// Any thread. Lock order: this, then the InodeTable.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "fuse_adapter/inode_table.h"
+
+namespace ncfs {
+
+class OpenFile;
+
+class SharedFile {
+ public:
+  SharedFile() = default;
+  SharedFile(const SharedFile&) = delete;
+  SharedFile& operator=(const SharedFile&) = delete;
+
+  // Changes so far. A reader asks before it looks at the source and says so when it joins; nothing
+  // if it did not.
+  [[nodiscard]] std::uint64_t changes() const;
+
+  // What a file that was just opened saw of the source.
+  struct Look {
+    std::optional<std::uint64_t> changes;  // before it looked
+    SourceVersion version;
+  };
+  struct Advice {
+    bool may_pass = true;  // the kernel may read without the daemon
+    // Somebody else changed the file while we have it open for writing, but do not write just now.
+    bool is_foreign = false;
+  };
+  // `decide` sets the mode of the file, under the lock; false makes the file not join after all.
+  using Decide = std::function<bool(const Advice&)>;
+  bool join_reader(OpenFile& file, const Look& look, const Decide& decide);
+  bool join_writer(OpenFile& file, const Look& look, const Decide& decide);
+  // Somebody who wants to write was told to look up again: until then, or `until`, no reader makes
+  // the file's new node one that cannot be written to.
+  void expect_writer(Nanos until);
+  void leave(const OpenFile& file);  // by ~OpenFile
+
+  // Somebody may change the file from now on, until end_writes().
+  void begin_writes();
+  void end_writes();
+
+  // The file was changed through the page cache of `node`, or past all page caches (0). Who has to
+  // be told before the change is answered.
+  struct Audience {
+    std::vector<NodeId> nodes;                      // others, that are read through the kernel
+    std::vector<std::shared_ptr<OpenFile>> passed;  // the kernel reads their cache files
+  };
+  [[nodiscard]] Audience note_change(NodeId node);
+
+  // A change that nobody waited for was answered before its audience was told; take_late_changes()
+  // says, once, that there were such since.
+  void note_late_change();
+  [[nodiscard]] bool take_late_changes();
+
+ private:
+  [[nodiscard]] bool is_foreign(const Look& look);
+
+  mutable std::mutex mutex_;
+  std::vector<OpenFile*> files_;
+  Look last_look_;
+  std::uint64_t changes_ = 0;
+  std::uint32_t writers_ = 0;
+  Nanos writer_expected_until_ = 0;
+  bool has_late_changes_ = false;
+};
+
+using SharedFilePointer = std::shared_ptr<SharedFile>;
+
+// The files that are open or being opened.
+class SharedFiles {
+ public:
+  [[nodiscard]] SharedFilePointer of(const FileKey& file);
+
+ private:
+  struct Table {
+    std::mutex mutex;
+    std::map<FileKey, std::weak_ptr<SharedFile>> files;
+  };
+  const std::shared_ptr<Table> table_ = std::make_shared<Table>();
+};
+
+// For as long as it lives a file may be changed through a node: whatever version is found of it is
+// taken for our own. At its end the node stands for the version last noted, and is retired if none
+// was.
+class WriteSession {
+ public:
+  // The table lives as long as `owner`.
+  WriteSession(InodeTable& nodes, std::shared_ptr<void> owner, NodeId node, SharedFilePointer file);
+  ~WriteSession();
+  WriteSession(const WriteSession&) = delete;
+  WriteSession& operator=(const WriteSession&) = delete;
+
+  void note(const FileFacts& facts) { facts_ = facts; }
+
+ private:
+  const std::shared_ptr<void> owner_;
+  InodeTable& nodes_;
+  const NodeId node_;
+  const SharedFilePointer file_;
+  std::optional<FileFacts> facts_;
+};
+
+}  // namespace ncfs

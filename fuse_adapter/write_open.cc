@@ -1,0 +1,188 @@
+// Opening files for writing, and making them.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "fuse_adapter/fuse_ops.h"
+#include "io/monotonic_clock.h"
+#include "io/source_identity.h"
+
+namespace ncfs {
+namespace {
+
+class WriteOpening {
+ public:
+  WriteOpening(FuseCore& core, KernelRequestPointer request, NodeId node,
+               const fuse_file_info& info, OpenedForWriting opened)
+      : core_(core.shared_from_this()), request_(std::move(request)), node_(node), info_(info) {
+    state_ = opened.state;
+    look_ = {opened.changes_seen, state_.version};
+    standing_ = opened.standing;
+    // O_APPEND is said with each write, as the kernel does, because pages that it writes back have
+    // a place of their own. (Of a file that may only be appended to, the flag cannot be taken.)
+    const int status = ::fcntl(opened.source.get(), F_GETFL);
+    if ((status & O_APPEND) != 0) ::fcntl(opened.source.get(), F_SETFL, status & ~O_APPEND);
+    auto session = std::make_unique<WriteSession>(core_->nodes, core_, node_, opened.shared);
+    file_ = std::make_shared<OpenFile>(
+        OpenFile::Written{node_, std::move(opened.source), info_.flags, request_->caller(),
+                          std::move(opened.shared), std::move(session)});
+  }
+
+  // The file was made for this open: the answer tells its name as well.
+  void answer_created(const fuse_entry_param& entry) { entry_ = entry; }
+
+  void run() {
+    InodeTable::OpenAnswer answer;
+    const bool joined =
+        file_->shared->join_writer(*file_, look_, [&](const SharedFile::Advice& advice) {
+          answer = decide(advice.is_foreign);
+          file_->mode = answer.mode;
+          return !answer.retry && !answer.is_impossible;
+        });
+    if (!joined) {
+      if (answer.retry) {
+        core_->stats->stale_answers.add();
+        file_->shared->expect_writer(monotonic_now() + kWriterPatience);
+      }
+      finish_writing(*core_, file_);
+      request_->error(answer.retry ? ESTALE : EBUSY);
+      return;
+    }
+    core_->stats->opens_for_writing.add();
+    core_->stale.clear(request_->caller().thread);
+    core_->files.add(file_);
+    if ((info_.flags & O_TRUNC) == 0) {
+      reply(answer);
+      return;
+    }
+    if (const int error = truncate(); error != 0) {
+      undo();
+      request_->error(error);
+      return;
+    }
+    announce_change(*core_, file_->shared, {file_->cached_node(), {0, kToTheEnd}},
+                    [self = *this, answer] { self.reply(answer); });
+  }
+
+ private:
+  [[nodiscard]] InodeTable::OpenAnswer decide(bool is_foreign) const {
+    const auto may_retry = [this] {
+      return core_->stale.try_answer(request_->caller().thread, node_, monotonic_now());
+    };
+    return core_->nodes.open(
+        node_,
+        {.standing = standing_,
+         .is_settled = state_.age_ns >= static_cast<std::int64_t>(core_->settings.racy_window),
+         .may_retry = may_retry,
+         .writes = true,
+         .is_foreign = is_foreign});
+  }
+
+  // As O_TRUNC does it, which could not be taken back if the kernel was told to look up again.
+  [[nodiscard]] int truncate() const {
+    if ((info_.flags & O_ACCMODE) == O_RDONLY) {
+      int error = 0;
+      const Descriptor writable =
+          core_->tree.reopen(file_->source, O_WRONLY | O_TRUNC, request_->caller(), error);
+      return error;
+    }
+    const CallerCredentials credentials(request_->caller(), core_->groups);
+    if (credentials.error() != 0) return credentials.error();
+    return ::ftruncate(file_->source, 0) == 0 ? 0 : errno;
+  }
+
+  void undo() const {
+    core_->files.remove(*file_);
+    core_->nodes.release(node_, file_->mode);
+    finish_writing(*core_, file_);
+  }
+
+  void reply(const InodeTable::OpenAnswer& answer) const {
+    fuse_file_info info = info_;
+    info.fh = number_of(*file_);
+    info.direct_io = answer.mode == OpenMode::direct ? 1 : 0;
+    info.keep_cache = answer.mode == OpenMode::page_cache && answer.keep_cache ? 1 : 0;
+    bool taken = false;
+    if (entry_) {
+      taken = request_->created(*entry_, info);
+      if (!taken) core_->nodes.forget(node_, 1);
+    } else if (answer.backing_id >= 0) {
+      taken = request_->opened_passthrough(info, answer.backing_id);
+    } else {
+      taken = request_->opened(info);
+    }
+    if (!taken) undo();
+  }
+
+  const std::shared_ptr<FuseCore> core_;
+  const KernelRequestPointer request_;
+  const NodeId node_;
+  const fuse_file_info info_;
+  SourceState state_;
+  SharedFile::Look look_;
+  InodeTable::Standing standing_{};
+  std::shared_ptr<OpenFile> file_;
+  std::optional<fuse_entry_param> entry_;
+};
+
+void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
+                   const std::string& name, mode_t mode, fuse_file_info info) {
+  const FoundFile directory = core.find(parent, request->caller());
+  int error = directory.error;
+  Descriptor made;
+  if (error == 0) {
+    const CallerCredentials credentials(request->caller(), core.groups);
+    const CallerUmask umask(request->caller().umask);
+    error = credentials.error();
+    if (error == 0) {
+      made = Descriptor(::openat(
+          directory.file.get(), name.c_str(),
+          source_flags(info.flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, mode));
+      error = made.is_open() ? 0 : errno;
+    }
+  }
+  // Somebody else made it after the kernel found that it was not there: to be looked up and opened.
+  if (error == EEXIST && (info.flags & O_EXCL) == 0) error = ESTALE;
+  struct stat attributes {};
+  if (error == 0 && ::fstat(made.get(), &attributes) != 0) error = errno;
+  const SourceLook look = error == 0 ? look_at_source(made.get(), Freshness::as_opened)
+                                     : SourceLook{.error = error, .state = {}};
+  if (look.error != 0) {
+    request->error(look.error);
+    return;
+  }
+  const FileFacts facts = FileFacts::of(attributes);
+  const NodeId node = core.nodes.look_up(parent, name, facts);
+  info.flags &= ~O_TRUNC;
+  WriteOpening opening(core, request, node, info,
+                       {std::move(made), look.state, InodeTable::Standing::current,
+                        core.shared_files.of(facts.file), std::nullopt});
+  opening.answer_created(entry_of(node, attributes));
+  opening.run();
+}
+
+void create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode,
+            fuse_file_info* info) {
+  FuseCore::of(raw).post(raw, [parent, name = std::string(name), mode, info = *info](
+                                  FuseCore& core, const KernelRequestPointer& request) {
+    answer_create(core, request, parent, name, mode, info);
+  });
+}
+
+}  // namespace
+
+void answer_write_open(FuseCore& core, const KernelRequestPointer& request, NodeId node,
+                       fuse_file_info info, OpenedForWriting opened) {
+  WriteOpening(core, request, node, info, std::move(opened)).run();
+}
+
+void add_create_operation(fuse_lowlevel_ops& table) {
+  table.create = create;
+}
+
+}  // namespace ncfs
