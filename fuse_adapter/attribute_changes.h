@@ -6,8 +6,9 @@
 
 #include <array>
 #include <cstddef>
-#include <memory>
 #include <mutex>
+#include <optional>
+#include <string>
 #include <utility>
 
 #include "fuse_adapter/inode_table.h"
@@ -34,6 +35,16 @@ class ChangeLocks {
   std::array<std::mutex, kLocks> mutexes_;
 };
 
+// What the server said of a file, and the wall clock before it was asked.
+struct SeenFile {
+  FileFacts facts;
+  std::int64_t at_ns = 0;
+};
+// Nothing if it cannot be told.
+[[nodiscard]] std::optional<SeenFile> see(int file);
+[[nodiscard]] std::optional<SeenFile> see_child(const FuseCore& core, int directory,
+                                                const std::string& name, const Caller& caller);
+
 // One change through a descriptor, from construction to end().
 class OwnChange {
  public:
@@ -46,7 +57,7 @@ class OwnChange {
   FuseCore& core_;
   const int file_;
   const ChangeLocks::Lock lock_;
-  struct stat before_ = {};
+  const std::optional<SeenFile> before_;
 };
 
 }  // namespace ncfs

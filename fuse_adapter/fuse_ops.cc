@@ -126,17 +126,24 @@ FoundFile FuseCore::find(NodeId node, const Caller& caller) {
   return found;
 }
 
-void FuseCore::own_change(const FileFacts& before, const FileFacts& after,
-                          const std::string& /*path*/) {
-  const bool is_content_kept = before.version.size == after.version.size &&
-                               before.version.mtime_ns == after.version.mtime_ns;
+void FuseCore::own_change(const SeenFile& before, const FileFacts& after, const std::string& path,
+                          int beside) {
+  const SourceVersion& version = before.facts.version;
+  const bool is_content_kept =
+      version.size == after.version.size && version.mtime_ns == after.version.mtime_ns;
   if (!is_content_kept) return;
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  const std::int64_t newest = std::max(before.version.mtime_ns, before.version.ctime_ns);
-  const bool was_settled = wall_nanos(now.tv_sec, now.tv_nsec) - newest >=
-                           static_cast<std::int64_t>(settings.racy_window);
-  const auto known = nodes.note_attribute_change(before, after, was_settled);
+  const std::int64_t age_ns = before.at_ns - std::max(version.mtime_ns, version.ctime_ns);
+  const bool was_settled = age_ns >= static_cast<std::int64_t>(settings.racy_window);
+  if (after.type == S_IFREG) {
+    SourceState state = look_at_source(beside, Freshness::as_opened).state;
+    state.file.inode = after.file.inode;
+    state.version = version;
+    state.age_ns = age_ns;
+    SourceState changed = state;
+    changed.version = after.version;
+    engine->rekey(state, changed, path);
+  }
+  const auto known = nodes.note_attribute_change(before.facts, after, was_settled);
   if (known.size() < 2) return;
   for (const NodeId node : known) channel->forget_attributes(node);
 }
@@ -168,12 +175,13 @@ fuse_entry_param entry_of(NodeId node, const struct stat& attributes) {
 }
 
 int stat_child(const FuseCore& core, int directory, const char* name, const Caller& caller,
-               struct stat& attributes) {
-  if (::fstatat(directory, name, &attributes, AT_SYMLINK_NOFOLLOW) == 0) return 0;
-  if (errno != EACCES || caller.user == 0) return errno;
+               struct stat& attributes, int sync) {
+  const int flags = AT_SYMLINK_NOFOLLOW | sync;
+  const int error = stat_at(directory, name, flags, attributes);
+  if (error != EACCES || caller.user == 0) return error;
   const CallerCredentials credentials(caller, core.tree.groups());
   if (credentials.error() != 0) return credentials.error();
-  return ::fstatat(directory, name, &attributes, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+  return stat_at(directory, name, flags, attributes);
 }
 
 fuse_lowlevel_ops operation_table(bool is_read_only) {

@@ -54,10 +54,12 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
 
   // To be called when the mount has changed attributes or a name of a file and took it from
-  // `before` to `after`; `path` is where it is now, or empty if it has no name. What is cached of
-  // it stays, unless size or mtime show that somebody else changed its content at the same time.
-  // The kernel is told under whichever other nodes it knows the file.
-  void own_change(const FileFacts& before, const FileFacts& after, const std::string& path);
+  // `before` to `after`, both asked of the server; `path` is where it is now, or empty if it has no
+  // name. What is cached of it stays, unless size or mtime show that somebody else changed its
+  // content at the same time. The kernel is told under whichever other nodes it knows the file.
+  // `beside` is a descriptor on the file's file system.
+  void own_change(const SeenFile& before, const FileFacts& after, const std::string& path,
+                  int beside);
   // Where the file is by the name last looked up. Empty if it has none that is known.
   [[nodiscard]] std::string path_of(const FileKey& file) const;
   [[nodiscard]] HandleId next_handle() {
@@ -149,8 +151,10 @@ void release_locks_with_handle(FuseCore& core, NodeId node, const fuse_file_info
 void set_size(FuseCore& core, const KernelRequestPointer& request, NodeId node, OpenFile* file,
               std::uint64_t size, const std::function<void(int error)>& done);
 
-// lstat of `name` in a directory, as the daemon, or as the caller if the daemon may not. An errno.
+// lstat of `name` in a directory, as the daemon, or as the caller if the daemon may not; `sync` is
+// one of AT_STATX_*. An errno.
 [[nodiscard]] int stat_child(const FuseCore& core, int directory, const char* name,
-                             const Caller& caller, struct stat& attributes);
+                             const Caller& caller, struct stat& attributes,
+                             int sync = AT_STATX_SYNC_AS_STAT);
 
 }  // namespace ncfs

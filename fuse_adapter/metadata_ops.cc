@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -71,32 +70,6 @@ void forget_multi(fuse_req_t raw, std::size_t count, fuse_forget_data* forgets) 
   fuse_reply_none(raw);
 }
 
-// What the source last told of a file, by the kernel's memory: the source is not asked.
-bool remembered(int descriptor, struct stat& attributes) {
-  struct statx known {};
-  if (::statx(descriptor, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS, &known) != 0) {
-    return false;
-  }
-  const auto time = [](const statx_timestamp& stamp) {
-    return timespec{.tv_sec = stamp.tv_sec, .tv_nsec = stamp.tv_nsec};
-  };
-  attributes = {};
-  attributes.st_dev = makedev(known.stx_dev_major, known.stx_dev_minor);
-  attributes.st_ino = known.stx_ino;
-  attributes.st_mode = known.stx_mode;
-  attributes.st_nlink = known.stx_nlink;
-  attributes.st_uid = known.stx_uid;
-  attributes.st_gid = known.stx_gid;
-  attributes.st_rdev = makedev(known.stx_rdev_major, known.stx_rdev_minor);
-  attributes.st_size = static_cast<off_t>(known.stx_size);
-  attributes.st_blksize = static_cast<blksize_t>(known.stx_blksize);
-  attributes.st_blocks = static_cast<blkcnt_t>(known.stx_blocks);
-  attributes.st_atim = time(known.stx_atime);
-  attributes.st_mtim = time(known.stx_mtime);
-  attributes.st_ctim = time(known.stx_ctime);
-  return true;
-}
-
 void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   const auto answer = [node](FuseCore& core, const KernelRequestPointer& request) {
     struct stat attributes {};
@@ -115,7 +88,9 @@ void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   const auto answer_late = [node](FuseCore& core, const KernelRequestPointer& request) {
     const auto holder = core.files.any_of(node);
     struct stat attributes {};
-    if (holder == nullptr || !remembered(holder->source, attributes)) return;
+    if (holder == nullptr) return;
+    // By the kernel's memory: the source is not asked.
+    if (stat_at(holder->source, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, attributes) != 0) return;
     const double waited_s = static_cast<double>(core.settings.source_deadline) / kSecond;
     request->attributes(attributes, std::max(kTimeoutSeconds, waited_s));
   };

@@ -592,6 +592,36 @@ TEST_F(MountNamesTest, OurOwnChangesCostNoPageThatIsCached) {
   expect_cached(0, "rename of its directory");
 }
 
+TEST_F(MountNamesTest, OurOwnChangesCostNoFileThatIsCached) {
+  const auto bytes = content(1, 0, 2 * kMiB);
+  write_content(beneath("file"), bytes);
+  fs::create_directory(beneath("dir"));
+  start(PassedFiles::cached);
+  mount_.bring_into_cache("tree/file");
+  ASSERT_EQ(mount_.engine_status().source_bytes, bytes.size());
+  std::string name = "file";
+  const auto expect_cached = [&](int result, const char* what) {
+    EXPECT_EQ(result, 0) << what;
+    const std::uint64_t hits = mount_.stats().opens_hit.value();
+    EXPECT_TRUE(read_file(tree(name)).bytes == bytes) << what;
+    EXPECT_EQ(mount_.stats().opens_hit.value(), hits + 1) << what;
+    EXPECT_EQ(mount_.engine_status().source_bytes, bytes.size()) << what;
+  };
+  expect_cached(0, "nothing");
+  expect_cached(::chmod(tree(name).c_str(), 0600), "chmod");
+  expect_cached(::chown(tree(name).c_str(), 5, 5), "chown");
+  expect_cached(::setxattr(tree(name).c_str(), "user.a", "b", 1, 0), "setxattr");
+  expect_cached(::link(tree(name).c_str(), tree("link").c_str()), "link");
+  expect_cached(::unlink(tree("link").c_str()), "unlink");
+  expect_cached(::rename(tree(name).c_str(), tree("dir/moved").c_str()) == 0 ? 0 : errno,
+                (name = "dir/moved").c_str());
+  // Somebody else's change is another matter.
+  const auto other = content(1, 1, 2 * kMiB);
+  write_content(beneath("dir/moved"), other);
+  EXPECT_TRUE(read_file(tree(name)).bytes == other);
+  EXPECT_GT(mount_.engine_status().source_bytes, bytes.size());
+}
+
 TEST_F(MountNamesTest, NamesAreBytesAndPathsAreAsLongAsTheTreeIsDeep) {
   start();
   std::string all;  // every byte that may be in a name

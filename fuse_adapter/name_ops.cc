@@ -7,6 +7,7 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -115,33 +116,31 @@ void link(fuse_req_t raw, fuse_ino_t node, fuse_ino_t parent, const char* name) 
 struct Named {
   NodeId parent = 0;
   const std::string& name;
-  bool exists = false;
-  struct stat attributes = {};
+  std::optional<SeenFile> seen;
 
-  [[nodiscard]] FileFacts facts() const { return FileFacts::of(attributes); }
+  [[nodiscard]] FileKey file() const { return seen ? seen->facts.file : FileKey{}; }
+  [[nodiscard]] bool is_directory() const { return seen && seen->facts.type == S_IFDIR; }
 };
 
 Named look_at(FuseCore& core, const FoundFile& directory, NodeId parent, const std::string& name,
               const Caller& caller) {
-  Named named{.parent = parent, .name = name};
-  named.exists =
-      stat_child(core, directory.file.get(), name.c_str(), caller, named.attributes) == 0;
-  return named;
+  return {.parent = parent,
+          .name = name,
+          .seen = see_child(core, directory.file.get(), name, caller)};
 }
 
 // The name is gone. The file may live on, by other names or because it is open; no descriptor was
 // kept to see what it is like now, as that would make an NFS client rename it instead.
-void note_removed(FuseCore& core, const Named& removed, const Caller& caller) {
-  if (!removed.exists) return;
-  const FileFacts before = removed.facts();
-  core.nodes.remove_name(before.file, removed.parent, removed.name);
-  const auto node = core.nodes.current(before.file);
-  if (!node || S_ISDIR(removed.attributes.st_mode)) return;
+void note_removed(FuseCore& core, const Named& removed, int directory, const Caller& caller) {
+  if (!removed.seen) return;
+  core.nodes.remove_name(removed.file(), removed.parent, removed.name);
+  const auto node = core.nodes.current(removed.file());
+  if (!node || removed.is_directory()) return;
   struct stat after {};
   const bool lives =
-      stat_node(core, *node, caller, after) == 0 && FileFacts::of(after).file == before.file;
+      stat_node(core, *node, caller, after) == 0 && FileFacts::of(after).file == removed.file();
   if (lives) {
-    core.own_change(before, FileFacts::of(after), {});
+    core.own_change(*removed.seen, FileFacts::of(after), core.path_of(removed.file()), directory);
   } else {
     // Its number may be given to another file.
     core.nodes.retire(*node);
@@ -154,11 +153,11 @@ void remove(fuse_req_t raw, NodeId parent, const char* name, Remove remove_child
                     [parent, name = std::string(name), remove_child](
                         FuseCore& core, KernelRequest& request, const FoundFile& directory) {
                       const Named named = look_at(core, directory, parent, name, request.caller());
-                      const auto lock = core.changes.serialize(named.facts().file);
+                      const auto lock = core.changes.serialize(named.file());
                       const int error = as_caller(core, request.caller(), [&] {
                         return remove_child(directory.file.get(), name.c_str());
                       });
-                      if (error == 0) note_removed(core, named, request.caller());
+                      if (error == 0) note_removed(core, named, directory.file.get(), request.caller());
                       request.error(error);
                     });
 }
@@ -177,14 +176,12 @@ void rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
 // The file now has another name, which was a change of it.
 void note_moved(FuseCore& core, const Named& from, NodeId parent, const std::string& name,
                 int directory, const Caller& caller) {
-  if (!from.exists) return;
-  const FileFacts before = from.facts();
-  core.nodes.move_name(before.file, from.parent, from.name, parent, name);
-  struct stat after {};
-  if (S_ISDIR(from.attributes.st_mode)) return;
-  if (stat_child(core, directory, name.c_str(), caller, after) != 0) return;
-  const FileFacts facts = FileFacts::of(after);
-  if (facts.file == before.file) core.own_change(before, facts, core.path_of(facts.file));
+  if (!from.seen) return;
+  core.nodes.move_name(from.file(), from.parent, from.name, parent, name);
+  if (from.is_directory()) return;
+  const auto after = see_child(core, directory, name, caller);
+  if (!after || after->facts.file != from.file()) return;
+  core.own_change(*from.seen, after->facts, core.path_of(from.file()), directory);
 }
 
 void rename(fuse_req_t raw, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
@@ -200,16 +197,16 @@ void rename(fuse_req_t raw, fuse_ino_t parent, const char* name, fuse_ino_t new_
                       }
                       const Named from = look_at(core, directory, parent, name, caller);
                       const Named to = look_at(core, new_directory, new_parent, new_name, caller);
-                      const auto locks = core.changes.serialize(from.facts().file, to.facts().file);
+                      const auto locks = core.changes.serialize(from.file(), to.file());
                       const int error = as_caller(core, caller, [&] {
                         return ::renameat2(directory.file.get(), name.c_str(),
                                            new_directory.file.get(), new_name.c_str(), flags);
                       });
                       // Two names of one file are left alone.
-                      const bool has_moved = !to.exists || from.facts().file != to.facts().file;
+                      const bool has_moved = !to.seen || from.file() != to.file();
                       if (error == 0 && has_moved) {
                         const bool is_exchange = (flags & RENAME_EXCHANGE) != 0;
-                        if (!is_exchange) note_removed(core, to, caller);
+                        if (!is_exchange) note_removed(core, to, new_directory.file.get(), caller);
                         note_moved(core, from, new_parent, new_name, new_directory.file.get(),
                                    caller);
                         if (is_exchange)

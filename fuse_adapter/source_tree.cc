@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <linux/openat2.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 
 #include <cerrno>
 #include <climits>
@@ -40,6 +41,29 @@ Descriptor walk(int root, std::string_view path, int& error) {
 }
 
 }  // namespace
+
+int stat_at(int directory, const char* name, int flags, struct stat& attributes) {
+  struct statx known {};
+  if (::statx(directory, name, flags, STATX_BASIC_STATS, &known) != 0) return errno;
+  const auto time = [](const statx_timestamp& stamp) {
+    return timespec{.tv_sec = stamp.tv_sec, .tv_nsec = stamp.tv_nsec};
+  };
+  attributes = {};
+  attributes.st_dev = makedev(known.stx_dev_major, known.stx_dev_minor);
+  attributes.st_ino = known.stx_ino;
+  attributes.st_mode = known.stx_mode;
+  attributes.st_nlink = known.stx_nlink;
+  attributes.st_uid = known.stx_uid;
+  attributes.st_gid = known.stx_gid;
+  attributes.st_rdev = makedev(known.stx_rdev_major, known.stx_rdev_minor);
+  attributes.st_size = static_cast<off_t>(known.stx_size);
+  attributes.st_blksize = static_cast<blksize_t>(known.stx_blksize);
+  attributes.st_blocks = static_cast<blkcnt_t>(known.stx_blocks);
+  attributes.st_atim = time(known.stx_atime);
+  attributes.st_mtim = time(known.stx_mtime);
+  attributes.st_ctim = time(known.stx_ctime);
+  return 0;
+}
 
 FoundFile SourceTree::find_whatever_is_at(const std::string& path, const Caller& caller) const {
   FoundFile found;

@@ -19,6 +19,9 @@ struct FoundFile {
   struct stat attributes = {};
 };
 
+// stat(2) by statx(2): `flags` are AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW and AT_STATX_*. An errno.
+[[nodiscard]] int stat_at(int directory, const char* name, int flags, struct stat& attributes);
+
 class SourceTree {
  public:
   // `root` stays the caller's.
