@@ -291,6 +291,21 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn("a directory", result.stderr)
 
+    def test_a_dry_run_tells_whether_it_fits_and_copies_nothing(self):
+        told = commands.control("cache", "warm", "--dry-run", self.mnt).stdout
+        self.assertIn("2 files (3.0 MiB), of these 2 (3.0 MiB) are to be copied\n", told)
+        self.assertIn("fits; 1021.0 MiB would stay free\n", told)
+        self.assertEqual(self.ask("GET", "/v1/warm")["jobs"], [])
+        commands.control("cache", "warm", "--wait", self.mnt / "models")
+        commands.control("limit", self.mnt, "16M")
+        self.write("huge", bytes(14 << 20))
+        told = commands.control("cache", "warm", "--dry-run", self.mnt / "huge").stdout
+        self.assertRegex(told, r"fits; about 1\.\d MiB of other files would be evicted\n")
+        plan = commands.control("cache", "warm", "--dry-run", "--json", self.mnt, check=False)
+        self.assertEqual(plan.returncode, 3, plan.stderr)
+        row, = json.loads(plan.stdout)
+        self.assertEqual((row["files"], row["files_to_copy"], row["fits"]), (3, 2, False))
+
     def test_levels_and_limits_are_changed_by_config_set(self):
         seen = len(commands.SYSTEM_LOG)
         self.assertIn("level debug until the next mount, it was info",

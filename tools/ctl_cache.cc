@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <map>
 #include <optional>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -66,6 +68,99 @@ int warm_mount(const MountAndPaths& entry, const WarmOptions& options, Output& o
   const bool is_complete =
       reply.value["failed"].value("files", 0) == 0 && reply.value["state"] == "done";
   return is_complete ? kOk : kSomeFailed;
+}
+
+// Of regular files at and beneath the paths, as the mount shows them; links are not followed.
+struct Plan {
+  std::uint64_t files = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t missing_files = 0;  // not complete in the cache
+  std::uint64_t missing_bytes = 0;
+  std::uint64_t pinned_bytes = 0;
+  std::uint64_t failed = 0;  // could not be looked at
+};
+
+void add_file(const std::filesystem::path& path, const std::map<std::string, json>& known,
+              Plan& plan) {
+  std::error_code failed;
+  const std::uint64_t size = std::filesystem::file_size(path, failed);
+  if (failed) {
+    ++plan.failed;
+    return;
+  }
+  ++plan.files;
+  plan.bytes += size;
+  const auto file = known.find(path);
+  const bool is_same = file != known.end() && file->second["size_bytes"] == size;
+  if (is_same && file->second["pinned"] == true) plan.pinned_bytes += size;
+  if (is_same && file->second["state"] == "complete") return;
+  ++plan.missing_files;
+  plan.missing_bytes += size;
+}
+
+void add_tree(const std::filesystem::path& path, const std::map<std::string, json>& known,
+              Plan& plan) {
+  std::error_code failed;
+  if (!std::filesystem::is_directory(path, failed)) return add_file(path, known, plan);
+  std::filesystem::recursive_directory_iterator place(path, failed);
+  while (!failed && place != std::filesystem::recursive_directory_iterator()) {
+    if (place->symlink_status(failed).type() == std::filesystem::file_type::regular) {
+      add_file(place->path(), known, plan);
+    }
+    place.increment(failed);
+  }
+  if (failed) ++plan.failed;
+}
+
+int plan_mount(const MountAndPaths& entry, Output& output) {
+  json status;
+  if (const std::string error = ask_status(entry.mount, status); !error.empty()) {
+    return fail(kNoMount, fmt::format("{}: {}", name_of(entry.mount), error));
+  }
+  std::map<std::string, json> known;
+  Plan plan;
+  for (const std::string& path : entry.paths) {
+    std::vector<json> files;
+    if (const int failed = ask_files(entry.mount, path, files); failed != kOk) return failed;
+    for (json& file : files) {
+      const std::string name = entry.mount.mountpoint + "/" + file.value("path", "");
+      known[name] = std::move(file);  // of several versions the latest
+    }
+    add_tree(path, known, plan);
+  }
+  const auto of_cache = [&status](const char* name) {
+    return status["cache"].value(name, std::uint64_t{0});
+  };
+  const auto minus = [](std::uint64_t a, std::uint64_t b) { return a - std::min(a, b); };
+  const std::uint64_t limit = of_cache("limit_bytes");
+  const std::uint64_t free =
+      minus(minus(limit, of_cache("used_bytes")), of_cache("reserved_bytes"));
+  const std::uint64_t capacity = minus(limit, minus(of_cache("pinned_bytes"), plan.pinned_bytes));
+  const std::uint64_t evicted = minus(plan.missing_bytes, free);
+  const bool fits = plan.bytes <= capacity;
+  std::string text =
+      fmt::format("{} files ({}), of these {} ({}) are to be copied\n", plan.files,
+                  human_size(plan.bytes), plan.missing_files, human_size(plan.missing_bytes));
+  if (!fits) {
+    text += fmt::format("does not fit: the cache holds {} beside what is pinned already\n",
+                        human_size(capacity));
+  } else if (evicted > 0) {
+    text += fmt::format("fits; about {} of other files would be evicted\n", human_size(evicted));
+  } else {
+    text += fmt::format("fits; {} would stay free\n", human_size(free - plan.missing_bytes));
+  }
+  if (plan.failed > 0) text += fmt::format("{} could not be looked at\n", plan.failed);
+  output.add(entry.mount,
+             {{"files", plan.files},
+              {"bytes", plan.bytes},
+              {"files_to_copy", plan.missing_files},
+              {"bytes_to_copy", plan.missing_bytes},
+              {"fits", fits},
+              {"bytes_to_evict", fits ? json(evicted) : json()},
+              {"capacity_bytes", capacity},
+              {"failed", plan.failed}},
+             text);
+  return fits && plan.failed == 0 ? kOk : kSomeFailed;
 }
 
 int verify_mount(const MountAndPaths& entry, bool wait, Output& output) {
@@ -150,7 +245,8 @@ int warm(const WarmOptions& options) {
   std::map<std::string, MountAndPaths> by_mount;
   if (const int status = sort_paths(*paths, true, by_mount); status != kOk) return status;
   return for_each(by_mount, options.as_json, [&](const auto& entry, Output& output) {
-    return warm_mount(entry.second, options, output);
+    return options.dry_run ? plan_mount(entry.second, output)
+                           : warm_mount(entry.second, options, output);
   });
 }
 

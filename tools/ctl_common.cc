@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <filesystem>
 #include <system_error>
@@ -13,6 +15,21 @@
 namespace ncfs::ctl {
 
 using nlohmann::json;
+
+namespace {
+
+std::string percent_encoded(const std::string& text) {
+  std::string result;
+  for (const char letter : text) {
+    const auto byte = static_cast<unsigned char>(letter);
+    const bool is_plain =
+        std::isalnum(byte) != 0 || letter == '/' || letter == '.' || letter == '-' || letter == '_';
+    result += is_plain ? std::string(1, letter) : fmt::format("%{:02X}", byte);
+  }
+  return result;
+}
+
+}  // namespace
 
 int fail(int status, const std::string& message) {
   fmt::print(stderr, "nfs-cachefs-ctl: {}\n", message);
@@ -77,6 +94,21 @@ int sort_paths(const std::vector<std::string>& paths, bool must_exist,
     entry.mount = found.mount;
     entry.paths.push_back(found.path);
   }
+  return kOk;
+}
+
+int ask_files(const KnownMount& mount, const std::string& path, std::vector<json>& files) {
+  std::uint64_t after = 0;
+  while (true) {
+    std::string target = fmt::format("/v1/files?after={}", after);
+    if (!path.empty()) target += "&path=" + percent_encoded(path);
+    ControlReply reply;
+    if (const int failed = ask(mount, "GET", target, nullptr, reply); failed != kOk) return failed;
+    for (json& file : reply.value["files"]) files.push_back(std::move(file));
+    if (!reply.value["next"].is_number()) break;
+    after = reply.value["next"].get<std::uint64_t>();
+  }
+  std::ranges::stable_sort(files, {}, [](const json& file) { return file.value("path", ""); });
   return kOk;
 }
 

@@ -45,6 +45,9 @@ struct MountAndPaths {
 int sort_paths(const std::vector<std::string>& paths, bool must_exist,
                std::map<std::string, MountAndPaths>& by_mount);
 
+// All files the cache of a mount knows at and beneath `path` ("" is everything), sorted by path.
+int ask_files(const KnownMount& mount, const std::string& path, std::vector<nlohmann::json>& files);
+
 // What a command found out about each mount, as text at once or as one JSON array at the end.
 class Output {
  public:

@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <cctype>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -99,37 +97,6 @@ int status(const std::string& mountpoint, bool as_json, bool watch) {
     std::this_thread::sleep_for(kInterval);
   }
 }
-
-namespace {
-
-std::string percent_encoded(const std::string& text) {
-  std::string result;
-  for (const char letter : text) {
-    const auto byte = static_cast<unsigned char>(letter);
-    const bool is_plain =
-        std::isalnum(byte) != 0 || letter == '/' || letter == '.' || letter == '-' || letter == '_';
-    result += is_plain ? std::string(1, letter) : fmt::format("%{:02X}", byte);
-  }
-  return result;
-}
-
-// All files of a mount at and beneath `path` ("" is everything), sorted by path. An exit status.
-int ask_files(const KnownMount& mount, const std::string& path, std::vector<json>& files) {
-  std::uint64_t after = 0;
-  while (true) {
-    std::string target = fmt::format("/v1/files?after={}", after);
-    if (!path.empty()) target += "&path=" + percent_encoded(path);
-    ControlReply reply;
-    if (const int failed = ask(mount, "GET", target, nullptr, reply); failed != kOk) return failed;
-    for (json& file : reply.value["files"]) files.push_back(std::move(file));
-    if (!reply.value["next"].is_number()) break;
-    after = reply.value["next"].get<std::uint64_t>();
-  }
-  std::ranges::stable_sort(files, {}, [](const json& file) { return file.value("path", ""); });
-  return kOk;
-}
-
-}  // namespace
 
 int list_files(const std::vector<std::string>& paths, bool as_json) {
   std::map<std::string, MountAndPaths> by_mount;

@@ -25,6 +25,7 @@ struct Arguments {
   bool watch = false;
   bool wait = false;
   bool background = false;
+  bool dry_run = false;
   bool is_strict = false;
   std::string mountpoint;
   std::vector<std::string> paths;
@@ -72,7 +73,7 @@ class CommandLine {
 
   int warm_paths(bool pin) const {
     const Arguments& a = arguments_;
-    return warm({a.paths, a.list, a.wait, pin, a.as_json});
+    return warm({a.paths, a.list, a.wait, pin, a.dry_run, a.as_json});
   }
 
   void describe(CLI::App& app) {
@@ -129,11 +130,13 @@ class CommandLine {
     add_paths(command, false);
     add_wait(command);
     command->add_option("--list", a.list, "a file with a path on each line; - is the input");
+    command->add_flag("--dry-run", a.dry_run, "only tell what is to be copied and whether it fits");
     command = add(cache, "pin", "copy files and directory trees into the cache and keep them there",
                   [this] { return warm_paths(true); });
     add_paths(command, false);
     add_wait(command);
     command->add_option("--list", a.list, "a file with a path on each line; - is the input");
+    command->add_flag("--dry-run", a.dry_run, "only tell what is to be copied and whether it fits");
     command = add(cache, "verify",
                   "compare cached files with their checksums; what is damaged is removed",
                   [&a] { return verify(a.paths, a.wait, a.as_json); });
