@@ -346,7 +346,8 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       [[fallthrough]];
     case Step::persist_stat: {
       if (step == Step::persist_stat && !has_version(o, completion.source.version) &&
-          !NCFS_PLANT(version_not_checked)) {
+          !NCFS_PLANT(version_not_checked) &&
+          !(NCFS_PLANT(rekeyed_copy_unchecked) && o.rekeys > 0)) {
         NCFS_MARK(changed_before_commit);
         end_persist(o);
         set_state(o, ObjectState::partial);
