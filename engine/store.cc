@@ -420,7 +420,8 @@ void Core::finish_commit(Object& o) {
   ++counters_.copies_finished;
   notice(Notice::Kind::copy_finished, o, o.version.size);
   leave_copy(o);
-  if (!must_record_pin(o) && !o.must_record_key()) answer_warms(o, {WarmResult::Kind::copied, {}, 0});
+  if (!must_record_pin(o) && !o.must_record_key())
+    answer_warms(o, {WarmResult::Kind::copied, {}, 0});
   settle(o);
   schedule_copies();
 }
@@ -545,8 +546,8 @@ void Core::postpone_removal(Object& o, int error) {
   count_drop(o, error == kBusy ? &ControlResult::in_use : &ControlResult::failed);
   answer_controls();
   const bool is_good = o.removal_from == ObjectState::cached &&
-                       o.removal != RemovalReason::failed &&
-                       o.removal != RemovalReason::damaged && !o.is_disowned();
+                       o.removal != RemovalReason::failed && o.removal != RemovalReason::damaged &&
+                       !o.is_disowned();
   if (!is_good || o.removal_step > 1) {
     NCFS_MARK(removal_postponed);
     attention_.insert(o.id);
