@@ -1,4 +1,5 @@
-// Our own mount writes into a file: what the cache has of it must never be taken for the file again.
+// Our own mount writes into a file: what the cache has of it must never be taken for the file
+// again.
 //
 // Invariants:
 //   an object that is disowned is known by its id alone: no open, no look at the source and no
@@ -8,8 +9,8 @@
 //   after a sync that failed, or a request on its names that may still happen, the answer is an
 //   error for as long as the object lives (SyncOnce): what is not modified may be found again.
 //
-// The names of the sidecar go as soon as no request on the object is in flight, whoever has its data
-// open. Then it is removed like any other.
+// The names of the sidecar go as soon as no request on the object is in flight, whoever has its
+// data open. Then it is removed like any other.
 
 #include <utility>
 

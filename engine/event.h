@@ -109,8 +109,8 @@ struct VerifyEvent {
 };
 
 // Our own mount is about to change the content of a file. What the cache has of it, in whatever
-// state, is no copy of anything any more: no open is given it, copies in flight are given up, and no
-// restart finds it. Answered by Host::on_disowned.
+// state, is no copy of anything any more: no open is given it, copies in flight are given up, and
+// no restart finds it. Answered by Host::on_disowned.
 //
 // Handles opened before keep the cache file they were given: it loses its name, and its bytes are
 // charged, until they are closed. Nothing is resident for them any more; a ReadEvent of theirs is
@@ -128,10 +128,10 @@ struct DisownEvent {
 };
 
 // Our own mount has changed attributes or a name of a file (chmod, chown, link, unlink, rename,
-// xattr), and its content not. What the cache has as version `before` is of version `after` from now
-// on, in whatever state: complete objects, copies in flight, pins. Open handles go on as they are.
-// Both states were asked of the server, of one inode, the one just before the change and the other
-// just after; events about one file come in the order of the changes.
+// xattr), and its content not. What the cache has as version `before` is of version `after` from
+// now on, in whatever state: complete objects, copies in flight, pins. Open handles go on as they
+// are. Both states were asked of the server, of one inode, the one just before the change and the
+// other just after; events about one file come in the order of the changes.
 //
 // The cache believes it if size and mtime are equal and mtime was older than Config::racy_window
 // both at `before`, by this host's clock, and at the change, by the server's. Then whoever wrote
@@ -262,9 +262,10 @@ class Host {
   virtual void on_stopped() = 0;
   virtual void on_verify(VerifyToken token, const VerifyResult& result) = 0;
   // Exactly once for each DisownEvent. `error` 0: no restart finds what was disowned, so the cache
-  // files that handles still hold may be changed. Else an errno of the cache disk, or EIO because it
-  // is down: a restart may find it, and its cache files must stay as they are. Comes at the latest
-  // shortly after the deadlines of the requests it takes, those in flight on the file included.
+  // files that handles still hold may be changed. Else an errno of the cache disk, or EIO because
+  // it is down: a restart may find it, and its cache files must stay as they are. Comes at the
+  // latest shortly after the deadlines of the requests it takes, those in flight on the file
+  // included.
   virtual void on_disowned(DisownToken token, int error) = 0;
 
  protected:

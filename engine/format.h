@@ -125,8 +125,8 @@ struct Sidecar {
 [[nodiscard]] std::string object_stem(const FileId& file, const SourceVersion& version,
                                       std::uint64_t serial);
 
-// Whether a sidecar found under this stem, with the shard, belongs to it: all but the version digest
-// has to agree.
+// Whether a sidecar found under this stem, with the shard, belongs to it: all but the version
+// digest has to agree.
 [[nodiscard]] bool is_stem_of(std::string_view stem, const Sidecar& sidecar);
 
 enum class NameKind : std::uint8_t { partial, data, sidecar, sidecar_temp };

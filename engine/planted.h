@@ -60,8 +60,9 @@
   X(disowned_before_sync, "a write begins before the sidecar is gone durably", "S2 CommitTruth") \
   X(disowned_read_shared, "a handle reads what was fetched before our own write", "S14 Fresh") \
   X(disowned_copy_goes_on, "a copy in flight goes on after our own write", "S14 Fresh") \
-  X(mtime_ignored, "what another client wrote is taken for our own change", "S2 CommitTruth") \
-  X(rekeyed_in_memory_alone, "a re-keyed object keeps its old sidecar", "S15 OnceOverTheWire") \
+  X(mtime_ignored, "what another client wrote is taken for our own change", \
+    "S2 CommitTruth, S3 Residency or S14 Fresh") \
+  X(rekeyed_copy_unchecked, "a re-keyed copy is published unasked", "S2 CommitTruth or S14 Fresh") \
   X(wake_up_lost, "a copy whose time has come is queued, nobody starts it", "L1 Cached or L4 BackOff") \
   X(source_left_open, "a file of the source that nobody needs stays open", "L2 Zero") \
   X(checksum_not_compared, "a cached block is returned without a look at its checksum", "S13 Rot") \

@@ -123,7 +123,8 @@ void Core::merge(Object& to, Object& from) {
     fetch.object = to.id;
     ++to.fetches;
     if (fetch.kind == FetchKind::copy) ++to.copy_fetches;
-    const auto shared = fetch.block ? from.block_fetches.find(*fetch.block) : from.block_fetches.end();
+    const auto shared =
+        fetch.block ? from.block_fetches.find(*fetch.block) : from.block_fetches.end();
     // Where both are fetching a block, one of them serves those who have it.
     if (shared != from.block_fetches.end() && shared->second == id) {
       to.block_fetches.emplace(*fetch.block, id);
@@ -148,10 +149,11 @@ void Core::forget_versions(const Object& o) {
   for (const SourceVersion& version : o.former_versions) by_version_.erase({o.file, version});
 }
 
-// `o` is stale. If what was seen may be our own change, it is kept until we would have been told: no
-// copy of the new version starts before that, as its ctime is within the racy window.
+// `o` is stale. If what was seen may be our own change, it is kept until we would have been told:
+// no copy of the new version starts before that, as its ctime is within the racy window.
 void Core::expect_rekey(Object& o, std::optional<SourceVersion> seen) {
   const bool may_be_own = seen && differs_by_ctime_alone(*seen, o.version);
+  if (may_be_own && o.changed_to == *seen) return;  // waits already, or has waited
   o.changed_to = may_be_own ? *seen : SourceVersion();
   o.retire_at = may_be_own ? now_ + config_.racy_window : 0;
 }

@@ -367,7 +367,8 @@ void Core::on_persist_step(Object& o, Step step, const Completion& completion) {
       [[fallthrough]];
     case Step::persist_stat: {
       if (step == Step::persist_stat && !has_version(o, completion.source.version) &&
-          !NCFS_PLANT(version_not_checked)) {
+          !NCFS_PLANT(version_not_checked) &&
+          !(NCFS_PLANT(rekeyed_copy_unchecked) && o.rekeys > 0)) {
         NCFS_MARK(changed_before_commit);
         end_persist(o);
         set_state(o, ObjectState::partial);
@@ -436,7 +437,8 @@ void Core::finish_commit(Object& o) {
   ++counters_.copies_finished;
   notice(Notice::Kind::copy_finished, o, o.version.size);
   leave_copy(o);
-  if (!must_record_pin(o) && !o.must_record_key()) answer_warms(o, {WarmResult::Kind::copied, {}, 0});
+  if (!must_record_pin(o) && !o.must_record_key())
+    answer_warms(o, {WarmResult::Kind::copied, {}, 0});
   settle(o);
   schedule_copies();
 }
@@ -561,8 +563,8 @@ void Core::postpone_removal(Object& o, int error) {
   count_drop(o, error == kBusy ? &ControlResult::in_use : &ControlResult::failed);
   answer_controls();
   const bool is_good = o.removal_from == ObjectState::cached &&
-                       o.removal != RemovalReason::failed &&
-                       o.removal != RemovalReason::damaged && !o.is_disowned();
+                       o.removal != RemovalReason::failed && o.removal != RemovalReason::damaged &&
+                       !o.is_disowned();
   if (!is_good || o.removal_step > 1) {
     NCFS_MARK(removal_postponed);
     attention_.insert(o.id);

@@ -35,9 +35,8 @@ constexpr Scenario kScenarios[] = {
     {"one_block", "open 1\n", kAll},
     {"tiny_sectors", "knob 13 1\nknob 15 2\nopen 1\n", kAll},
     {"two_blocks", "knob 0 1\nknob 8 1\nknob 3 1\nknob 13 1\nopen 0\n", kAll},
-    // Our own chmod of a complete file and of a copy; our own write into one that a reader holds.
+    // Our own chmod of a complete file and of a copy.
     {"rekeyed", "open 1\nrun 7\nrun 7\nclose 0\nrun\nopen 0\ncomplete 0\nown_chmod 1\nown_chmod 0\n", kSample},
-    {"disowned", "open 1\nrun 7\nrun 7\nopen 1\nrun 7\nown_write 1 10 500\n", kAll},
     {"damaged", "knob 64 1\nknob 8 1\nopen 0\nrun\nrun\nrun\nrun\nkill\nrot_data 0 1\nopen 0\n", kSample},
 };
 
