@@ -29,17 +29,17 @@ std::string describe(mode_t mode) {
   return "device";
 }
 
-FoundFile failure(std::string path, int error) {
-  FoundFile found;
-  found.kind = FoundFile::Kind::failed;
+WalkedFile failure(std::string path, int error) {
+  WalkedFile found;
+  found.kind = WalkedFile::Kind::failed;
   found.path = std::move(path);
   found.error = error;
   return found;
 }
 
-FoundFile skip(std::string path, std::string detail) {
-  FoundFile found;
-  found.kind = FoundFile::Kind::skipped;
+WalkedFile skip(std::string path, std::string detail) {
+  WalkedFile found;
+  found.kind = WalkedFile::Kind::skipped;
   found.path = std::move(path);
   found.detail = std::move(detail);
   return found;
@@ -66,7 +66,7 @@ int SourceWalk::check(int root, const std::string& path) {
   return 0;
 }
 
-std::optional<FoundFile> SourceWalk::next() {
+std::optional<WalkedFile> SourceWalk::next() {
   while (true) {
     if (!levels_.empty()) {
       if (auto found = visit_next_entry()) return found;
@@ -80,7 +80,7 @@ std::optional<FoundFile> SourceWalk::next() {
 }
 
 // One entry of the deepest directory; leaves the directory after its last.
-std::optional<FoundFile> SourceWalk::visit_next_entry() {
+std::optional<WalkedFile> SourceWalk::visit_next_entry() {
   Level& level = levels_.back();
   errno = 0;
   const dirent* entry = readdir(level.directory.get());
@@ -98,16 +98,16 @@ std::optional<FoundFile> SourceWalk::visit_next_entry() {
 }
 
 // nullopt: a directory was entered.
-std::optional<FoundFile> SourceWalk::visit(int directory, const std::string& name,
+std::optional<WalkedFile> SourceWalk::visit(int directory, const std::string& name,
                                            const std::string& path) {
-  std::optional<FoundFile> found = try_visit(directory, name, path);
+  std::optional<WalkedFile> found = try_visit(directory, name, path);
   // An NFS client that finds a name in its cache may notice only when the file is open that the
   // server has another one there; from then on it knows.
   const bool was_replaced = found && found->error == ESTALE;
   return was_replaced ? try_visit(directory, name, path) : found;
 }
 
-std::optional<FoundFile> SourceWalk::try_visit(int directory, const std::string& name,
+std::optional<WalkedFile> SourceWalk::try_visit(int directory, const std::string& name,
                                                std::string path) {
   struct stat status {};
   if (name.empty()) {
@@ -123,8 +123,8 @@ std::optional<FoundFile> SourceWalk::try_visit(int directory, const std::string&
   const int descriptor = open_beneath(directory, name, flags);
   if (descriptor < 0) return failure(std::move(path), errno);
   if (is_directory) return enter(descriptor, std::move(path));
-  FoundFile found;
-  found.kind = FoundFile::Kind::file;
+  WalkedFile found;
+  found.kind = WalkedFile::Kind::file;
   found.path = std::move(path);
   found.descriptor = descriptor;
   // What was opened counts, not what had this name before.
@@ -137,7 +137,7 @@ std::optional<FoundFile> SourceWalk::try_visit(int directory, const std::string&
   return found;
 }
 
-std::optional<FoundFile> SourceWalk::enter(int descriptor, std::string path) {
+std::optional<WalkedFile> SourceWalk::enter(int descriptor, std::string path) {
   DIR* directory = levels_.size() < kDepthMax ? fdopendir(descriptor) : nullptr;
   if (directory == nullptr) {
     const int error = levels_.size() < kDepthMax ? errno : ELOOP;

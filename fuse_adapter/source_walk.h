@@ -16,7 +16,7 @@
 
 namespace ncfs {
 
-struct FoundFile {
+struct WalkedFile {
   enum class Kind : std::uint8_t {
     file,     // `descriptor` is open for reading and the caller's to close
     skipped,  // no regular file; `detail` says what it is
@@ -44,7 +44,7 @@ class SourceWalk {
   SourceWalk& operator=(const SourceWalk&) = delete;
 
   // The next one in an order the source chooses; nullopt at the end.
-  [[nodiscard]] std::optional<FoundFile> next();
+  [[nodiscard]] std::optional<WalkedFile> next();
 
   // The errno of opening `path`, 0 if it can be opened for reading and is a file or directory.
   [[nodiscard]] static int check(int root, const std::string& path);
@@ -58,10 +58,10 @@ class SourceWalk {
     std::string path;
   };
 
-  std::optional<FoundFile> visit(int directory, const std::string& name, const std::string& path);
-  std::optional<FoundFile> try_visit(int directory, const std::string& name, std::string path);
-  std::optional<FoundFile> visit_next_entry();
-  std::optional<FoundFile> enter(int descriptor, std::string path);
+  std::optional<WalkedFile> visit(int directory, const std::string& name, const std::string& path);
+  std::optional<WalkedFile> try_visit(int directory, const std::string& name, std::string path);
+  std::optional<WalkedFile> visit_next_entry();
+  std::optional<WalkedFile> enter(int descriptor, std::string path);
 
   const int root_;
   std::vector<std::string> paths_;

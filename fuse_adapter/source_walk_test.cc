@@ -38,10 +38,10 @@ class SourceWalkTest : public ::testing::Test {
     SourceWalk source_walk(root_, std::move(paths));
     while (const auto found = source_walk.next()) {
       std::string text;
-      if (found->kind == FoundFile::Kind::file) {
+      if (found->kind == WalkedFile::Kind::file) {
         text = "file " + std::to_string(found->status.st_size);
         close(found->descriptor);
-      } else if (found->kind == FoundFile::Kind::skipped) {
+      } else if (found->kind == WalkedFile::Kind::skipped) {
         text = "skipped " + found->detail;
       } else {
         text = "failed " + std::to_string(found->error);

@@ -52,9 +52,9 @@ struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
 
   void run(const std::shared_ptr<Job>& job, const Checked& checked);
   void walk(const std::shared_ptr<Job>& job);
-  void submit(const std::shared_ptr<Job>& job, FoundFile found);
+  void submit(const std::shared_ptr<Job>& job, WalkedFile found);
   void finish(Job& job, const std::string& path, std::uint64_t bytes, const WarmResult& result);
-  void note(Job& job, const FoundFile& found);
+  void note(Job& job, const WalkedFile& found);
   WarmProgress forget(const std::shared_ptr<Job>& job);  // what became of it
   [[nodiscard]] WarmProgress snapshot_of(const std::shared_ptr<Job>& job) const;
   [[nodiscard]] WarmProgress snapshot(const Job& job) const;  // under `mutex`
@@ -127,21 +127,21 @@ void WarmJobs::Shared::finish(Job& job, const std::string& path, std::uint64_t b
 }
 
 // What the walk found that no engine has to look at.
-void WarmJobs::Shared::note(Job& job, const FoundFile& found) {
+void WarmJobs::Shared::note(Job& job, const WalkedFile& found) {
   const std::lock_guard lock(mutex);
   ++job.progress.found.files;
-  if (found.kind == FoundFile::Kind::failed) {
+  if (found.kind == WalkedFile::Kind::failed) {
     fail(job.progress, found.path, std::strerror(found.error));
   } else {
     skip(job.progress, found.detail);
   }
 }
 
-void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, FoundFile found) {
+void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, WalkedFile found) {
   const SourceLook look = look_at_source(found.descriptor, Freshness::as_opened);
   if (look.error != 0) {
     close(found.descriptor);
-    found.kind = FoundFile::Kind::failed;
+    found.kind = WalkedFile::Kind::failed;
     found.error = look.error;
     note(*job, found);
     return;
@@ -174,7 +174,7 @@ void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, FoundFile found) 
 void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job) {
   SourceWalk source_walk(root, job->progress.paths);
   while (auto found = source_walk.next()) {
-    if (found->kind == FoundFile::Kind::file) {
+    if (found->kind == WalkedFile::Kind::file) {
       submit(job, std::move(*found));
     } else {
       note(*job, *found);
