@@ -99,19 +99,19 @@ json job_json(const EngineStatus& engine, const WarmProgress& progress, bool nam
           {"in_work_done_bytes", in_work_done_bytes(engine, progress)}};
 }
 
-const char* to_string(VerifyJob::State state) {
+const char* to_string(VerifyProgress::State state) {
   switch (state) {
-    case VerifyJob::State::running:
+    case VerifyProgress::State::running:
       return "running";
-    case VerifyJob::State::done:
+    case VerifyProgress::State::done:
       return "done";
-    case VerifyJob::State::cancelled:
+    case VerifyProgress::State::cancelled:
       return "cancelled";
   }
   return "unknown";
 }
 
-json verification_json(const VerifyJob& job) {
+json verification_json(const VerifyProgress& job) {
   const VerifyResult& result = job.result;
   return {{"id", job.id},
           {"state", to_string(job.state)},
@@ -122,13 +122,13 @@ json verification_json(const VerifyJob& job) {
           {"bytes_verified", result.bytes_verified}};
 }
 
-json verifications_json(const std::vector<VerifyJob>& jobs) {
+json verifications_json(const std::vector<VerifyProgress>& jobs) {
   json result = json::array();
-  for (const VerifyJob& job : jobs) result.push_back(verification_json(job));
+  for (const VerifyProgress& job : jobs) result.push_back(verification_json(job));
   return result;
 }
 
-json integrity_json(const EngineStatus& engine, const std::vector<VerifyJob>& jobs) {
+json integrity_json(const EngineStatus& engine, const std::vector<VerifyProgress>& jobs) {
   return {{"verified_bytes", engine.verified_bytes},
           {"mismatches", engine.damaged_blocks},
           {"damaged_files", engine.damaged_objects},
@@ -206,7 +206,7 @@ json reads_json(const AdapterStats& stats) {
 
 std::string status_json(const ControlSubject& subject, std::chrono::seconds uptime,
                         const std::vector<WarmProgress>& jobs,
-                        const std::vector<VerifyJob>& verify_jobs, bool names_files) {
+                        const std::vector<VerifyProgress>& verify_jobs, bool names_files) {
   const EngineStatus engine = subject.engine_status();
   const AdapterStats& stats = *subject.adapter_stats;
   const Nanos now = subject.now();
@@ -323,11 +323,11 @@ std::string warm_list_json(const EngineStatus& engine, const std::vector<WarmPro
   return dump({{"jobs", result}});
 }
 
-std::string verify_json(const VerifyJob& job) {
+std::string verify_json(const VerifyProgress& job) {
   return dump(verification_json(job));
 }
 
-std::string verify_list_json(const std::vector<VerifyJob>& jobs) {
+std::string verify_list_json(const std::vector<VerifyProgress>& jobs) {
   return dump({{"jobs", verifications_json(jobs)}});
 }
 

@@ -14,7 +14,7 @@
 namespace ncfs {
 
 // A verification that was asked for by somebody.
-struct VerifyJob {
+struct VerifyProgress {
   enum class State : std::uint8_t { running, done, cancelled };
   std::uint64_t id = 0;
   State state = State::running;
@@ -24,7 +24,7 @@ struct VerifyJob {
 // `names_files`: the reader may know names of files; else they are left out.
 [[nodiscard]] std::string status_json(const ControlSubject& subject, std::chrono::seconds uptime,
                                       const std::vector<WarmProgress>& warm_jobs,
-                                      const std::vector<VerifyJob>& verify_jobs, bool names_files);
+                                      const std::vector<VerifyProgress>& verify_jobs, bool names_files);
 
 [[nodiscard]] std::string config_json(const ControlSubject& subject);
 [[nodiscard]] std::string log_level_json(const std::string& level, const std::string& previous);
@@ -32,8 +32,8 @@ struct VerifyJob {
 [[nodiscard]] std::string warm_json(const EngineStatus& engine, const WarmProgress& progress);
 [[nodiscard]] std::string warm_list_json(const EngineStatus& engine,
                                          const std::vector<WarmProgress>& jobs);
-[[nodiscard]] std::string verify_json(const VerifyJob& job);
-[[nodiscard]] std::string verify_list_json(const std::vector<VerifyJob>& jobs);
+[[nodiscard]] std::string verify_json(const VerifyProgress& job);
+[[nodiscard]] std::string verify_list_json(const std::vector<VerifyProgress>& jobs);
 [[nodiscard]] std::string evict_json(const ControlResult& result);
 [[nodiscard]] std::string unpin_json(const ControlResult& result);
 [[nodiscard]] std::string limit_json(const EngineStatus& before, const EngineStatus& after);

@@ -39,14 +39,14 @@ class VerifyJobs {
   explicit VerifyJobs(const ControlSubject& subject) : subject_(subject) {}
 
   // Nothing if there are too many.
-  std::optional<VerifyJob> start(std::vector<std::string> paths) {
+  std::optional<VerifyProgress> start(std::vector<std::string> paths) {
     auto entry = std::make_shared<Entry>();
     {
       const std::lock_guard lock(shared_->mutex);
       auto& entries = shared_->entries;
       if (entries.size() == ControlServer::kVerificationsMax) {
         const auto oldest = std::ranges::find_if(entries, [](const auto& other) {
-          return other->job.state != VerifyJob::State::running;
+          return other->job.state != VerifyProgress::State::running;
         });
         if (oldest == entries.end()) return std::nullopt;
         entries.erase(oldest);
@@ -57,7 +57,7 @@ class VerifyJobs {
     auto done = [shared = shared_, entry](const VerifyResult& result) {
       const std::lock_guard lock(shared->mutex);
       entry->job.result = result;
-      entry->job.state = result.is_cancelled ? VerifyJob::State::cancelled : VerifyJob::State::done;
+      entry->job.state = result.is_cancelled ? VerifyProgress::State::cancelled : VerifyProgress::State::done;
     };
     const VerifyToken token = subject_.verify(std::move(paths), std::move(done));
     {
@@ -68,30 +68,30 @@ class VerifyJobs {
   }
 
   // As far as they are now.
-  std::vector<VerifyJob> all() {
+  std::vector<VerifyProgress> all() {
     // Asked first: what the engine does not know any more has got its result before.
     const EngineStatus engine = subject_.engine_status();
     const std::lock_guard lock(shared_->mutex);
-    std::vector<VerifyJob> jobs;
+    std::vector<VerifyProgress> jobs;
     for (const auto& entry : shared_->entries) {
       const auto mine = std::ranges::find(engine.verifications, entry->token, &VerifyStatus::token);
-      const bool is_running = entry->job.state == VerifyJob::State::running;
+      const bool is_running = entry->job.state == VerifyProgress::State::running;
       if (is_running && mine != engine.verifications.end()) entry->job.result = mine->result;
       jobs.push_back(entry->job);
     }
     return jobs;
   }
 
-  std::optional<VerifyJob> find(std::uint64_t id) {
-    const std::vector<VerifyJob> jobs = all();
-    const auto job = std::ranges::find(jobs, id, &VerifyJob::id);
+  std::optional<VerifyProgress> find(std::uint64_t id) {
+    const std::vector<VerifyProgress> jobs = all();
+    const auto job = std::ranges::find(jobs, id, &VerifyProgress::id);
     if (job == jobs.end()) return std::nullopt;
     return *job;
   }
 
  private:
   struct Entry {
-    VerifyJob job;
+    VerifyProgress job;
     VerifyToken token{};
   };
   struct Shared {
@@ -231,7 +231,7 @@ class ControlServer::Impl {
     auto request = body_of(call, {Member::paths_or_all});
     if (!request) return;
     const auto job = verify_jobs_.start(std::move(request->paths));
-    if (!job || job->state == VerifyJob::State::cancelled) {
+    if (!job || job->state == VerifyProgress::State::cancelled) {
       return call.respond(http_error(503, "too many verifications run, or the daemon stops"));
     }
     HttpReply reply = json_reply(202, verify_json(*job));
