@@ -35,12 +35,13 @@ class Process {
   explicit Process(std::vector<Call> calls) {
     std::array<int, 2> ends{};
     EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), 0);
+    // Before there is anybody to be signalled, and without SA_RESTART.
+    struct sigaction action {};
+    action.sa_handler = [](int) {};
+    EXPECT_EQ(::sigaction(SIGUSR1, &action, nullptr), 0);
     id_ = ::fork();
     if (id_ == 0) {
       ::close(ends[0]);
-      struct sigaction action {};
-      action.sa_handler = [](int) {};
-      ::sigaction(SIGUSR1, &action, nullptr);  // without SA_RESTART
       for (int next = 0;;) {
         const ssize_t count = ::read(ends[1], &next, sizeof(next));
         if (count < 0 && errno == EINTR) continue;  // a signal that came early or late
