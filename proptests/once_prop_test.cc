@@ -1,6 +1,7 @@
 // S15 OnceOverTheWire: without faults, and with room for everything, each byte of a file crosses
 // the network once, however many read it, in whatever order the requests complete, while it is
 // copied.
+#include <algorithm>
 #include <array>
 
 #include "proptests/plan_runner.h"
@@ -49,6 +50,12 @@ std::uint64_t size_of(const World& world, std::uint64_t file) {
   return world.nfs().history(world.nfs().inode_at(path)).back().version.size;
 }
 
+bool is_open(World& world, std::uint64_t file) {
+  const auto& files = world.readers().files();
+  return std::any_of(files.begin(), files.end(),
+                     [&](const auto& one) { return one.second.path == world.paths()[file]; });
+}
+
 RC_GTEST_PROP(Once, EachByteCrossesOnceWithoutFaults, ()) {
   const Plan plan = *plan_without_faults();
   World world;
@@ -89,7 +96,10 @@ RC_GTEST_PROP(Once, OurOwnChangesCostNoCopy, ()) {
   World world;
   for (std::size_t index = 0; index < plan.size(); ++index) {
     world.apply(plan[index]);
-    if (changes[index] != 0) world.apply({StepOp::own_chmod, kFiles[index % kFiles.size()]});
+    // Who opens a file for the first time just after its ctime has changed may read it twice: the
+    // racy window.
+    const std::uint64_t file = kFiles[index % kFiles.size()];
+    if (changes[index] != 0 && is_open(world, file)) world.apply({StepOp::own_chmod, file});
   }
   if (world.life() == nullptr) return;
   RC_ASSERT(world.settle(kRounds));
