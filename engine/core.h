@@ -444,6 +444,8 @@ class Core {
   [[nodiscard]] bool is_own_change(const RekeyEvent& event) const;
   void rekey(Object& object, const SourceVersion& version, const std::string& path);
   void rekey_recovered(Shard& shard);
+  void add_version(Object& object, const SourceVersion& version);
+  void set_path(Object& object, const std::string& path);
   [[nodiscard]] bool may_merge(const Object& object) const;
   void merge(Object& to, Object& from);
   void forget_versions(const Object& object);

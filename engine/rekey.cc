@@ -74,30 +74,16 @@ void Core::rekey_recovered(Shard& shard) {
 
 // `o` may be gone when this returns.
 void Core::rekey(Object& o, const SourceVersion& version, const std::string& path) {
-  const auto [entry, is_new] = by_version_.try_emplace({o.file, version}, o.id);
-  if (!is_new && entry->second != o.id) {
-    Object& other = object(entry->second);
+  const auto known = by_version_.find({o.file, version});
+  if (known != by_version_.end() && known->second != o.id) {
+    Object& other = object(known->second);
     if (!may_merge(other)) return;
     NCFS_MARK(rekey_merges);
     merge(o, other);
   }
-  const bool is_newer = version.ctime_ns > o.version.ctime_ns;
-  if (is_newer) {
-    o.former_versions.push_back(std::exchange(o.version, version));
-    ++o.rekeys;
-    if (eviction_->contains(o.id)) eviction_->set_key(o.id, eviction_key(o.file, o.version));
-  } else if (is_new) {
-    o.former_versions.push_back(version);
-  }
-  if (o.former_versions.size() > kFormerVersionsMax) {
-    by_version_.erase({o.file, o.former_versions.front()});
-    o.former_versions.erase(o.former_versions.begin());
-  }
-  if (!path.empty() && path != o.path) {
-    o.path = path;
-    ++o.rekeys;
-    follow_pin(o);
-  }
+  add_version(o, version);
+  // What the merged one was told is newer.
+  if (!path.empty() && version == o.version) set_path(o, path);
   if (o.is_stale && o.changed_to == o.version) {
     NCFS_MARK(rekey_takes_up_again);
     o.is_stale = false;
@@ -106,6 +92,29 @@ void Core::rekey(Object& o, const SourceVersion& version, const std::string& pat
   const bool is_begun = o.state == ObjectState::creating || o.state == ObjectState::partial;
   if (is_begun || !o.handles.empty()) want_copy(o);
   settle(o);
+}
+
+// The object has the bytes of this version, too; the newest one is its own.
+void Core::add_version(Object& o, const SourceVersion& version) {
+  if (!by_version_.try_emplace({o.file, version}, o.id).second) return;
+  if (version.ctime_ns > o.version.ctime_ns) {
+    o.former_versions.push_back(std::exchange(o.version, version));
+    ++o.rekeys;
+    if (eviction_->contains(o.id)) eviction_->set_key(o.id, eviction_key(o.file, o.version));
+  } else {
+    o.former_versions.push_back(version);
+  }
+  if (o.former_versions.size() > kFormerVersionsMax) {
+    by_version_.erase({o.file, o.former_versions.front()});
+    o.former_versions.erase(o.former_versions.begin());
+  }
+}
+
+void Core::set_path(Object& o, const std::string& path) {
+  if (path == o.path) return;
+  o.path = path;
+  ++o.rekeys;
+  follow_pin(o);
 }
 
 // Nothing of it is on the disk, or on its way there.
@@ -135,12 +144,13 @@ void Core::merge(Object& to, Object& from) {
   to.source_readers += from.source_readers;
   to.warms.insert(to.warms.end(), from.warms.begin(), from.warms.end());
   to.is_looked_at = to.is_looked_at || from.is_looked_at;
-  const SourceVersion version = from.version;
+  forget_versions(from);
+  for (const SourceVersion& version : from.former_versions) add_version(to, version);
+  add_version(to, from.version);
+  if (!from.path.empty()) set_path(to, from.path);
   attention_.erase(from.id);
   const ObjectId gone = from.id;
-  forget_versions(from);
   objects_.erase(gone);
-  by_version_[{to.file, version}] = to.id;
 }
 
 // No look at the source finds the object any more.

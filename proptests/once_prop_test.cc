@@ -80,41 +80,5 @@ TEST(Once, FileThatEverybodyReadsCrossesOnce) {
   EXPECT_EQ(world.life()->io().source_bytes(), 12 * kKiB) << "S15 OnceOverTheWire";
 }
 
-// Our own chmods and renames cost nothing, whenever they come: during the copy, of the complete
-// file, between two opens, before the sidecar was replaced for the one before.
-RC_GTEST_PROP(Once, OurOwnChangesCostNoCopy, ()) {
-  const Plan plan = *plan_without_faults();
-  const auto changes = *rc::gen::container<std::vector<std::uint8_t>>(
-      plan.size(), rc::gen::weightedElement<std::uint8_t>({{6, 0}, {1, 1}}));
-  World world;
-  for (std::size_t index = 0; index < plan.size(); ++index) {
-    world.apply(plan[index]);
-    if (changes[index] != 0) world.apply({StepOp::own_chmod, kFiles[index % kFiles.size()]});
-  }
-  if (world.life() == nullptr) return;
-  RC_ASSERT(world.settle(kRounds));
-  const std::uint64_t before = world.life()->io().source_bytes();
-  std::uint64_t size = 0;
-  for (const std::uint64_t file : kFiles) size += size_of(world, file);
-  RC_ASSERT(before <= size);
-  // What was opened is complete now, and stays so under the versions to come.
-  world.readers().close_all();
-  RC_ASSERT(world.settle(kRounds));
-  for (const std::uint64_t file : kFiles) {
-    world.apply({StepOp::open, file});
-    RC_ASSERT(world.settle(kRounds));
-  }
-  const std::uint64_t cached = world.life()->io().source_bytes();
-  for (const std::uint64_t file : kFiles) {
-    world.apply({StepOp::own_chmod, file});
-    world.apply({StepOp::open, file});
-    RC_ASSERT(world.settle(kRounds));
-  }
-  RC_ASSERT(!world.violation());
-  RC_ASSERT(world.life()->io().source_bytes() == cached);
-  for (const auto& [handle, file] : world.readers().files()) RC_ASSERT(file.is_answered);
-  RC_ASSERT(world.readers().files().rbegin()->second.result.is_complete);
-}
-
 }  // namespace
 }  // namespace ncfs

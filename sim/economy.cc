@@ -69,7 +69,7 @@ std::optional<Violation> Oracle::check_crash_cost(const World& world) {
   for (const auto& [name, inode] : disk.names_cached()) {
     if (!name.ends_with(suffix(NameKind::partial)) || disk.is_lied_about(name)) continue;
     const std::string stem = name.substr(0, name.size() - suffix(NameKind::partial).size());
-    if (world.readers().may_be_disowned(stem)) continue;
+    if (world.readers().is_disowned(stem)) continue;
     const auto meta = durable_names.find(stem + std::string(suffix(NameKind::sidecar)));
     std::optional<Sidecar> sidecar;
     if (meta != durable_names.end()) {

@@ -386,7 +386,7 @@ std::optional<Violation> Oracle::check_books(const World& world) const {
   for (const auto& [stem, files] : objects_of(world.disk().names_cached())) {
     // Removed as damaged, but others still have it open.
     const bool is_held = files.data && !files.meta && world.readers().has_holds();
-    if (is_held && (io.misdirections() > 0 || world.readers().may_be_disowned(stem) ||
+    if (is_held && (io.misdirections() > 0 || world.readers().is_disowned(stem) ||
                     !world.disk().rotten_bytes(*files.data).empty())) {
       continue;
     }

@@ -165,8 +165,8 @@ bool Readers::verify(const std::string& path) {
       if (is_data && !disk_.rotten_bytes(inode).empty()) rotten.insert(inode);
     }
   }
-  send(VerifyEvent{
-      token, path.empty() ? std::vector<std::string>{} : std::vector<std::string>{path}});
+  send(VerifyEvent{token,
+                   path.empty() ? std::vector<std::string>{} : std::vector<std::string>{path}});
   return true;
 }
 
@@ -293,7 +293,7 @@ void Readers::hand_over(Event event) {
   if (const auto* limit = std::get_if<LimitEvent>(&event)) limit_bytes_ = limit->bytes;
   if (const auto* disown = std::get_if<DisownEvent>(&event)) {
     life_->io().note_disowned(disown->file);
-    disowned_.insert(disown->file);
+    note_disowned(disown->file);
   }
   life_->handle(std::move(event));
 }
@@ -550,11 +550,15 @@ bool Readers::own_write(const std::string& path, std::uint64_t offset, std::uint
   return true;
 }
 
-bool Readers::may_be_disowned(std::string_view stem) const {
-  return std::any_of(disowned_.begin(), disowned_.end(), [stem](const FileId& file) {
-    const std::string own = object_stem(file, {}, 0);
-    return stem.starts_with(own.substr(0, own.size() - 2 * 17));
-  });
+// All that has, or is on its way to, a name: its serials are never used again.
+void Readers::note_disowned(const FileId& file) {
+  const std::string own = object_stem(file, {}, 0);
+  const std::string prefix = own.substr(0, own.size() - 2 * 17);  // the version digest, the serial
+  const auto note = [&](const std::string& name) {
+    if (name.starts_with(prefix)) disowned_.insert(name.substr(0, name.rfind('.')));
+  };
+  for (const auto& [name, inode] : disk_.names_cached()) note(name);
+  for (const auto& pending : life_->io().pending()) note(pending.request.name);
 }
 
 void Readers::disown_again() {
@@ -579,11 +583,9 @@ void Readers::on_disowned(DisownToken token, int error) {
     return one.second.inode == write.inode &&
            static_cast<std::uint64_t>(one.first) > write.disowned_at;
   });
-  if (is_reopened && !is_stopping_) {
-    writes_to_repeat_.push_back(std::move(write));
-  } else {
-    write_ourselves(write, error == 0);
-  }
+  if (!is_reopened) return write_ourselves(write, error == 0);
+  // A cache that stops is not asked again; the write is not made.
+  if (!is_stopping_) writes_to_repeat_.push_back(std::move(write));
 }
 
 void Readers::write_ourselves(const PendingWrite& write, bool may_change_cache_files) {
@@ -596,8 +598,9 @@ void Readers::write_ourselves(const PendingWrite& write, bool may_change_cache_f
   nfs_.write(write.path, range, life_->io().now());
   const std::size_t revision = nfs_.current_revision(write.inode);
   own_writes_[write.inode].push_back({range, revision});
-  // Whether the sidecar is gone a disk that lies does not tell.
-  const bool may_mirror = may_change_cache_files && !disk_.has_lied();
+  // What a disk that lies has said of the sidecar's directory is not true yet.
+  const bool is_lied_about = disk_.is_lied_about(object_stem(nfs_.file_id(write.inode), {}, 0));
+  const bool may_mirror = may_change_cache_files && !is_lied_about;
   if (!may_mirror || life_->config().checksum == Checksum::read) return;
   for (auto& [handle, file] : files_) {
     if (file.inode != write.inode || !file.result.is_complete || !file.residency) continue;
@@ -611,11 +614,17 @@ void Readers::write_ourselves(const PendingWrite& write, bool may_change_cache_f
     std::vector<std::byte> bytes(end - range.offset);
     nfs_.content(write.inode, revision, range.offset, bytes);
     file.is_passed_through = disk_.write(*inode, range.offset, bytes) >= 0;
+    // Kernels that read the same file for a daemon that died see the write, too.
+    for (Hold& hold : holds_) {
+      if (hold.inode == *inode && file.is_passed_through) {
+        std::ranges::copy(bytes, hold.content.begin() + static_cast<std::ptrdiff_t>(range.offset));
+      }
+    }
   }
 }
 
-bool Readers::own_change(const std::string& path, const std::string& to,
-                         std::uint64_t interference, Nanos now) {
+bool Readers::own_change(const std::string& path, const std::string& to, std::uint64_t interference,
+                         Nanos now) {
   if (is_stopping_) return false;
   SourceState before;
   const std::optional<FileHandle> source = open_source(path, now, before);

@@ -108,8 +108,8 @@ class Readers final : public Host {
   [[nodiscard]] std::size_t warms_pending() const { return warms_.size(); }
   [[nodiscard]] bool has_mail() const { return !mailbox_.empty() || !late_rekeys_.empty(); }
   [[nodiscard]] std::size_t own_writes_pending() const { return writes_.size(); }
-  // Whether an object with this stem may have been disowned, in any life.
-  [[nodiscard]] bool may_be_disowned(std::string_view stem) const;
+  // Whether the object with this stem was there when its file was disowned, in any life.
+  [[nodiscard]] bool is_disowned(const std::string& stem) const { return disowned_.contains(stem); }
   [[nodiscard]] std::size_t controls_pending() const { return controls_.size(); }
   // What the engine was told last: by its configuration, or since.
   [[nodiscard]] std::uint64_t limit_bytes() const { return limit_bytes_; }
@@ -176,6 +176,7 @@ class Readers final : public Host {
     std::uint64_t disowned_at = 0;  // handles with higher numbers were opened since
   };
   void write_ourselves(const PendingWrite& write, bool may_change_cache_files);
+  void note_disowned(const FileId& file);
   void disown_again();
   void tell_late_rekeys();
   void send_close(HandleId handle);
@@ -204,7 +205,7 @@ class Readers final : public Host {
   std::map<DisownToken, PendingWrite> writes_;
   std::vector<PendingWrite> writes_to_repeat_;
   std::map<SourceInode, std::vector<OwnWrite>> own_writes_;
-  std::set<FileId> disowned_;
+  std::set<std::string> disowned_;  // stems
   std::deque<RekeyEvent> late_rekeys_;
   std::size_t mailbox_max_ = 0;
   std::uint64_t limit_bytes_ = 0;
