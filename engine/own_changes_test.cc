@@ -130,8 +130,9 @@ TEST_F(OwnChangesTest, ADiskThatIsDownKeepsNobodyWaiting) {
   start();
   cache(1, state(1, 2));
   disown(1, state(1, 2));
-  while (engine_->status().cache_health.state != HealthState::down) {
-    handle_event(CacheFaultEvent{HandleId{1}});
+  for (int failures = 0; engine_->status().cache_health.state != HealthState::down; ++failures) {
+    ASSERT_LT(failures, 100);
+    handle_event(CacheFaultEvent{HandleId{1}, kEio});
     if (pending(Op::cache_unlink)) answer(Op::cache_unlink, -kEio);
     open(1000 + next_file_, state(static_cast<std::uint64_t>(next_file_), 2));
     ++next_file_;
