@@ -70,6 +70,9 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::own_rename, 3, true},
 }};
 
+// The number of ETIMEDOUT among the errors of World.
+constexpr std::uint64_t kErrorTimedOut = 6;
+
 std::uint64_t pick_duration(Rng& rng) {
   constexpr std::array<Nanos, 6> kDurations = {kSecond,     kMillisecond, 100 * kMillisecond,
                                                3 * kSecond, 12 * kSecond, 40 * kSecond};
@@ -168,6 +171,10 @@ Plan make_swarm_plan(Rng& rng, std::uint64_t step_count) {
     plan.push_back(fill_in(kWeights[index].op, rng));
     Step& step = plan.back();
     if (names_file(step.op)) step.a = first_file + step.a % files;
+    // Our own write waits for what is in flight: half of the time something of it times out.
+    if (step.op == StepOp::own_write && rng.chance({1, 2})) {
+      plan.push_back({StepOp::fail, rng.below(8), kErrorTimedOut, rng.below(2)});
+    }
   }
   return plan;
 }
