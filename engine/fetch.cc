@@ -236,6 +236,7 @@ std::optional<BufferId> Core::take_buffer_for_demand() {
     if (victim != write_queue_.end()) {
       NCFS_MARK(reader_takes_buffer);
       Fetch& fetch = fetches_.at(*victim);
+      attention_.insert(fetch.object);  // it may be at rest now
       unwant(fetch);
       retire(fetch.id);
     }
