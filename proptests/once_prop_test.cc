@@ -80,5 +80,37 @@ TEST(Once, FileThatEverybodyReadsCrossesOnce) {
   EXPECT_EQ(world.life()->io().source_bytes(), 12 * kKiB) << "S15 OnceOverTheWire";
 }
 
+// Our own changes of attributes cost nothing, whenever they come: before, during and after the
+// copy. Every file is opened before the first of them: what is read within the racy window after a
+// ctime that the cache knows nothing of is read again.
+RC_GTEST_PROP(Once, OurOwnChangesCostNoCopy, ()) {
+  const Plan plan = *plan_without_faults();
+  // After each step: which file is changed, or none.
+  const auto changes = *rc::gen::container<std::vector<std::size_t>>(
+      plan.size(), rc::gen::inRange<std::size_t>(0, 4 * kFiles.size()));
+  World world;
+  for (const std::uint64_t file : kFiles) world.apply({StepOp::open, file});
+  for (std::size_t index = 0; index < plan.size(); ++index) {
+    world.apply(plan[index]);
+    if (changes[index] < kFiles.size()) {
+      world.apply({StepOp::own_chmod, kFiles[changes[index]]});
+    }
+  }
+  RC_ASSERT(world.settle(kRounds));
+  // What was opened is complete now, and stays so.
+  world.readers().close_all();
+  for (const std::uint64_t file : kFiles) {
+    world.apply({StepOp::own_chmod, file});
+    world.apply({StepOp::open, file});
+  }
+  RC_ASSERT(world.settle(kRounds));
+  RC_ASSERT(!world.violation());
+  std::uint64_t size = 0;
+  for (const std::uint64_t file : kFiles) size += size_of(world, file);
+  RC_ASSERT(world.life()->io().source_bytes() == size);
+  RC_ASSERT(world.readers().files().size() == kFiles.size());
+  for (const auto& [handle, file] : world.readers().files()) RC_ASSERT(file.result.is_complete);
+}
+
 }  // namespace
 }  // namespace ncfs

@@ -298,7 +298,11 @@ std::optional<Violation> Oracle::check_finished(World& world) const {
       if (found == durable.end()) continue;
       if (found->second.data != files.data || !found->second.meta) continue;
       auto kept = sidecar_of(stem, disk.view(*found->second.meta).durable);
-      if (kept) kept->is_pinned = sidecar->is_pinned;  // recorded by another sidecar, later
+      if (kept) {  // what another sidecar records, later
+        kept->is_pinned = sidecar->is_pinned;
+        kept->version = sidecar->version;
+        kept->path = sidecar->path;
+      }
       survives = survives || kept == sidecar;
     }
     if (was_found && !survives) {
