@@ -42,8 +42,7 @@ void Core::disown(Object& o) {
   const bool is_copied = o.state == ObjectState::creating || o.state == ObjectState::partial ||
                          o.state == ObjectState::committing;
   if (NCFS_PLANT(disowned_copy_goes_on) && is_copied) return;
-  const bool was_wanted = o.copy != CopyPhase::none || o.state == ObjectState::partial ||
-                          o.state == ObjectState::committing || o.state == ObjectState::creating;
+  const bool was_wanted = o.copy != CopyPhase::none || is_copied;
   leave_copy(o);
   answer_warms(o, {WarmResult::Kind::failed, {}, kSourceChanged});
   if (was_wanted) notice(Notice::Kind::copy_abandoned, o);
@@ -96,8 +95,7 @@ void Core::on_disown_step(Object& o, Step step, std::int64_t result) {
     request.name = name_of(o, NameKind::sidecar);
   } else if (step == Step::disown_sidecar && !NCFS_PLANT(disowned_before_sync)) {
     next = Step::disown_sync_directory;
-    request = cache_request(Op::cache_sync_directory);
-    request.name = shard_name(shard_of(o.file));
+    request = sync_shard(o);
   } else {
     end_disowning(o, 0);
     return settle(o);
