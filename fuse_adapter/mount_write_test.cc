@@ -8,12 +8,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -108,8 +110,8 @@ class Readers {
       EXPECT_EQ(attributes.st_size, std::ssize(wanted)) << "reader " << index;
     }
     for (std::size_t index = 0; index < mappings_.size(); ++index) {
-      const std::size_t size = std::min(mapped_, wanted.size());
-      EXPECT_EQ(std::memcmp(mappings_[index]->data(), wanted.data(), size), 0)
+      const std::span mapped(mappings_[index]->data(), std::min(mapped_, wanted.size()));
+      EXPECT_TRUE(std::ranges::equal(mapped, std::span(wanted).first(mapped.size())))
           << "mapping " << index;
     }
   }
