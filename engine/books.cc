@@ -34,7 +34,7 @@ EngineStatus Core::status() const {
   status.buffers_in_use = config_.buffers - static_cast<std::uint32_t>(free_buffers_.size());
   for (const auto& [id, o] : objects_) {
     if (o.state == ObjectState::cached) ++status.objects_cached;
-    if (o.state == ObjectState::partial || o.state == ObjectState::committing) {
+    if (o.has_some_blocks()) {
       ++status.objects_partial;
     }
   }
@@ -50,9 +50,8 @@ EngineStatus Core::status() const {
   for (const ObjectId id : active_copies_) {
     const Object& o = objects_.at(id);
     const std::uint64_t missing = o.blocks_missing * config_.block_size_bytes;
-    const bool has_blocks = o.state == ObjectState::partial || o.state == ObjectState::committing;
     const std::uint64_t done =
-        has_blocks && missing < o.version.size ? o.version.size - missing : 0;
+        o.has_some_blocks() && missing < o.version.size ? o.version.size - missing : 0;
     status.copies.push_back(
         {o.path, o.version.size, done, o.copy_started_at, o.copy_bytes_at_start});
   }
@@ -98,7 +97,7 @@ void Core::check_invariants() const {
       ++evictable;
       NCFS_ASSERT(o.handles.empty() && "S5 Pins");
       NCFS_ASSERT((o.is_verifying() || (!o.is_open() && o.io_in_flight == 0)) && "S5 Pins");
-      NCFS_ASSERT(o.state == ObjectState::cached || o.state == ObjectState::partial);
+      NCFS_ASSERT(o.may_be_opened());
       NCFS_ASSERT(!is_pinned(o));
     }
     const bool is_aging = config_.cache_ttl > 0 && eviction_->is_evictable(id);
@@ -106,7 +105,7 @@ void Core::check_invariants() const {
     NCFS_ASSERT(o.unwritten_bytes <= o.charge_bytes);
     unwritten += o.unwritten_bytes;
     drops += o.drops.size();
-    if (o.state == ObjectState::partial || o.state == ObjectState::committing) {
+    if (o.has_some_blocks()) {
       NCFS_ASSERT(o.blocks_missing == o.written.block_count() - o.written.count());
       NCFS_ASSERT(o.unverified_count == o.unverified.count());
       NCFS_ASSERT(o.checksums.size() == (o.has_checksums ? o.written.block_count() : 0));

@@ -92,8 +92,7 @@ void Core::set_copy_source(Object& o, FileHandle source) {
 void Core::mark_changed(Object& o, std::optional<SourceVersion> seen) {
   o.is_stale = true;
   expect_rekey(o, seen);
-  const bool was_wanted = o.copy != CopyPhase::none || o.state == ObjectState::partial ||
-                          o.state == ObjectState::committing || o.state == ObjectState::creating;
+  const bool was_wanted = o.copy != CopyPhase::none || o.is_unpublished();
   leave_copy(o);
   answer_warms(o, {WarmResult::Kind::failed, {}, kSourceChanged});
   if (was_wanted) notice(Notice::Kind::copy_abandoned, o);
@@ -134,8 +133,8 @@ void Core::schedule_copies() {
   }
 }
 
-// False if the first in line has to wait for room. Whoever asked for copies may still hold an object
-// that gets none: it is settled at the next tick.
+// False if the first in line has to wait for room. Whoever asked for copies may still hold an
+// object that gets none: it is settled at the next tick.
 bool Core::activate(Object& o) {
   if (o.state == ObjectState::cached) {
     leave_copy(o);

@@ -9,7 +9,8 @@
 //   verify.cc    comparing cached bytes with their checksums
 //   debris.cc    names that a crash left, until they are gone; somebody else may have them open
 //   limits.cc    room: the limit, the floor of free space, age, eviction on demand
-//   pins.cc      which files are kept, and how that is recorded
+//   pins.cc      which files are kept
+//   record.cc    replacing the sidecar of a complete object
 //   disown.cc    our own mount writes into a file
 //   rekey.cc     our own mount changes attributes or the name of a file
 //
@@ -90,10 +91,10 @@ enum class Step : std::uint8_t {
   debris_open,
   debris_unlink,
   debris_close,
-  pin_load,
-  pin_store,
-  pin_rename,
-  pin_sync_directory,
+  record_load,
+  record_store,
+  record_rename,
+  record_sync_directory,
   free_space,
   disown_temp,
   disown_sidecar,
@@ -408,6 +409,9 @@ class Core {
   void count_drop(Object& object, ControlResult::Count ControlResult::*fate);
   void answer_controls();
 
+  // listing.cc
+  [[nodiscard]] std::optional<OpenReason> reason_not_complete(const Object& object) const;
+
   // pins.cc
   struct Pin {
     std::string path;
@@ -416,18 +420,17 @@ class Core {
   [[nodiscard]] bool is_pinned(const Object& object) const {
     return !object.is_stale && pins_.contains(object.file);
   }
-  [[nodiscard]] std::optional<OpenReason> reason_not_complete(const Object& object) const;
   bool pin(const Object& object);
   void unpin(FileId file);
   void follow_pin(const Object& object);
   void recover_pin(const Object& object);
   [[nodiscard]] bool was_unpinned(const Object& object) const;  // limits.cc
   void settle_versions(FileId file);
-  [[nodiscard]] bool must_record_pin(const Object& object) const {
-    return !object.is_stale && object.is_pin_recorded != is_pinned(object);
-  }
-  void record_pin(Object& object);
-  void on_record_pin_step(Object& object, Step step, const Completion& completion);
+
+  // record.cc
+  [[nodiscard]] bool must_record(const Object& object) const;
+  void record(Object& object);
+  void on_record_step(Object& object, Step step, const Completion& completion);
 
   // disown.cc
   struct Disowning {

@@ -31,8 +31,9 @@ bool is_source_step(Step step) {
 bool may_be_missing(Step step) {
   return step != Step::create && step != Step::persist_store && step != Step::recover_list &&
          step != Step::persist_sync_directory && step != Step::publish_sync_directory &&
-         step != Step::probe_store && step != Step::pin_store && step != Step::pin_sync_directory &&
-         step != Step::free_space && step != Step::disown_sync_directory;
+         step != Step::probe_store && step != Step::record_store &&
+         step != Step::record_sync_directory && step != Step::free_space &&
+         step != Step::disown_sync_directory;
 }
 
 DiskAnswer judge(Step step, std::int64_t result) {
@@ -111,9 +112,8 @@ void Core::on_health_changed() {
 void Core::use_cache_again() {
   std::vector<ObjectId> to_open;
   for (auto& [id, o] : objects_) {
-    const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
     if (o.residency && o.state != ObjectState::removing) publish_blocks(o);
-    if (has_file && !o.is_open() && !o.handles.empty()) to_open.push_back(id);
+    if (o.may_be_opened() && !o.is_open() && !o.handles.empty()) to_open.push_back(id);
     o.remove_at = 0;
   }
   for (auto& [pending, request] : std::exchange(held_, {})) {

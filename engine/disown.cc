@@ -39,10 +39,8 @@ void Core::on(DisownEvent&& event) {
 
 // `o` may be gone when this returns.
 void Core::disown(Object& o) {
-  const bool is_copied = o.state == ObjectState::creating || o.state == ObjectState::partial ||
-                         o.state == ObjectState::committing;
-  if (NCFS_PLANT(disowned_copy_goes_on) && is_copied) return;
-  const bool was_wanted = o.copy != CopyPhase::none || is_copied;
+  if (NCFS_PLANT(disowned_copy_goes_on) && o.is_unpublished()) return;
+  const bool was_wanted = o.copy != CopyPhase::none || o.is_unpublished();
   leave_copy(o);
   answer_warms(o, {WarmResult::Kind::failed, {}, kSourceChanged});
   if (was_wanted) notice(Notice::Kind::copy_abandoned, o);

@@ -141,9 +141,9 @@ void Core::complete(Nanos now, Completion completion) {
   const Pending pending = std::move(entry->second);
   pending_.erase(entry);
   judge_result(pending, completion.result);
-  const bool makes_a_name = pending.step == Step::persist_store ||
-                            pending.step == Step::persist_rename ||
-                            pending.step == Step::pin_store || pending.step == Step::pin_rename;
+  const bool makes_a_name =
+      pending.step == Step::persist_store || pending.step == Step::persist_rename ||
+      pending.step == Step::record_store || pending.step == Step::record_rename;
   if (makes_a_name && completion.result == -kTimedOut) {
     object(pending.object).is_name_in_doubt = true;
   }
@@ -202,11 +202,11 @@ void Core::dispatch(const Pending& pending, Completion& completion) {
     case Step::debris_unlink:
     case Step::debris_close:
       return on_debris_step(pending.stem, pending.step, completion.result);
-    case Step::pin_load:
-    case Step::pin_store:
-    case Step::pin_rename:
-    case Step::pin_sync_directory:
-      return on_record_pin_step(object(pending.object), pending.step, completion);
+    case Step::record_load:
+    case Step::record_store:
+    case Step::record_rename:
+    case Step::record_sync_directory:
+      return on_record_step(object(pending.object), pending.step, completion);
     case Step::free_space:
       return on_free_space(completion);
     case Step::disown_temp:
@@ -305,8 +305,7 @@ void Core::on(OpenEvent&& event) {
 void Core::continue_open(Handle& h) {
   Object& o = object(h.object);
   want_copy(o);
-  const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
-  if (has_file && !o.is_open() && !health_.is_down()) {
+  if (o.may_be_opened() && !o.is_open() && !health_.is_down()) {
     o.waiting_opens.push_back(h.id);
     open_cache(o);
     return;
@@ -321,8 +320,7 @@ OpenReason Core::reason_of(const Object& o, const Handle& h) const {
   }
   if (const auto refused = refusal(o)) return *refused;
   if (health_.is_down()) return OpenReason::cache_unavailable;
-  const bool is_filling = o.state == ObjectState::partial || o.state == ObjectState::committing;
-  if (is_filling && o.residency && o.blocks_missing < o.residency->block_count()) {
+  if (o.has_some_blocks() && o.residency && o.blocks_missing < o.residency->block_count()) {
     return OpenReason::partial;
   }
   if (shards_[shard_of(o.file)].phase != ShardPhase::recovered || !health_.is_normal()) {
@@ -414,9 +412,7 @@ void Core::on(CacheFaultEvent&& event) {
   // A plan made before says nothing about the object.
   if (health_.is_down()) return;
   judge_result({.step = Step::cached_read}, -event.error);
-  const bool is_in_use = o.state == ObjectState::partial || o.state == ObjectState::committing ||
-                         o.state == ObjectState::cached;
-  if (!is_in_use) return;
+  if (!o.has_cache_file()) return;
   if (event.error != kTimedOut) return on_cache_error(o, event.error, "reading a cached file");
   ++counters_.cache_errors;
   notice(Notice::Kind::cache_error, o, 0, kTimedOut, "reading a cached file");
@@ -558,27 +554,23 @@ void Core::settle(Object& o) {
     // At half of what a crash may cost, so that writes go on while the first half is made durable.
     const bool is_due = o.dirty_bytes >= config_.checkpoint_bytes / 2 || now_ >= o.checkpoint_at ||
                         is_stopping_ || can_rest(o);
-    if (can_commit(o) || o.needs_sidecar || must_record_pin(o) || o.must_record_key() ||
-        (o.dirty_bytes > 0 && is_due)) {
+    if (can_commit(o) || o.needs_sidecar || must_record(o) || (o.dirty_bytes > 0 && is_due)) {
       start_persist(o);
     }
   }
-  const bool must_record = must_record_pin(o) || o.must_record_key();
-  if (must_record && o.state == ObjectState::cached && !o.is_persisting) {
-    if (now_ >= o.record_pin_at) record_pin(o);
-    if (now_ < o.record_pin_at) attention_.insert(o.id);
+  const bool is_record_due = must_record(o);
+  if (is_record_due && o.state == ObjectState::cached && !o.is_persisting) {
+    if (now_ >= o.record_at) record(o);
+    if (now_ < o.record_at) attention_.insert(o.id);
   }
   // Who asked for a pin is told when it is recorded.
-  if (o.state == ObjectState::cached && !o.is_persisting && !must_record) {
+  if (o.state == ObjectState::cached && !o.is_persisting && !is_record_due) {
     answer_warms(o, {WarmResult::Kind::already_cached, {}, 0});
   }
   const bool is_outdated = o.is_stale && now_ >= o.retire_at;
-  const bool is_begun = o.state == ObjectState::creating || o.state == ObjectState::partial ||
-                        o.state == ObjectState::committing;
-  if (is_begun && is_outdated) remove(o, RemovalReason::stale);
+  if (o.is_unpublished() && is_outdated) remove(o, RemovalReason::stale);
   if (o.is_stale && now_ < o.retire_at) attention_.insert(o.id);
-  const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
-  if (has_file && can_rest(o)) {
+  if (o.may_be_opened() && can_rest(o)) {
     // What is copied of a file that does not fit any more is only in the way.
     if (o.state == ObjectState::partial && o.copy == CopyPhase::none && refusal(o)) {
       o.is_stale = true;
@@ -617,14 +609,12 @@ bool Core::can_rest(const Object& o) const {
 
 void Core::update_evictable(Object& o) {
   if (!eviction_->contains(o.id)) return;
-  const bool has_file = o.state == ObjectState::cached || o.state == ObjectState::partial;
   // A verification is no use: the object keeps its place, and may be evicted at any time.
   const bool is_idle = o.is_verifying() ? o.handles.empty() && o.copy != CopyPhase::active &&
                                               o.fetches == 0 && !o.is_persisting
                                         : can_rest(o) && !o.is_open();
-  const bool is_at_rest =
-      is_idle && o.warms.empty() && now_ >= o.evict_after && !is_pinned(o);
-  const bool is_evictable = has_file && (is_at_rest || NCFS_PLANT(in_use_evictable));
+  const bool is_at_rest = is_idle && o.warms.empty() && now_ >= o.evict_after && !is_pinned(o);
+  const bool is_evictable = o.may_be_opened() && (is_at_rest || NCFS_PLANT(in_use_evictable));
   eviction_->set_evictable(o.id, is_evictable);
   if (!is_evictable) {
     by_use_.erase({o.used_at, o.id});
@@ -636,8 +626,8 @@ void Core::update_evictable(Object& o) {
 void Core::notice(Notice::Kind kind, const Object& o, std::uint64_t bytes, int error,
                   std::string detail) {
   const bool is_copied = kind == Notice::Kind::copy_finished && o.copy_started_at > 0;
-  host_.on_notice({kind, o.path, std::move(detail), bytes, error,
-                   is_copied ? now_ - o.copy_started_at : 0});
+  host_.on_notice(
+      {kind, o.path, std::move(detail), bytes, error, is_copied ? now_ - o.copy_started_at : 0});
 }
 
 void Core::hold_source(FileHandle source) {

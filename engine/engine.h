@@ -111,9 +111,9 @@ struct FileReport {
   std::uint64_t cached_bytes = 0;  // of version.size
   bool is_pinned = false;
   bool is_open = false;
-  Nanos idle = 0;          // since it was last opened, warmed or closed
-  Nanos next_try = 0;      // until a planned copy may start; 0: as soon as it is its turn
-  int last_error = 0;      // errno of the last failed copy, or 0
+  Nanos idle = 0;      // since it was last opened, warmed or closed
+  Nanos next_try = 0;  // until a planned copy may start; 0: as soon as it is its turn
+  int last_error = 0;  // errno of the last failed copy, or 0
   bool has_checksums = false;
 };
 [[nodiscard]] const char* to_string(FileReport::State state);

@@ -368,8 +368,7 @@ void Core::answer_error(const Waiter& waiter, int error) {
 // --- What becomes of the bytes ---------------------------------------------------------------
 
 bool Core::may_keep(const Object& o) const {
-  const bool is_filling = o.state == ObjectState::creating || o.state == ObjectState::partial;
-  return is_filling && !o.is_stale && !is_stopping_ && !health_.is_down();
+  return o.takes_blocks() && !o.is_stale && !is_stopping_ && !health_.is_down();
 }
 
 // A loaded fetch goes to the cache if that wants it, is held while a reader uses it, stays in

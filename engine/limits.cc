@@ -112,8 +112,7 @@ void Core::on(LimitEvent&& event) {
 void Core::reconsider_copies() {
   std::vector<ObjectId> ids;
   for (const auto& [id, o] : objects_) {
-    const bool is_begun = o.state == ObjectState::creating || o.state == ObjectState::partial;
-    if (o.copy != CopyPhase::none || !o.handles.empty() || is_begun) {
+    if (o.copy != CopyPhase::none || !o.handles.empty() || o.takes_blocks()) {
       ids.push_back(id);
     }
   }

@@ -62,10 +62,10 @@ std::vector<FileReport> Core::files(const FileQuery& query) const {
     report.state = state_of(o);
     report.reason = reason_not_complete(o);
     report.version = o.version;
-    const bool has_blocks = o.state == ObjectState::partial || o.state == ObjectState::committing;
     const std::uint64_t missing = o.blocks_missing * config_.block_size_bytes;
     if (o.state == ObjectState::cached) report.cached_bytes = o.version.size;
-    if (has_blocks) report.cached_bytes = o.version.size - std::min(missing, o.version.size);
+    if (o.has_some_blocks())
+      report.cached_bytes = o.version.size - std::min(missing, o.version.size);
     report.is_pinned = is_pinned(o);
     report.is_open = !o.handles.empty();
     const auto now = static_cast<std::int64_t>(now_);

@@ -146,7 +146,7 @@ struct Object {
   std::int64_t used_at = 0;
   bool is_pin_recorded = false;       // what the sidecar on disk says
   bool persisting_pin = false;        // what the one on its way says
-  Nanos record_pin_at = 0;            // failed: not tried again before
+  Nanos record_at = 0;                // failed: not tried again before
   std::uint64_t unwritten_bytes = 0;  // of the charge: not yet taken from the file system
   Nanos touched_at = 0;               // when its last use was last recorded on disk
   Nanos evict_after = 0;              // found in use by a mapping: left alone until then
@@ -184,9 +184,25 @@ struct Object {
   SourceVersion changed_to;  // stale: what was seen at the source
 
   [[nodiscard]] bool is_on_disk() const { return state != ObjectState::absent; }
+  // On the way to `cached`.
+  [[nodiscard]] bool is_unpublished() const {
+    return takes_blocks() || state == ObjectState::committing;
+  }
+  // What is fetched now may be written.
+  [[nodiscard]] bool takes_blocks() const {
+    return state == ObjectState::creating || state == ObjectState::partial;
+  }
+  [[nodiscard]] bool has_some_blocks() const {
+    return state == ObjectState::partial || state == ObjectState::committing;
+  }
+  [[nodiscard]] bool has_cache_file() const {
+    return has_some_blocks() || state == ObjectState::cached;
+  }
+  // For those who read: its names stay as they are meanwhile.
+  [[nodiscard]] bool may_be_opened() const {
+    return state == ObjectState::cached || state == ObjectState::partial;
+  }
   [[nodiscard]] bool is_disowned() const { return disown != DisownPhase::none; }
-  // The sidecar on disk has another version or path.
-  [[nodiscard]] bool must_record_key() const { return !is_stale && rekeys_recorded != rekeys; }
   [[nodiscard]] bool is_open() const { return cache_file != FileHandle::none; }
   [[nodiscard]] bool is_verifying() const {
     return verify == VerifyPhase::active || verify == VerifyPhase::closing;

@@ -3,8 +3,7 @@
 // A pin belongs to a file: to its file id, and to its path when that comes to name another file, as
 // it does when a new version is moved over an old one. Each new version is kept like the one
 // before. The sidecar of a copy records whether its file is pinned; that of a complete object is
-// read, changed and replaced by the same steps as a checkpoint's. A pin whose file has no copy at
-// all is known to this run only.
+// replaced (record.cc). A pin whose file has no copy at all is known to this run only.
 
 #include <utility>
 
@@ -12,12 +11,6 @@
 #include "io/assert.h"
 
 namespace ncfs {
-namespace {
-
-// The disk did not take it: asked again this much later.
-constexpr Nanos kRecordRetry = 10 * kSecond;
-
-}  // namespace
 
 // False if the file does not fit beside the other pinned ones: nothing is pinned then.
 bool Core::pin(const Object& o) {
@@ -84,62 +77,6 @@ void Core::settle_versions(FileId file) {
     const auto entry = objects_.find(id);
     if (entry != objects_.end() && entry->second.is_on_disk()) settle(entry->second);
   }
-}
-
-// --- Recording -------------------------------------------------------------------------------
-
-void Core::record_pin(Object& o) {
-  NCFS_ASSERT(o.state == ObjectState::cached && !o.is_persisting);
-  o.is_persisting = true;
-  ++o.io_in_flight;
-  Request request = cache_request(Op::cache_load);
-  request.name = name_of(o, NameKind::sidecar);
-  submit({.step = Step::pin_load, .object = o.id}, std::move(request));
-}
-
-void Core::on_record_pin_step(Object& o, Step step, const Completion& completion) {
-  --o.io_in_flight;
-  if (o.state != ObjectState::cached) return finish_persist(o);  // being removed
-  if (completion.result < 0) {
-    const int error = static_cast<int>(-completion.result);
-    ++counters_.cache_errors;
-    notice(Notice::Kind::cache_error, o, 0, error, "replacing a sidecar");
-    end_persist(o);
-    o.record_pin_at = now_ + kRecordRetry;
-    answer_warms(o, {WarmResult::Kind::failed, {}, error});
-    return settle(o);
-  }
-  Request request = sync_shard(o);
-  Step next = Step::pin_sync_directory;
-  switch (step) {
-    case Step::pin_load: {
-      std::optional<Sidecar> sidecar = decode(completion.bytes);
-      if (!sidecar) {
-        end_persist(o);
-        return on_cache_error(o, kInputOutputError, "reading a sidecar");
-      }
-      sidecar->is_pinned = o.persisting_pin = is_pinned(o);
-      sidecar->version = o.version;
-      sidecar->path = o.path;
-      o.rekeys_persisting = o.rekeys;
-      next = Step::pin_store;
-      request = store_sidecar(o, *sidecar);
-      break;
-    }
-    case Step::pin_store:
-      next = Step::pin_rename;
-      request = rename_sidecar(o);
-      break;
-    case Step::pin_rename:
-      break;
-    default:
-      o.is_pin_recorded = o.persisting_pin;
-      o.rekeys_recorded = o.rekeys_persisting;
-      end_persist(o);
-      return settle(o);
-  }
-  ++o.io_in_flight;
-  submit({.step = next, .object = o.id}, std::move(request));
 }
 
 }  // namespace ncfs

@@ -89,8 +89,7 @@ void Core::rekey(Object& o, const SourceVersion& version, const std::string& pat
     o.is_stale = false;
     o.retire_at = 0;
   }
-  const bool is_begun = o.state == ObjectState::creating || o.state == ObjectState::partial;
-  if (is_begun || !o.handles.empty()) want_copy(o);
+  if (o.takes_blocks() || !o.handles.empty()) want_copy(o);
   settle(o);
 }
 

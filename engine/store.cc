@@ -149,17 +149,16 @@ void Core::open_cache(Object& o) {
 void Core::on_cache_opened(Object& o, std::int64_t result) {
   o.is_opening = false;
   --o.io_in_flight;
-  const bool is_wanted = o.state == ObjectState::cached || o.state == ObjectState::partial;
   if (result >= 0) {
     o.cache_file = static_cast<FileHandle>(result);
-    if (is_wanted) adopt_cache_file(o, o.cache_file);
-  } else if (is_wanted && result == -kTimedOut) {
+    if (o.may_be_opened()) adopt_cache_file(o, o.cache_file);
+  } else if (o.may_be_opened() && result == -kTimedOut) {
     // Slow is not wrong: the object stays, this time it is not used.
     ++counters_.cache_errors;
     notice(Notice::Kind::cache_error, o, 0, kTimedOut, "opening a cached file");
     if (o.verify == VerifyPhase::active) end_verify(o, Verdict::skipped);
     if (o.copy == CopyPhase::active) on_copy_failed(o, kTimedOut);
-  } else if (is_wanted) {
+  } else if (o.may_be_opened()) {
     on_cache_error(o, static_cast<int>(-result), "opening a cached file");
   }
   for (const HandleId id : std::exchange(o.waiting_opens, {})) answer_open(handles_.at(id));
@@ -437,8 +436,7 @@ void Core::finish_commit(Object& o) {
   ++counters_.copies_finished;
   notice(Notice::Kind::copy_finished, o, o.version.size);
   leave_copy(o);
-  if (!must_record_pin(o) && !o.must_record_key())
-    answer_warms(o, {WarmResult::Kind::copied, {}, 0});
+  if (!must_record(o)) answer_warms(o, {WarmResult::Kind::copied, {}, 0});
   settle(o);
   schedule_copies();
 }

@@ -388,9 +388,7 @@ void Core::on_cached_read(FetchId id, const Completion& completion) {
   free_buffers_.push_back(*std::exchange(fetch.buffer, std::nullopt));
   fetch.phase = FetchPhase::queued;
   demand_queue_.push_back(id);
-  const bool is_in_use = o.state == ObjectState::partial || o.state == ObjectState::committing ||
-                         o.state == ObjectState::cached;
-  if (!is_in_use) return settle(o);
+  if (!o.has_cache_file()) return settle(o);
   if (completion.result < 0) {
     return on_cache_error(o, static_cast<int>(-completion.result), "reading a cached file");
   }

@@ -36,10 +36,15 @@ constexpr Scenario kScenarios[] = {
     {"tiny_sectors", "knob 13 1\nknob 15 2\nopen 1\n", kAll},
     {"two_blocks", "knob 0 1\nknob 8 1\nknob 3 1\nknob 13 1\nopen 0\n", kAll},
     // Our own chmod of a complete file and of a copy.
-    {"rekeyed", "open 1\nrun 7\nrun 7\nclose 0\nrun\nopen 0\ncomplete 0\nown_chmod 1\nown_chmod 0\n", kSample},
+    {"rekeyed",
+     "open 1\nrun 7\nrun 7\nclose 0\nrun\nopen 0\ncomplete 0\nown_chmod 1\nown_chmod 0\n", kSample},
     // Our own write into a complete file that a reader has open, and into a copy.
-    {"disowned", "open 1\nrun 7\nrun 7\nclose 0\nrun\nopen 1\nrun\nopen 0\ncomplete 0\ncomplete 0\nown_write 1 0 99\nown_write 0 0 99\n", kSample},
-    {"damaged", "knob 64 1\nknob 8 1\nopen 0\nrun\nrun\nrun\nrun\nkill\nrot_data 0 1\nopen 0\n", kSample},
+    {"disowned",
+     "open 1\nrun 7\nrun 7\nclose 0\nrun\nopen 1\nrun\nopen 0\ncomplete 0\ncomplete 0\nown_write 1 "
+     "0 99\nown_write 0 0 99\n",
+     kSample},
+    {"damaged", "knob 64 1\nknob 8 1\nopen 0\nrun\nrun\nrun\nrun\nkill\nrot_data 0 1\nopen 0\n",
+     kSample},
 };
 
 Plan plan_until(const Scenario& scenario, std::size_t completions) {

@@ -112,8 +112,8 @@ Step fill_in(StepOp op, Rng& rng) {
       step.a = rng.below(64 * kKiB);
       break;
     case StepOp::knob:
-      step.a = rng.chance({1, 8}) ? kKnobChecksum + rng.below(kNewKnobCount)
-                                  : rng.below(kKnobChecksum);
+      step.a =
+          rng.chance({1, 8}) ? kKnobChecksum + rng.below(kNewKnobCount) : rng.below(kKnobChecksum);
       step.b = rng.below(8);
       break;
     case StepOp::outage:

@@ -519,8 +519,9 @@ bool World::is_settled() const {
   return life_->io().pending().empty() && readers_.reads().empty() && is_all_answered &&
          !readers_.has_mail() && readers_.warms_pending() == 0 &&
          readers_.verifies_pending() == 0 && status.objects_verifying == 0 &&
-         readers_.controls_pending() == 0 && readers_.own_writes_pending() == 0 && !status.is_recovering && status.copies_queued == 0 &&
-         status.copies.empty() && status.cache_health.state == HealthState::normal;
+         readers_.controls_pending() == 0 && readers_.own_writes_pending() == 0 &&
+         !status.is_recovering && status.copies_queued == 0 && status.copies.empty() &&
+         status.cache_health.state == HealthState::normal;
 }
 
 bool World::settle(std::uint32_t rounds_max) {
