@@ -3,22 +3,12 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <ctime>
 #include <functional>
 
 #include "fuse_adapter/fuse_ops.h"
 #include "io/wall_clock.h"
 
 namespace ncfs {
-namespace {
-
-std::int64_t wall_now() {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  return wall_nanos(now.tv_sec, now.tv_nsec);
-}
-
-}  // namespace
 
 std::size_t ChangeLocks::index_of(const FileKey& file) const {
   return std::hash<std::uint64_t>()(file.inode ^ (file.device << 32U)) % mutexes_.size();

@@ -57,7 +57,7 @@ std::int64_t allocate(int fd, std::uint64_t length) {
   return result_of(::ftruncate(fd, static_cast<off_t>(length)));
 }
 
-CacheEntry entry_of(const char* name, const struct stat& status, std::int64_t wall_now) {
+CacheEntry entry_of(const char* name, const struct stat& status, std::int64_t now) {
   constexpr std::uint64_t kStatBlockBytes = 512;
   const EntryKind other = S_ISDIR(status.st_mode) ? EntryKind::directory : EntryKind::other;
   const std::int64_t mtime_ns = wall_nanos(status.st_mtim.tv_sec, status.st_mtim.tv_nsec);
@@ -65,7 +65,7 @@ CacheEntry entry_of(const char* name, const struct stat& status, std::int64_t wa
           .size_bytes = static_cast<std::uint64_t>(status.st_size),
           .allocated_bytes = static_cast<std::uint64_t>(status.st_blocks) * kStatBlockBytes,
           .mtime_ns = mtime_ns,
-          .age_ns = wall_now - mtime_ns,
+          .age_ns = now - mtime_ns,
           .kind = S_ISREG(status.st_mode) ? EntryKind::file : other};
 }
 
@@ -122,9 +122,7 @@ std::int64_t list_directory(int root, const std::string& name, std::vector<Cache
     ::close(static_cast<int>(fd));
     return -error;
   }
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  const std::int64_t wall_now = wall_nanos(now.tv_sec, now.tv_nsec);
+  const std::int64_t now = wall_now();
   while (true) {
     errno = 0;
     const dirent* found = ::readdir(directory.get());
@@ -137,7 +135,7 @@ std::int64_t list_directory(int root, const std::string& name, std::vector<Cache
       if (errno == ENOENT) continue;  // removed since readdir
       return -errno;
     }
-    entries.push_back(entry_of(entry, status, wall_now));
+    entries.push_back(entry_of(entry, status, now));
   }
   std::sort(entries.begin(), entries.end(),
             [](const CacheEntry& a, const CacheEntry& b) { return a.name < b.name; });

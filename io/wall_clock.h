@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <ctime>
 
 #include "io/types.h"
 
@@ -12,6 +13,13 @@ namespace ncfs {
 [[nodiscard]] constexpr std::int64_t wall_nanos(std::int64_t seconds, std::int64_t nanoseconds) {
   return static_cast<std::int64_t>(static_cast<std::uint64_t>(seconds) * kSecond +
                                    static_cast<std::uint64_t>(nanoseconds));
+}
+
+// Now, by this machine's clock, which may be set.
+[[nodiscard]] inline std::int64_t wall_now() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return wall_nanos(now.tv_sec, now.tv_nsec);
 }
 
 }  // namespace ncfs
