@@ -84,6 +84,13 @@ class FuseOpsTest : public testing::Test {
     ASSERT_EQ(::send(kernel_.get(), message.data(), message.size(), 0), std::ssize(message));
   }
   Reply receive() {
+    int notices = 0;
+    const Reply reply = receive_after(notices);
+    EXPECT_EQ(notices, 0);
+    return reply;
+  }
+  // Counts the notices that come before the reply.
+  Reply receive_after(int& notices) {
     std::string message(64 * kKiB, '\0');
     const ssize_t size = ::recv(kernel_.get(), message.data(), message.size(), 0);
     EXPECT_GE(size, std::ssize(raw(fuse_out_header{}))) << "no reply";
@@ -92,6 +99,10 @@ class FuseOpsTest : public testing::Test {
     fuse_out_header header{};
     std::memcpy(&header, message.data(), sizeof(header));
     EXPECT_EQ(header.len, message.size());
+    if (header.unique == 0) {
+      ++notices;
+      return receive_after(notices);
+    }
     EXPECT_EQ(header.unique, last_unique_);
     return {.error = -header.error, .bytes = message.substr(sizeof(header))};
   }
@@ -433,6 +444,41 @@ TEST_F(FuseOpsTest, AKernelThatDoesNotPassTheSourceThroughIsAskedOnce) {
   }
   EXPECT_EQ(stats_->passthrough_refused.value(), 1U);
   EXPECT_EQ(stats_->opens_from_source.value(), 0U);
+}
+
+// A reader under another node learns the new size from the first read that is answered short,
+// unless a notice comes in between: the kernel then reads up to the size it knew.
+TEST_F(FuseOpsTest, WhenAFileIsSyncedOrShorterNoNoticeOfAnEarlierChangeIsToCome) {
+  write("file", text_of(kBlock));
+  const NodeId node = find("file");
+  const auto reader = open(node).as<fuse_open_out>().fh;
+  write("file", text_of(kBlock + 1));
+  const NodeId other = find("file");
+  ASSERT_NE(other, node);
+  const auto writer = open(other, O_RDWR).as<fuse_open_out>().fh;
+  fuse_write_in page{};
+  page.fh = writer;
+  page.size = 1;
+  page.write_flags = FUSE_WRITE_CACHE;
+  fuse_fsync_in sync{};
+  sync.fh = writer;
+  fuse_setattr_in shorter{};
+  shorter.valid = FATTR_SIZE;
+  int notices = 0;
+  for (int round = 0; round < 200; ++round) {
+    send(FUSE_WRITE, other, raw(page) + 'x');
+    EXPECT_EQ(receive_after(notices).error, 0);
+    send(FUSE_FSYNC, other, raw(sync));
+    EXPECT_EQ(receive_after(notices).error, 0);
+    ASSERT_EQ(notices, 3 * round + 1);
+    send(FUSE_WRITE, other, raw(page) + 'x');
+    EXPECT_EQ(receive_after(notices).error, 0);
+    send(FUSE_SETATTR, other, raw(shorter));
+    EXPECT_EQ(receive_after(notices).error, 0);
+    ASSERT_EQ(notices, 3 * round + 3);
+  }
+  release(node, reader);
+  release(other, writer);
 }
 
 TEST_F(FuseOpsTest, ForgottenNodesAreDropped) {

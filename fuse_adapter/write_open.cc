@@ -65,7 +65,8 @@ class WriteOpening {
       request_->error(error);
       return;
     }
-    announce_change(*core_, file_->shared, {file_->cached_node(), {0, kToTheEnd}},
+    announce_change(*core_, file_->shared,
+                    {.node = file_->cached_node(), .range = {0, kToTheEnd}, .may_shorten = true},
                     [self = *this, answer] { self.reply(answer); });
   }
 
