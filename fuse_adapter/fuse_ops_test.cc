@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/fuse.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ constexpr std::uint32_t kKernelMinor = 45;
 constexpr std::uint32_t kFlags2Passthrough = 1U << 5;
 constexpr std::uint32_t kFlags2NoExportSupport = 1U << 6;
 constexpr std::uint64_t kBlock = 4096;
+constexpr std::size_t kOpenFilesMax = 10;
 
 struct Reply {
   int error = 0;
@@ -54,6 +56,7 @@ class FuseOpsTest : public testing::Test {
     settings.source_root = backend_.get();
     settings.block_size_bytes = kBlock;
     settings.racy_window = 0;
+    settings.open_files_max = kOpenFilesMax;
     core_ = std::make_shared<FuseCore>(settings, runtime_, stats_);
     std::array<int, 2> ends{};
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), 0);
@@ -479,6 +482,53 @@ TEST_F(FuseOpsTest, WhenAFileIsSyncedOrShorterNoNoticeOfAnEarlierChangeIsToCome)
   }
   release(node, reader);
   release(other, writer);
+}
+
+TEST_F(FuseOpsTest, WhoOpensTooManyFilesIsRefusedAndNobodyElseNotices) {
+  write("file", "12345");
+  const NodeId node = find("file");
+  const auto open_directory = [this] { return ask(FUSE_OPENDIR, kRootNode, raw(fuse_open_in{})); };
+  fuse_create_in created{};
+  created.flags = O_WRONLY;
+  created.mode = 0600;
+  const auto create = [&](const std::string& name) {
+    return ask(FUSE_CREATE, kRootNode, raw(created) + name + '\0');
+  };
+  std::vector<std::uint64_t> handles;
+  const auto directory = open_directory().as<fuse_open_out>().fh;
+  while (handles.size() + 1 < kOpenFilesMax) {
+    const Reply opened = open(node, handles.size() % 2 == 0 ? O_RDONLY : O_RDWR);
+    ASSERT_EQ(opened.error, 0);
+    handles.push_back(opened.as<fuse_open_out>().fh);
+  }
+  EXPECT_EQ(open(node).error, ENFILE);
+  EXPECT_EQ(open(node, O_WRONLY | O_TRUNC).error, ENFILE);
+  EXPECT_EQ(open_directory().error, ENFILE);
+  EXPECT_EQ(create("new").error, ENFILE);
+  EXPECT_EQ(look_up("file").as<fuse_entry_out>().attr.size, 5U);
+  EXPECT_EQ(look_up("new").as<fuse_entry_out>().nodeid, 0U);
+  fuse_release_in request{};
+  request.fh = directory;
+  EXPECT_EQ(ask(FUSE_RELEASEDIR, kRootNode, raw(request)).error, 0);
+  const Reply made = create("new");
+  EXPECT_EQ(made.error, 0);
+  fuse_open_out new_file{};
+  std::memcpy(&new_file, made.bytes.data() + sizeof(fuse_entry_out), sizeof(new_file));
+  EXPECT_EQ(open_directory().error, ENFILE);
+  release(made.as<fuse_entry_out>().nodeid, new_file.fh);
+  for (const std::uint64_t handle : handles) release(node, handle);
+  const Reply opened = open(node);
+  EXPECT_EQ(opened.error, 0);
+  release(node, opened.as<fuse_open_out>().fh);
+}
+
+TEST(OpenFilesMax, LeavesDescriptorsForEverybodyElse) {
+  EXPECT_EQ(open_files_max(524'288), 261'888U);
+  for (const std::uint64_t descriptors : {0U, 1U, 20U, 1024U, 20'000U, 1'048'576U}) {
+    EXPECT_LE(2 * open_files_max(descriptors), descriptors);
+    EXPECT_GE(4 * (open_files_max(descriptors) + 1), descriptors);
+  }
+  EXPECT_GT(open_files_max(RLIM_INFINITY), 1U << 30U);
 }
 
 TEST_F(FuseOpsTest, ForgottenNodesAreDropped) {

@@ -169,6 +169,7 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
 
 void create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode,
             fuse_file_info* info) {
+  if (FuseCore::of(raw).refuse_open(raw)) return;
   FuseCore::of(raw).post(raw, [parent, name = std::string(name), mode, info = *info](
                                   FuseCore& core, const KernelRequestPointer& request) {
     answer_create(core, request, parent, name, mode, info);
