@@ -50,6 +50,8 @@ struct MountSettings {
   Nanos source_deadline = 180 * kSecond;
   Nanos cache_deadline = 10 * kSecond;
   Nanos racy_window = 2 * kSecond;
+  // Files and directories that may be open at once; who opens more gets ENFILE.
+  std::size_t open_files_max = SIZE_MAX;
   // Two answer as fast as the kernel asks on small machines; idle ones cost wake-up latency.
   unsigned dispatch_threads = 2;
 };

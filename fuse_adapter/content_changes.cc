@@ -18,6 +18,11 @@ constexpr std::size_t kQueueMax = 4096;
 // writers that wait for each other's pages would wait for ever; the pages go when they can.
 constexpr Nanos kPatience = 5 * kSecond;
 
+// Calls `done` when the last of its copies is gone.
+std::shared_ptr<void> until_let_go(std::function<void()> done) {
+  return {nullptr, [done = std::move(done)](void*) { done(); }};
+}
+
 }  // namespace
 
 Notices::Notices(std::shared_ptr<FuseChannel> channel)
@@ -31,35 +36,28 @@ Notices::Notices(std::shared_ptr<FuseChannel> channel)
               .queue_max = kQueueMax,
               .deadline = kPatience}) {}
 
-void Notices::forget(std::vector<NodeId> nodes, ByteRange range, std::function<void()> done) {
-  if (nodes.empty()) {
-    done();
-    return;
-  }
-  auto once = [done = std::move(done), is_done = std::make_shared<std::atomic<bool>>(false)] {
-    if (!is_done->exchange(true)) done();
-  };
-  const auto forget_all = [channel = channel_, nodes = std::move(nodes), range] {
-    for (const NodeId node : nodes) channel->forget_pages(node, range.offset, range.length);
-  };
-  const bool accepted = answered_.submit({.run =
-                                              [forget_all, once] {
-                                                forget_all();
-                                                once();
-                                              },
-                                          .expire = once});
-  if (!accepted) once();
+void Notices::submit(JobPool& pool, std::vector<NodeId> nodes, ByteRange range,
+                     std::shared_ptr<void> held) {
+  if (nodes.empty()) return;
+  // Let go by who comes first: the thread that has told the kernel, or the watch.
+  const auto let_go = [held = std::make_shared<std::atomic<std::shared_ptr<void>>>(
+                           std::move(held))] { held->store(nullptr); };
+  static_cast<void>(pool.submit({.run =
+                                     [channel = channel_, nodes = std::move(nodes), range, let_go] {
+                                       for (const NodeId node : nodes) {
+                                         channel->forget_pages(node, range.offset, range.length);
+                                       }
+                                       let_go();
+                                     },
+                                 .expire = let_go}));
 }
 
-void Notices::forget_later(std::vector<NodeId> nodes, ByteRange range) {
-  if (nodes.empty()) return;
-  static_cast<void>(later_.submit({.run =
-                                       [channel = channel_, nodes = std::move(nodes), range] {
-                                         for (const NodeId node : nodes) {
-                                           channel->forget_pages(node, range.offset, range.length);
-                                         }
-                                       },
-                                   .expire = [] {}}));
+void Notices::forget(std::vector<NodeId> nodes, ByteRange range, std::shared_ptr<void> held) {
+  submit(answered_, std::move(nodes), range, std::move(held));
+}
+
+void Notices::forget_later(std::vector<NodeId> nodes, ByteRange range, std::shared_ptr<void> held) {
+  submit(later_, std::move(nodes), range, std::move(held));
 }
 
 void Notices::stop(std::chrono::nanoseconds patience) {
@@ -72,21 +70,17 @@ void announce_change(FuseCore& core, const SharedFilePointer& file, const Conten
   SharedFile::Audience audience = file->note_change(change.node);
   for (const auto& passed : audience.passed) follow_change(core, *passed, change.range);
   if (change.is_from_pages) {
-    if (!audience.nodes.empty()) file->note_late_change();
-    core.notices.forget_later(std::move(audience.nodes), change.range);
+    core.notices.forget_later(std::move(audience.nodes), change.range, file->begin_late_notice());
     done();
     return;
   }
-  core.notices.forget(std::move(audience.nodes), change.range, std::move(done));
+  const auto held = until_let_go(std::move(done));
+  if (change.may_shorten) file->hold_for_late_notices(held);
+  core.notices.forget(std::move(audience.nodes), change.range, held);
 }
 
-void await_late_changes(FuseCore& core, const SharedFilePointer& file, NodeId node,
-                        std::function<void()> done) {
-  if (!file->take_late_changes()) {
-    done();
-    return;
-  }
-  core.notices.forget(file->note_change(node).nodes, {0, kToTheEnd}, std::move(done));
+void await_late_changes(const SharedFilePointer& file, std::function<void()> done) {
+  file->hold_for_late_notices(until_let_go(std::move(done)));
 }
 
 }  // namespace ncfs

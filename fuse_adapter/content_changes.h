@@ -22,16 +22,19 @@ class Notices {
  public:
   explicit Notices(std::shared_ptr<FuseChannel> channel);  // throws std::system_error
 
-  // `done` is called once, on any thread, when the nodes have forgotten the range or the kernel
-  // takes too long about it.
-  void forget(std::vector<NodeId> nodes, ByteRange range, std::function<void()> done);
+  // `held` is let go, on any thread, when the nodes have forgotten the range or the kernel takes
+  // too long about it.
+  void forget(std::vector<NodeId> nodes, ByteRange range, std::shared_ptr<void> held);
   // The same for pages that the kernel wrote back from memory, with nobody to wait: its writer may
   // hold pages locked that another forget() waits for, so neither may wait for the other.
-  void forget_later(std::vector<NodeId> nodes, ByteRange range);
+  void forget_later(std::vector<NodeId> nodes, ByteRange range, std::shared_ptr<void> held);
 
   void stop(std::chrono::nanoseconds patience);
 
  private:
+  void submit(JobPool& pool, std::vector<NodeId> nodes, ByteRange range,
+              std::shared_ptr<void> held);
+
   const std::shared_ptr<FuseChannel> channel_;
   JobPool answered_;
   JobPool later_;
@@ -43,6 +46,10 @@ struct ContentChange {
   NodeId node = 0;  // through whose page cache the kernel changed it; 0 if past all of them
   ByteRange range;
   bool is_from_pages = false;  // the kernel wrote back pages of its own: nobody waits for it
+  // The file may have become shorter; whoever waits holds no pages locked. Its readers under other
+  // nodes learn that from the first read that is answered short. A notice that meets this read
+  // would make the kernel ignore how short it is, so those under way are waited for.
+  bool may_shorten = false;
 };
 
 // Everybody who has the file open reads the change from here on: `done` is called, on any thread,
@@ -51,7 +58,6 @@ void announce_change(FuseCore& core, const SharedFilePointer& file, const Conten
                      std::function<void()> done);
 
 // The same for what was changed with nobody waiting: now somebody does.
-void await_late_changes(FuseCore& core, const SharedFilePointer& file, NodeId node,
-                        std::function<void()> done);
+void await_late_changes(const SharedFilePointer& file, std::function<void()> done);
 
 }  // namespace ncfs

@@ -33,6 +33,7 @@
 #include "fuse_adapter/control_server.h"
 #include "fuse_adapter/control_socket.h"
 #include "fuse_adapter/mount_checks.h"
+#include "fuse_adapter/open_files.h"
 #include "fuse_adapter/runtime.h"
 #include "io/cache_directory.h"
 #include "io/descriptor.h"
@@ -90,6 +91,11 @@ void raise_descriptor_limit() {
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
   limit.rlim_cur = limit.rlim_max;
   setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+std::uint64_t descriptor_limit() {
+  rlimit limit{};
+  return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : RLIM_INFINITY;
 }
 
 // Whether somebody holds the file under a lock of flock(2).
@@ -176,9 +182,10 @@ class Served {
       options.cache_root = cache_.objects.get();
       options.direct_io = order_.options.direct_io;
       runtime_ = std::make_unique<Runtime>(options);
-      file_system_ = std::make_unique<CacheFs>(
-          mount_settings(order_.options, places_.mountpoint, order_.source_name, backend_.get()),
-          *runtime_);
+      MountSettings settings =
+          mount_settings(order_.options, places_.mountpoint, order_.source_name, backend_.get());
+      settings.open_files_max = open_files_max(descriptor_limit());
+      file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
     } catch (const std::exception& error) {
       return failure(kMountSystem, error.what());
     }

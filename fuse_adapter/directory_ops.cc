@@ -18,6 +18,7 @@ namespace {
 constexpr std::size_t kListingMax = kMiB;
 
 void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
+  if (FuseCore::of(raw).refuse_open(raw)) return;
   FuseCore::of(raw).post(raw, [node, answer = *info](FuseCore& core,
                                                      const KernelRequestPointer& request) mutable {
     const FoundFile found = core.find(node, request->caller());

@@ -113,6 +113,13 @@ void FuseCore::post(fuse_req_t raw, Work work, Work late) {
   request->error(ENOMEM);
 }
 
+bool FuseCore::refuse_open(fuse_req_t raw) {
+  if (files.count() + directories.count() < settings.open_files_max) return false;
+  stats->rejected.add();
+  fuse_reply_err(raw, ENFILE);
+  return true;
+}
+
 FoundFile FuseCore::find(NodeId node, const Caller& caller) {
   FoundFile found;
   do {

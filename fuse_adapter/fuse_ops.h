@@ -51,6 +51,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
   void post(fuse_req_t request, Work work, Work late = {});
 
+  // Whether too many files are open for the request to open another; then it is answered.
+  [[nodiscard]] bool refuse_open(fuse_req_t request);
+
   [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
 
   // To be called when the mount has changed attributes or a name of a file and took it from

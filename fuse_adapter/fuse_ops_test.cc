@@ -6,6 +6,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/fuse.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -28,6 +29,7 @@ constexpr std::uint32_t kKernelMinor = 45;
 constexpr std::uint32_t kFlags2Passthrough = 1U << 5;
 constexpr std::uint32_t kFlags2NoExportSupport = 1U << 6;
 constexpr std::uint64_t kBlock = 4096;
+constexpr std::size_t kOpenFilesMax = 10;
 
 struct Reply {
   int error = 0;
@@ -54,6 +56,7 @@ class FuseOpsTest : public testing::Test {
     settings.source_root = backend_.get();
     settings.block_size_bytes = kBlock;
     settings.racy_window = 0;
+    settings.open_files_max = kOpenFilesMax;
     core_ = std::make_shared<FuseCore>(settings, runtime_, stats_);
     std::array<int, 2> ends{};
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), 0);
@@ -84,6 +87,13 @@ class FuseOpsTest : public testing::Test {
     ASSERT_EQ(::send(kernel_.get(), message.data(), message.size(), 0), std::ssize(message));
   }
   Reply receive() {
+    int notices = 0;
+    const Reply reply = receive_after(notices);
+    EXPECT_EQ(notices, 0);
+    return reply;
+  }
+  // Counts the notices that come before the reply.
+  Reply receive_after(int& notices) {
     std::string message(64 * kKiB, '\0');
     const ssize_t size = ::recv(kernel_.get(), message.data(), message.size(), 0);
     EXPECT_GE(size, std::ssize(raw(fuse_out_header{}))) << "no reply";
@@ -92,6 +102,10 @@ class FuseOpsTest : public testing::Test {
     fuse_out_header header{};
     std::memcpy(&header, message.data(), sizeof(header));
     EXPECT_EQ(header.len, message.size());
+    if (header.unique == 0) {
+      ++notices;
+      return receive_after(notices);
+    }
     EXPECT_EQ(header.unique, last_unique_);
     return {.error = -header.error, .bytes = message.substr(sizeof(header))};
   }
@@ -433,6 +447,88 @@ TEST_F(FuseOpsTest, AKernelThatDoesNotPassTheSourceThroughIsAskedOnce) {
   }
   EXPECT_EQ(stats_->passthrough_refused.value(), 1U);
   EXPECT_EQ(stats_->opens_from_source.value(), 0U);
+}
+
+// A reader under another node learns the new size from the first read that is answered short,
+// unless a notice comes in between: the kernel then reads up to the size it knew.
+TEST_F(FuseOpsTest, WhenAFileIsSyncedOrShorterNoNoticeOfAnEarlierChangeIsToCome) {
+  write("file", text_of(kBlock));
+  const NodeId node = find("file");
+  const auto reader = open(node).as<fuse_open_out>().fh;
+  write("file", text_of(kBlock + 1));
+  const NodeId other = find("file");
+  ASSERT_NE(other, node);
+  const auto writer = open(other, O_RDWR).as<fuse_open_out>().fh;
+  fuse_write_in page{};
+  page.fh = writer;
+  page.size = 1;
+  page.write_flags = FUSE_WRITE_CACHE;
+  fuse_fsync_in sync{};
+  sync.fh = writer;
+  fuse_setattr_in shorter{};
+  shorter.valid = FATTR_SIZE;
+  int notices = 0;
+  for (int round = 0; round < 200; ++round) {
+    send(FUSE_WRITE, other, raw(page) + 'x');
+    EXPECT_EQ(receive_after(notices).error, 0);
+    send(FUSE_FSYNC, other, raw(sync));
+    EXPECT_EQ(receive_after(notices).error, 0);
+    ASSERT_EQ(notices, 3 * round + 1);
+    send(FUSE_WRITE, other, raw(page) + 'x');
+    EXPECT_EQ(receive_after(notices).error, 0);
+    send(FUSE_SETATTR, other, raw(shorter));
+    EXPECT_EQ(receive_after(notices).error, 0);
+    ASSERT_EQ(notices, 3 * round + 3);
+  }
+  release(node, reader);
+  release(other, writer);
+}
+
+TEST_F(FuseOpsTest, WhoOpensTooManyFilesIsRefusedAndNobodyElseNotices) {
+  write("file", "12345");
+  const NodeId node = find("file");
+  const auto open_directory = [this] { return ask(FUSE_OPENDIR, kRootNode, raw(fuse_open_in{})); };
+  fuse_create_in created{};
+  created.flags = O_WRONLY;
+  created.mode = 0600;
+  const auto create = [&](const std::string& name) {
+    return ask(FUSE_CREATE, kRootNode, raw(created) + name + '\0');
+  };
+  std::vector<std::uint64_t> handles;
+  const auto directory = open_directory().as<fuse_open_out>().fh;
+  while (handles.size() + 1 < kOpenFilesMax) {
+    const Reply opened = open(node, handles.size() % 2 == 0 ? O_RDONLY : O_RDWR);
+    ASSERT_EQ(opened.error, 0);
+    handles.push_back(opened.as<fuse_open_out>().fh);
+  }
+  EXPECT_EQ(open(node).error, ENFILE);
+  EXPECT_EQ(open(node, O_WRONLY | O_TRUNC).error, ENFILE);
+  EXPECT_EQ(open_directory().error, ENFILE);
+  EXPECT_EQ(create("new").error, ENFILE);
+  EXPECT_EQ(look_up("file").as<fuse_entry_out>().attr.size, 5U);
+  EXPECT_EQ(look_up("new").as<fuse_entry_out>().nodeid, 0U);
+  fuse_release_in request{};
+  request.fh = directory;
+  EXPECT_EQ(ask(FUSE_RELEASEDIR, kRootNode, raw(request)).error, 0);
+  const Reply made = create("new");
+  EXPECT_EQ(made.error, 0);
+  fuse_open_out new_file{};
+  std::memcpy(&new_file, made.bytes.data() + sizeof(fuse_entry_out), sizeof(new_file));
+  EXPECT_EQ(open_directory().error, ENFILE);
+  release(made.as<fuse_entry_out>().nodeid, new_file.fh);
+  for (const std::uint64_t handle : handles) release(node, handle);
+  const Reply opened = open(node);
+  EXPECT_EQ(opened.error, 0);
+  release(node, opened.as<fuse_open_out>().fh);
+}
+
+TEST(OpenFilesMax, LeavesDescriptorsForEverybodyElse) {
+  EXPECT_EQ(open_files_max(524'288), 261'888U);
+  for (const std::uint64_t descriptors : {0U, 1U, 20U, 1024U, 20'000U, 1'048'576U}) {
+    EXPECT_LE(2 * open_files_max(descriptors), descriptors);
+    EXPECT_GE(4 * (open_files_max(descriptors) + 1), descriptors);
+  }
+  EXPECT_GT(open_files_max(RLIM_INFINITY), 1U << 30U);
 }
 
 TEST_F(FuseOpsTest, ForgottenNodesAreDropped) {

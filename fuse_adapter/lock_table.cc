@@ -23,11 +23,13 @@ void answer(const std::vector<LockTable::Done>& granted) {
 }  // namespace
 
 const LockTable::Lock* LockTable::find_conflict(const Locks& locks, const Lock& lock) {
-  const auto found = std::ranges::find_if(locks.held, [&lock](const Lock& other) {
-    return other.owner != lock.owner && (other.is_exclusive || lock.is_exclusive) &&
-           overlap(other, lock);
-  });
-  return found == locks.held.end() ? nullptr : &*found;
+  const Lock* first = nullptr;
+  for (const Lock& other : locks.held) {
+    const bool conflicts = other.owner != lock.owner && (other.is_exclusive || lock.is_exclusive) &&
+                           overlap(other, lock);
+    if (conflicts && (first == nullptr || other.first < first->first)) first = &other;
+  }
+  return first;
 }
 
 // The owner holds nothing in the range any more.

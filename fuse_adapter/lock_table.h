@@ -66,7 +66,7 @@ class LockTable {
   void interrupt(Ticket ticket);
   void unlock(const FileKey& file, Kind kind, Owner owner, std::uint64_t first = 0,
               std::uint64_t last = kLastByte);
-  // What stands in the way of the lock, if anything.
+  // What stands in the way of the lock, if anything; of several locks, the one that begins first.
   [[nodiscard]] std::optional<Lock> conflict(const FileKey& file, Kind kind,
                                              const Lock& lock) const;
 

@@ -72,6 +72,15 @@ TEST_F(LockTableTest, LocksOfOneOwnerAreCutAndJoined) {
   EXPECT_EQ(table_.held(kFile, Kind::posix), std::vector<Lock>{exclusive(2, 7, 12)});
 }
 
+TEST_F(LockTableTest, OfSeveralConflictsTheFirstInTheFileIsTold) {
+  EXPECT_EQ(take(exclusive(1, 10, 14)), 0);
+  EXPECT_EQ(take(shared(1, 5, 9)), 0);
+  EXPECT_EQ(take(shared(2, 2, 3)), 0);
+  EXPECT_EQ(table_.conflict(kFile, Kind::posix, exclusive(3, 4, 100)), shared(1, 5, 9));
+  EXPECT_EQ(table_.conflict(kFile, Kind::posix, exclusive(3, 0, 100)), shared(2, 2, 3));
+  EXPECT_EQ(table_.conflict(kFile, Kind::posix, shared(3, 0, 100)), exclusive(1, 10, 14));
+}
+
 TEST_F(LockTableTest, WhoWaitsIsAnsweredWhenTheWayIsFree) {
   EXPECT_EQ(take(exclusive(1, 0, 9)), 0);
   EXPECT_EQ(take(shared(2, 20, 29)), 0);

@@ -52,9 +52,18 @@ void OpenFile::adopt(const std::shared_ptr<Residency>& residency) {
   residency_.store(owned_.get(), std::memory_order_release);
 }
 
+std::size_t open_files_max(std::uint64_t descriptors) {
+  // 64 copies with two files each, 56 threads that walk or reopen with up to three, and the opens
+  // that are under way when the last one is answered.
+  constexpr std::uint64_t kReserve = 512;
+  const std::uint64_t kept = std::min(kReserve, descriptors / 2);
+  return static_cast<std::size_t>((descriptors - kept) / 2);
+}
+
 void OpenFiles::add(std::shared_ptr<OpenFile> file) {
   const std::lock_guard lock(mutex_);
   files_[file->node].push_back(std::move(file));
+  count_.fetch_add(1, std::memory_order_relaxed);
 }
 
 std::shared_ptr<OpenFile> OpenFiles::remove(const OpenFile& file) {
@@ -68,6 +77,7 @@ std::shared_ptr<OpenFile> OpenFiles::remove(const OpenFile& file) {
   auto removed = std::move(*found);
   files.erase(found);
   if (files.empty()) files_.erase(of_node);
+  count_.fetch_sub(1, std::memory_order_relaxed);
   return removed;
 }
 
@@ -88,12 +98,14 @@ void OpenFiles::clear() {
   Files dropped;
   const std::lock_guard lock(mutex_);
   dropped.swap(files_);
+  count_ = 0;
 }
 
 void OpenDirectories::add(std::shared_ptr<OpenDirectory> directory) {
   const std::lock_guard lock(mutex_);
   const OpenDirectory* key = directory.get();
   directories_.emplace(key, std::move(directory));
+  count_.fetch_add(1, std::memory_order_relaxed);
 }
 
 std::shared_ptr<OpenDirectory> OpenDirectories::remove(const OpenDirectory& directory) {
@@ -102,6 +114,7 @@ std::shared_ptr<OpenDirectory> OpenDirectories::remove(const OpenDirectory& dire
   if (found == directories_.end()) return nullptr;
   auto removed = std::move(found->second);
   directories_.erase(found);
+  count_.fetch_sub(1, std::memory_order_relaxed);
   return removed;
 }
 
@@ -109,6 +122,7 @@ void OpenDirectories::clear() {
   decltype(directories_) dropped;
   const std::lock_guard lock(mutex_);
   dropped.swap(directories_);
+  count_ = 0;
 }
 
 }  // namespace ncfs

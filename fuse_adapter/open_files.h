@@ -177,6 +177,11 @@ class OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
   const struct dirent* next = nullptr;  // read from the stream, but not told yet
 };
 
+// How many files and directories applications may have open at once if the daemon may have that
+// many descriptors. Each takes two, of the source and of the cache; the rest is for what must go on
+// for everybody else, such as look-ups, renames and copies.
+[[nodiscard]] std::size_t open_files_max(std::uint64_t descriptors);
+
 // The kernel knows a handle by its address, and uses it only between the answer to the open and the
 // release.
 template <typename Handle>
@@ -197,11 +202,13 @@ class OpenFiles {
   [[nodiscard]] std::shared_ptr<OpenFile> any_of(NodeId node) const;
   void note_source_size(NodeId node, std::uint64_t size);
   void clear();
+  [[nodiscard]] std::size_t count() const { return count_.load(std::memory_order_relaxed); }
 
  private:
   using Files = std::unordered_map<NodeId, std::vector<std::shared_ptr<OpenFile>>>;
   mutable std::mutex mutex_;
   Files files_;
+  std::atomic<std::size_t> count_{0};
 };
 
 class OpenDirectories {
@@ -209,10 +216,12 @@ class OpenDirectories {
   void add(std::shared_ptr<OpenDirectory> directory);
   std::shared_ptr<OpenDirectory> remove(const OpenDirectory& directory);
   void clear();
+  [[nodiscard]] std::size_t count() const { return count_.load(std::memory_order_relaxed); }
 
  private:
   std::mutex mutex_;
   std::unordered_map<const OpenDirectory*, std::shared_ptr<OpenDirectory>> directories_;
+  std::atomic<std::size_t> count_{0};
 };
 
 }  // namespace ncfs

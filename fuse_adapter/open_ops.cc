@@ -280,6 +280,7 @@ void Opening::ask_engine(Descriptor source, const SourceState& state, InodeTable
 }
 
 void open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
+  if (FuseCore::of(raw).refuse_open(raw)) return;
   FuseCore::of(raw).post(raw,
                          [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
                            Opening(core, request, node, info).run();

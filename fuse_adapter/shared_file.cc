@@ -81,14 +81,25 @@ SharedFile::Audience SharedFile::note_change(NodeId node) {
   return audience;
 }
 
-void SharedFile::note_late_change() {
+std::shared_ptr<void> SharedFile::begin_late_notice() {
   const std::lock_guard lock(mutex_);
-  has_late_changes_ = true;
+  auto notices = late_notices_.lock();
+  if (!notices) {
+    notices = std::make_shared<Held>();
+    late_notices_ = notices;
+  }
+  return notices;
 }
 
-bool SharedFile::take_late_changes() {
+void SharedFile::hold_for_late_notices(std::shared_ptr<void> held) {
+  std::shared_ptr<Held> notices;  // let go without the lock: it may be the last
   const std::lock_guard lock(mutex_);
-  return std::exchange(has_late_changes_, false);
+  notices = late_notices_.lock();
+  if (!notices) return;
+  auto next = std::make_shared<Held>();
+  late_notices_ = next;
+  notices->push_back(std::move(held));
+  notices->push_back(std::move(next));
 }
 
 SharedFilePointer SharedFiles::of(const FileKey& key) {

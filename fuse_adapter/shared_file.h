@@ -68,10 +68,10 @@ class SharedFile {
   };
   [[nodiscard]] Audience note_change(NodeId node);
 
-  // A change that nobody waited for was answered before its audience was told; take_late_changes()
-  // says, once, that there were such since.
-  void note_late_change();
-  [[nodiscard]] bool take_late_changes();
+  // The audience of a change that nobody waits for is told while the returned pointer lives.
+  [[nodiscard]] std::shared_ptr<void> begin_late_notice();
+  // Keeps `held` until all such notices that have begun are over.
+  void hold_for_late_notices(std::shared_ptr<void> held);
 
  private:
   [[nodiscard]] bool is_foreign(const Look& look);
@@ -82,7 +82,10 @@ class SharedFile {
   std::uint64_t changes_ = 0;
   std::uint32_t writers_ = 0;
   Nanos writer_expected_until_ = 0;
-  bool has_late_changes_ = false;
+  // Of the notices begun since hold_for_late_notices() was last called: what is held for them, and
+  // the same of those that followed.
+  using Held = std::vector<std::shared_ptr<void>>;
+  std::weak_ptr<Held> late_notices_;
 };
 
 using SharedFilePointer = std::shared_ptr<SharedFile>;

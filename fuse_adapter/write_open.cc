@@ -65,7 +65,8 @@ class WriteOpening {
       request_->error(error);
       return;
     }
-    announce_change(*core_, file_->shared, {file_->cached_node(), {0, kToTheEnd}},
+    announce_change(*core_, file_->shared,
+                    {.node = file_->cached_node(), .range = {0, kToTheEnd}, .may_shorten = true},
                     [self = *this, answer] { self.reply(answer); });
   }
 
@@ -168,6 +169,7 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
 
 void create(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode,
             fuse_file_info* info) {
+  if (FuseCore::of(raw).refuse_open(raw)) return;
   FuseCore::of(raw).post(raw, [parent, name = std::string(name), mode, info = *info](
                                   FuseCore& core, const KernelRequestPointer& request) {
     answer_create(core, request, parent, name, mode, info);

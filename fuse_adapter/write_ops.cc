@@ -100,9 +100,16 @@ class Write {
     }
     core.stats->written_bytes.add(outcome.count);
     ByteRange range{offset_, outcome.count};
-    if (appends_) range = where_appended(core, file, outcome.count);
+    const bool is_misplaced = appends_ && !is_at_end(file, range);
     announce_change(core, file.shared, {file.cached_node(), range, is_from_pages_},
-                    [request, count = outcome.count] { request->written(count); });
+                    [core = core.shared_from_this(), request, range, is_misplaced, node = file.node,
+                     shared = file.shared, count = outcome.count] {
+                      // The kernel has the pages locked until it has its answer.
+                      if (is_misplaced) {
+                        core->notices.forget_later({node}, range, shared->begin_late_notice());
+                      }
+                      request->written(count);
+                    });
   }
 
  private:
@@ -122,19 +129,18 @@ class Write {
     return write_all(file.source, bytes, offset_, appends_ ? RWF_APPEND : 0);
   }
 
-  // The kernel took the end of the file, as it knows it, for the place. If others appended
-  // meanwhile, its page cache has the bytes at the wrong place.
-  [[nodiscard]] ByteRange where_appended(FuseCore& core, const OpenFile& file,
-                                         std::size_t count) const {
+  // The kernel took the end of the file, as it knows it, for the place of what was appended. If
+  // others appended meanwhile, its page cache has the bytes at the wrong place, and false is
+  // returned with the range in which it may be wrong.
+  [[nodiscard]] static bool is_at_end(const OpenFile& file, ByteRange& range) {
     struct statx attributes {};
     // What was just written tells this side the size; no need to ask a server.
     const bool is_known =
         ::statx(file.source, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_SIZE, &attributes) == 0;
-    if (is_known && attributes.stx_size == offset_ + count) return {offset_, count};
+    if (is_known && attributes.stx_size == range.end()) return true;
     const std::uint64_t end = is_known ? attributes.stx_size : 0;
-    const ByteRange range{std::min(offset_, end > count ? end - count : 0), kToTheEnd};
-    core.notices.forget_later({file.node}, range);
-    return range;
+    range = {std::min(range.offset, end - std::min(end, range.length)), kToTheEnd};
+    return false;
   }
 
   const AlignedBytes bytes_;
@@ -223,8 +229,7 @@ void answer_durability(FuseCore& core, const KernelRequestPointer& request, Open
   const int lasting = file.lasting_error();
   // What a mapping stored before msync(2) or close(2) is now seen by all.
   await_late_changes(
-      core, file.shared, file.cached_node(),
-      [request, answer = lasting != 0 ? lasting : error] { request->error(answer); });
+      file.shared, [request, answer = lasting != 0 ? lasting : error] { request->error(answer); });
 }
 
 void fsync(fuse_req_t raw, fuse_ino_t, int only_data, fuse_file_info* info) {
@@ -312,7 +317,8 @@ void set_size(FuseCore& core, const KernelRequestPointer& request, NodeId node, 
     return;
   }
   // What lay beyond is gone, and what comes to lie there is zeros.
-  announce_change(core, shared, {node, {size, kToTheEnd}}, [done] { done(0); });
+  announce_change(core, shared, {.node = node, .range = {size, kToTheEnd}, .may_shorten = true},
+                  [done] { done(0); });
 }
 
 void finish_writing(FuseCore& core, std::shared_ptr<OpenFile> file) {
