@@ -226,6 +226,19 @@ TEST_P(MountLocksTest, LocksOfFcntlAreOfProcessesAndRanges) {
   EXPECT_EQ(child.interrupt(), EINTR);
 }
 
+TEST_P(MountLocksTest, AFileOpenedBeforeTheFirstLockEndsThemToo) {
+  Descriptor before = open();
+  const Descriptor mine = open(O_RDWR);
+  int file = -1;
+  Process other({[&] { return file = open(O_RDWR).release(); },
+                 [&] { return set_lock(file, F_SETLK, F_WRLCK, 0, 1); }});
+  EXPECT_EQ(other.run(0), 0);
+  EXPECT_EQ(set_lock(mine.get(), F_SETLK, F_WRLCK, 0, 1), 0);
+  EXPECT_EQ(other.run(1), EAGAIN);
+  before.reset();
+  EXPECT_EQ(other.run(1), 0);
+}
+
 TEST_P(MountLocksTest, LocksOfOneOpenFileEndWithIt) {
   Descriptor mine = open(O_RDWR);
   const Descriptor other = open(O_RDWR);
