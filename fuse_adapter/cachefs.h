@@ -33,6 +33,12 @@ enum class ColdPassthroughPolicy : std::uint8_t {
   disabled,
 };
 
+// Where locks of fcntl(2) and flock(2) are taken.
+enum class LockPlace : std::uint8_t {
+  backend,  // they hold against all users of the backend
+  local,    // they hold among the users of this mount
+};
+
 struct MountSettings {
   std::string mountpoint;
   std::string source_name = "cachefs";  // first column of /proc/mounts
@@ -42,6 +48,7 @@ struct MountSettings {
   [[nodiscard]] bool is_read_only() const { return (mount_flags & MS_RDONLY) != 0; }
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;
+  LockPlace locks = LockPlace::backend;
   // The kernel's readahead window on this mount.
   std::uint64_t readahead_bytes = 4 * kMiB;
   bool direct_io = true;  // what the daemon reads from cache files leaves no second copy in memory

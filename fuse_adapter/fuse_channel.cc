@@ -34,7 +34,6 @@ constexpr std::uint32_t kFlags2DirectIoAllowMmap = 1U << 4;
 constexpr std::uint32_t kFlags2Passthrough = 1U << 5;
 constexpr std::uint32_t kFlags2NoExportSupport = 1U << 6;
 constexpr std::uint32_t kOpenPassthrough = 1U << 7;
-constexpr std::uint32_t kOpenNoFlush = 1U << 5;
 constexpr std::size_t kInitOutFlags2 = 32;
 constexpr std::size_t kInitOutMaxStackDepth = 36;
 constexpr std::size_t kInitOutSize = 64;
@@ -318,11 +317,8 @@ ssize_t FuseChannel::write_hook(int device, iovec* parts, int count, void* self)
   if (reply_backing_id >= 0 && count == 2 && parts[1].iov_len == kOpenOutSize) {
     std::array<std::byte, kOpenOutSize> reply{};
     std::memcpy(reply.data(), parts[1].iov_base, reply.size());
-    fuse_open_out open{};
-    std::memcpy(&open, reply.data(), sizeof(open));
-    // Any flag but NOFLUSH beside it would make the kernel fail the open.
-    patch(reply.data(), offsetof(fuse_open_out, open_flags),
-          (open.open_flags & kOpenNoFlush) | kOpenPassthrough);
+    // Any other flag beside it would make the kernel fail the open.
+    patch(reply.data(), offsetof(fuse_open_out, open_flags), kOpenPassthrough);
     patch(reply.data(), kOpenOutBackingId, static_cast<std::int32_t>(reply_backing_id));
     const std::array<iovec, 2> patched{parts[0], {reply.data(), reply.size()}};
     return ::writev(device, patched.data(), 2);

@@ -74,6 +74,9 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
             {.register_backing =
                  [this](int descriptor) { return channel->register_backing(descriptor); },
              .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
+      backend_locks(mount_settings.locks == LockPlace::backend
+                        ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline)
+                        : nullptr),
       engine(std::make_shared<RuntimeGate>(runtime)),
       metadata({.name = "ncfs-metadata",
                 .threads = kMetadataThreads,
@@ -167,6 +170,7 @@ void FuseCore::stop() {
   cache_reads.stop(kStopPatience);
   writes.stop(kStopPatience);
   notices.stop(kStopPatience);
+  if (backend_locks) backend_locks->stop(kStopPatience);
   files.clear();
   directories.clear();
   engine->shut();

@@ -14,6 +14,7 @@
 
 #include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/attribute_changes.h"
+#include "fuse_adapter/backend_locks.h"
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/content_changes.h"
@@ -81,6 +82,8 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   ChangeLocks changes;
   LockTable locks;
   LockOwners lock_owners;
+  // With locks=backend; `locks` then records what it holds.
+  const std::unique_ptr<BackendLocks> backend_locks;
   StaleAnswers stale;
   OpenFiles files;
   SharedFiles shared_files;
@@ -145,8 +148,10 @@ void answer_write_open(FuseCore& core, const KernelRequestPointer& request, Node
 // The kernel has released a file for writing.
 void finish_writing(FuseCore& core, std::shared_ptr<OpenFile> file);
 
-// For every FLUSH and every RELEASE of a regular file, before the answer.
-void release_locks_at_close(FuseCore& core, NodeId node, const fuse_file_info& info);
+// For every FLUSH and every RELEASE of a regular file, before the answer. `done` is called on any
+// thread when the locks are released, and keeps the core alive.
+void release_locks_at_close(FuseCore& core, NodeId node, const fuse_file_info& info,
+                            std::function<void()> done);
 void release_locks_with_handle(FuseCore& core, NodeId node, const fuse_file_info& info);
 
 // SETATTR of a size, through `file` if the application holds one. `done` is called once, on any

@@ -88,4 +88,9 @@ bool KernelRequest::offset(off_t offset) {
   return request != nullptr && fuse_reply_lseek(request, offset) == 0;
 }
 
+bool KernelRequest::lock(const struct flock& lock) {
+  auto* const request = claim();
+  return request != nullptr && fuse_reply_lock(request, &lock) == 0;
+}
+
 }  // namespace ncfs

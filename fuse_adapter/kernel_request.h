@@ -8,6 +8,7 @@
 // Any thread; created on the thread that was handed the request.
 #pragma once
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
@@ -47,6 +48,7 @@ class KernelRequest {
   bool file_system(const struct statvfs& status);
   bool attribute_size(std::size_t size);
   bool offset(off_t offset);
+  bool lock(const struct flock& lock);
 
  private:
   // The libfuse request, for the one who may answer it; null for all others.

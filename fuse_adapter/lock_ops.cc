@@ -1,10 +1,8 @@
-// Locks of fcntl(2) and flock(2). Kept here and not on the source: they hold among all who use this
-// mount, as on a local file system.
+// Locks of fcntl(2) and flock(2). With locks=local they are kept here and hold among all who use
+// this mount, as on a local file system; with locks=backend they are taken on the source.
 //
 // They end with what the kernel tells of closing: FLUSH ends those of fcntl(2) of one process, and
-// RELEASE those that were made through the handle. The kernel leaves FLUSH out for handles that
-// were opened for reading before the first lock of the mount was asked for, so that programs which
-// lock nothing need not pay for it.
+// RELEASE those that were made through the handle.
 #include <fcntl.h>
 #include <sys/file.h>
 
@@ -39,6 +37,22 @@ void on_interrupt(fuse_req_t raw, void* core) {
   static_cast<FuseCore*>(core)->locks.interrupt(ticket_of(raw));
 }
 
+// A description for locks of either kind, if somebody lets us: the kernel has checked that the
+// caller's handle suits the lock. A handle may be for writing although its opener could not open
+// the file so again (the one who made a file of mode 0444), but the daemon can.
+Descriptor open_for_locks(FuseCore& core, const OpenFile& handle, const Caller& caller,
+                          int& error) {
+  const Caller daemon{.user = 0, .group = 0, .thread = caller.thread};
+  Descriptor opened = core.tree.reopen(handle.source, O_RDWR | O_NOCTTY, caller, error);
+  if (error != 0 && handle.is_written()) {
+    opened = core.tree.reopen(handle.source, O_RDWR | O_NOCTTY, daemon, error);
+  }
+  for (const Caller& who : {caller, daemon}) {
+    if (error != 0) opened = core.tree.reopen(handle.source, O_RDONLY | O_NOCTTY, who, error);
+  }
+  return opened;
+}
+
 void take(FuseCore& core, fuse_req_t raw, const FileKey& file, Kind kind, const Lock& lock,
           bool waits) {
   if (!waits) {
@@ -55,13 +69,40 @@ void take(FuseCore& core, fuse_req_t raw, const FileKey& file, Kind kind, const 
   if (result) request->error(*result);
 }
 
-void getlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* wanted) {
-  FuseCore& core = FuseCore::of(raw);
-  const auto file = core.nodes.file_of(node);
-  struct flock answer = *wanted;
+// The same on the source.
+BackendLocks::Request backend_request(FuseCore& core, const KernelRequestPointer& request,
+                                      const FileKey& file, Kind kind, const Lock& lock,
+                                      const fuse_file_info& info) {
+  auto handle = handle_of<OpenFile>(info.fh).shared_from_this();
+  const int descriptor = handle->source;
+  return {
+      .file = file,
+      .kind = kind,
+      .lock = lock,
+      .open = [&core, request, handle](
+                  int& error) { return open_for_locks(core, *handle, request->caller(), error); },
+      .handle = descriptor,
+      .answer = [keep = core.shared_from_this(), request,
+                 handle](int error) { return request->error(error); }};
+}
+
+void on_backend_interrupt(fuse_req_t raw, void* core) {
+  static_cast<FuseCore*>(core)->backend_locks->interrupt(ticket_of(raw));
+}
+
+void take_on_backend(FuseCore& core, fuse_req_t raw, BackendLocks::Request request, bool waits) {
+  if (!waits) {
+    core.backend_locks->try_lock(std::move(request));
+    return;
+  }
+  fuse_req_interrupt_func(raw, on_backend_interrupt, &core);
+  core.backend_locks->lock(std::move(request), ticket_of(raw),
+                           [raw] { return fuse_req_interrupted(raw) != 0; });
+}
+
+void answer_conflict(KernelRequest& request, struct flock answer,
+                     const std::optional<Lock>& found) {
   answer.l_type = F_UNLCK;
-  const auto found =
-      file ? core.locks.conflict(*file, Kind::posix, lock_of(*wanted, *info)) : std::nullopt;
   if (found) {
     answer.l_type = found->is_exclusive ? F_WRLCK : F_RDLCK;
     answer.l_whence = SEEK_SET;
@@ -71,7 +112,32 @@ void getlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* 
                        : static_cast<off_t>(found->last - found->first + 1);
     answer.l_pid = found->process;
   }
-  fuse_reply_lock(raw, &answer);
+  request.lock(answer);
+}
+
+void getlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* wanted) {
+  FuseCore& core = FuseCore::of(raw);
+  const auto request = std::make_shared<KernelRequest>(core.channel, raw);
+  const auto file = core.nodes.file_of(node);
+  if (!file) {
+    answer_conflict(*request, *wanted, std::nullopt);
+    return;
+  }
+  const Lock lock = lock_of(*wanted, *info);
+  if (!core.backend_locks) {
+    answer_conflict(*request, *wanted, core.locks.conflict(*file, Kind::posix, lock));
+    return;
+  }
+  core.lock_owners.add(info->fh, lock.owner);
+  core.backend_locks->find_conflict(
+      backend_request(core, request, *file, Kind::posix, lock, *info),
+      [request, wanted = *wanted](int error, const std::optional<Lock>& found) {
+        if (error != 0) {
+          request->error(error);
+        } else {
+          answer_conflict(*request, wanted, found);
+        }
+      });
 }
 
 void setlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* wanted, int waits) {
@@ -82,13 +148,22 @@ void setlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* 
     return;
   }
   const Lock lock = lock_of(*wanted, *info);
-  if (wanted->l_type == F_UNLCK) {
+  const bool unlocks = wanted->l_type == F_UNLCK;
+  if (!unlocks) core.lock_owners.add(info->fh, lock.owner);
+  if (core.backend_locks) {
+    auto request = backend_request(core, std::make_shared<KernelRequest>(core.channel, raw), *file,
+                                   Kind::posix, lock, *info);
+    if (unlocks) {
+      core.backend_locks->unlock(std::move(request));
+    } else {
+      take_on_backend(core, raw, std::move(request), waits != 0);
+    }
+  } else if (unlocks) {
     core.locks.unlock(*file, Kind::posix, lock.owner, lock.first, lock.last);
     fuse_reply_err(raw, 0);
-    return;
+  } else {
+    take(core, raw, *file, Kind::posix, lock, waits != 0);
   }
-  core.lock_owners.add(info->fh, lock.owner);
-  take(core, raw, *file, Kind::posix, lock, waits != 0);
 }
 
 void flock(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, int operation) {
@@ -98,21 +173,46 @@ void flock(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, int operation)
     fuse_reply_err(raw, ENOLCK);
     return;
   }
-  if ((operation & LOCK_UN) != 0) {
+  const bool unlocks = (operation & LOCK_UN) != 0;
+  const bool waits = (operation & LOCK_NB) == 0;
+  const Lock lock{.owner = info->lock_owner, .is_exclusive = (operation & LOCK_EX) != 0};
+  if (core.backend_locks) {
+    auto request = backend_request(core, std::make_shared<KernelRequest>(core.channel, raw), *file,
+                                   Kind::flock, lock, *info);
+    if (unlocks) {
+      core.backend_locks->unlock(std::move(request));
+    } else {
+      take_on_backend(core, raw, std::move(request), waits);
+    }
+  } else if (unlocks) {
     core.locks.unlock(*file, Kind::flock, info->lock_owner);
     fuse_reply_err(raw, 0);
+  } else {
+    take(core, raw, *file, Kind::flock, lock, waits);
+  }
+}
+
+void unlock_owner(FuseCore& core, const FileKey& file, LockTable::Owner owner,
+                  std::function<void()> done) {
+  auto held = core.backend_locks ? core.backend_locks->take(file, owner) : nullptr;
+  if (held) {
+    core.backend_locks->give_back(std::move(held), std::move(done));
     return;
   }
-  const Lock lock{.owner = info->lock_owner, .is_exclusive = (operation & LOCK_EX) != 0};
-  take(core, raw, *file, Kind::flock, lock, (operation & LOCK_NB) == 0);
+  if (!core.backend_locks) core.locks.unlock(file, Kind::posix, owner);
+  done();
 }
 
 }  // namespace
 
-void release_locks_at_close(FuseCore& core, NodeId node, const fuse_file_info& info) {
-  if (!core.lock_owners.any()) return;
-  const auto file = core.nodes.file_of(node);
-  if (file) core.locks.unlock(*file, Kind::posix, info.lock_owner);
+void release_locks_at_close(FuseCore& core, NodeId node, const fuse_file_info& info,
+                            std::function<void()> done) {
+  const auto file = core.lock_owners.any() ? core.nodes.file_of(node) : std::nullopt;
+  if (file) {
+    unlock_owner(core, *file, info.lock_owner, std::move(done));
+  } else {
+    done();
+  }
 }
 
 void release_locks_with_handle(FuseCore& core, NodeId node, const fuse_file_info& info) {
@@ -120,8 +220,24 @@ void release_locks_with_handle(FuseCore& core, NodeId node, const fuse_file_info
   if (owners.empty() && info.flock_release == 0) return;
   const auto file = core.nodes.file_of(node);
   if (!file) return;
-  for (const LockTable::Owner owner : owners) core.locks.unlock(*file, Kind::posix, owner);
-  if (info.flock_release != 0) core.locks.unlock(*file, Kind::flock, info.lock_owner);
+  for (const LockTable::Owner owner : owners) {
+    unlock_owner(core, *file, owner, [keep = core.shared_from_this()] {});
+  }
+  if (info.flock_release == 0) return;
+  if (!core.backend_locks) {
+    core.locks.unlock(*file, Kind::flock, info.lock_owner);
+    return;
+  }
+  // The engine may keep the description for a copy.
+  auto handle = handle_of<OpenFile>(info.fh).shared_from_this();
+  const int descriptor = handle->source;
+  core.backend_locks->unlock(
+      {.file = *file,
+       .kind = Kind::flock,
+       .lock = {.owner = info.lock_owner},
+       .open = {},
+       .handle = descriptor,
+       .answer = [keep = core.shared_from_this(), handle](int) { return true; }});
 }
 
 void add_lock_operations(fuse_lowlevel_ops& table) {

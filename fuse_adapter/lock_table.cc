@@ -80,7 +80,7 @@ void LockTable::grant(Locks& locks, std::vector<Done>& granted) {
       ++waiter;
       continue;
     }
-    insert(locks, waiter->lock);
+    if (waiter->takes) insert(locks, waiter->lock);
     waiting_.erase(waiter->ticket);
     granted.push_back(std::move(waiter->done));
     locks.waiters.erase(waiter);
@@ -149,6 +149,18 @@ bool LockTable::would_deadlock(const Locks& locks, const Lock& lock) const {
   return false;
 }
 
+// Something stands in its way.
+std::optional<int> LockTable::enlist(Table::iterator entry, const Lock& lock, Patient patient,
+                                     bool takes) {
+  const Key& key = entry->first;
+  if (key.second == Kind::posix && would_deadlock(entry->second, lock)) return EDEADLK;
+  if (waiting_.size() >= kWaitersMax) return ENOLCK;
+  if (patient.is_interrupted()) return EINTR;
+  entry->second.waiters.push_back({patient.ticket, lock, std::move(patient.done), takes});
+  waiting_.emplace(patient.ticket, key);
+  return std::nullopt;
+}
+
 std::optional<int> LockTable::lock(const FileKey& file, Kind kind, const Lock& lock,
                                    Patient patient) {
   std::vector<Done> granted;
@@ -156,25 +168,36 @@ std::optional<int> LockTable::lock(const FileKey& file, Kind kind, const Lock& l
   {
     const std::lock_guard guard(mutex_);
     const auto entry = table_.try_emplace({file, kind}).first;
-    Locks& locks = entry->second;
-    result = take(locks, kind, lock, granted);
-    if (result == EAGAIN) {
-      if (kind == Kind::posix && would_deadlock(locks, lock)) {
-        result = EDEADLK;
-      } else if (waiting_.size() >= kWaitersMax) {
-        result = ENOLCK;
-      } else if (patient.is_interrupted()) {
-        result = EINTR;
-      } else {
-        locks.waiters.push_back({patient.ticket, lock, std::move(patient.done)});
-        waiting_.emplace(patient.ticket, Key{file, kind});
-        result = std::nullopt;
-      }
-    }
+    result = take(entry->second, kind, lock, granted);
+    if (result == EAGAIN) result = enlist(entry, lock, std::move(patient), true);
     drop_if_empty(entry);
   }
   answer(granted);
   return result;
+}
+
+std::optional<int> LockTable::await(const FileKey& file, Kind kind, const Lock& lock,
+                                    Patient patient) {
+  const std::lock_guard guard(mutex_);
+  const auto entry = table_.find({file, kind});
+  if (entry == table_.end() || find_conflict(entry->second, lock) == nullptr) return 0;
+  return enlist(entry, lock, std::move(patient), false);
+}
+
+void LockTable::note(const FileKey& file, Kind kind, const Lock& lock) {
+  std::vector<Done> granted;
+  {
+    const std::lock_guard guard(mutex_);
+    const auto entry = table_.try_emplace({file, kind}).first;
+    insert(entry->second, lock);
+    grant(entry->second, granted);
+  }
+  answer(granted);
+}
+
+bool LockTable::is_full() const {
+  const std::lock_guard guard(mutex_);
+  return held_count_ >= kLocksMax;
 }
 
 void LockTable::interrupt(Ticket ticket) {

@@ -66,6 +66,15 @@ class LockTable {
   void interrupt(Ticket ticket);
   void unlock(const FileKey& file, Kind kind, Owner owner, std::uint64_t first = 0,
               std::uint64_t last = kLastByte);
+
+  // For locks that somebody else grants, and that are only recorded here (backend_locks.h).
+  // The owner holds it now.
+  void note(const FileKey& file, Kind kind, const Lock& lock);
+  // As lock(), but takes nothing: 0 and done(0) say that nothing recorded stands in its way.
+  [[nodiscard]] std::optional<int> await(const FileKey& file, Kind kind, const Lock& lock,
+                                         Patient patient);
+  [[nodiscard]] bool is_full() const;
+
   // What stands in the way of the lock, if anything; of several locks, the one that begins first.
   [[nodiscard]] std::optional<Lock> conflict(const FileKey& file, Kind kind,
                                              const Lock& lock) const;
@@ -83,6 +92,7 @@ class LockTable {
     Ticket ticket = 0;
     Lock lock;
     Done done;
+    bool takes = true;  // not only told when it could
   };
   // The locks of one kind on one file.
   struct Locks {
@@ -97,6 +107,8 @@ class LockTable {
   void cut(Locks& locks, Owner owner, std::uint64_t first, std::uint64_t last);
   void insert(Locks& locks, const Lock& lock);
   void grant(Locks& locks, std::vector<Done>& granted);
+  [[nodiscard]] std::optional<int> enlist(Table::iterator entry, const Lock& lock, Patient patient,
+                                          bool takes);
   [[nodiscard]] bool would_deadlock(const Locks& locks, const Lock& lock) const;
   void drop_if_empty(Table::iterator entry);
 

@@ -45,6 +45,8 @@ struct TestMountOptions {
   Checksum checksum = Checksum::copy;
   bool read_only = false;
   std::uint32_t min_free_percent = 1;
+  LockPlace locks = LockPlace::backend;
+  std::string backend = {};  // if not its own
 };
 
 class TestMount {

@@ -99,11 +99,11 @@ class Process {
   Descriptor pipe_;
 };
 
-class MountLocksTest : public testing::Test {
+class MountLocksTest : public testing::TestWithParam<LockPlace> {
  protected:
   void SetUp() override {
     write_content(mount_.backend("file"), content(1, 0, 100));
-    mount_.start({});
+    mount_.start({.locks = GetParam()});
   }
   [[nodiscard]] Descriptor open(int flags = O_RDONLY) const {
     return Descriptor(::open(mount_.mounted("file").c_str(), flags | O_CLOEXEC));
@@ -111,6 +111,11 @@ class MountLocksTest : public testing::Test {
 
   TestMount mount_;
 };
+
+INSTANTIATE_TEST_SUITE_P(, MountLocksTest, testing::Values(LockPlace::backend, LockPlace::local),
+                         [](const testing::TestParamInfo<LockPlace>& place) {
+                           return place.param == LockPlace::local ? "Local" : "Backend";
+                         });
 
 int set_lock(int file, int command, short type, off_t first, off_t length) {
   struct flock lock {};
@@ -121,7 +126,7 @@ int set_lock(int file, int command, short type, off_t first, off_t length) {
   return ::fcntl(file, command, &lock);
 }
 
-TEST_F(MountLocksTest, AFlockExcludesOtherOpensUntilTheLastOfItsDescriptorsIsClosed) {
+TEST_P(MountLocksTest, AFlockExcludesOtherOpensUntilTheLastOfItsDescriptorsIsClosed) {
   int file = -1;
   Process other({[&] { return file = open().release(); },
                  [&] { return ::flock(file, LOCK_EX | LOCK_NB); },
@@ -153,7 +158,7 @@ TEST_F(MountLocksTest, AFlockExcludesOtherOpensUntilTheLastOfItsDescriptorsIsClo
   EXPECT_EQ(::flock(again.get(), LOCK_SH), 0);
 }
 
-TEST_F(MountLocksTest, WhoWaitsForALockCanBeInterruptedAndKilled) {
+TEST_P(MountLocksTest, WhoWaitsForALockCanBeInterruptedAndKilled) {
   const Descriptor mine = open();
   EXPECT_EQ(::flock(mine.get(), LOCK_EX), 0);
   int file = -1;
@@ -170,7 +175,7 @@ TEST_F(MountLocksTest, WhoWaitsForALockCanBeInterruptedAndKilled) {
 }
 
 // Kernel-local locks would be of the node.
-TEST_F(MountLocksTest, LocksAreTheFilesUnderWhateverNode) {
+TEST_P(MountLocksTest, LocksAreTheFilesUnderWhateverNode) {
   const Descriptor old = open();
   EXPECT_EQ(::flock(old.get(), LOCK_EX), 0);
   write_content(mount_.backend("file"), content(1, 1, 200));
@@ -182,7 +187,7 @@ TEST_F(MountLocksTest, LocksAreTheFilesUnderWhateverNode) {
   EXPECT_EQ(other.run(1), EWOULDBLOCK);
 }
 
-TEST_F(MountLocksTest, LocksOfFcntlAreOfProcessesAndRanges) {
+TEST_P(MountLocksTest, LocksOfFcntlAreOfProcessesAndRanges) {
   const Descriptor mine = open(O_RDWR);
   int file = -1;
   Process other({[&] { return file = open(O_RDWR).release(); },
@@ -221,7 +226,20 @@ TEST_F(MountLocksTest, LocksOfFcntlAreOfProcessesAndRanges) {
   EXPECT_EQ(child.interrupt(), EINTR);
 }
 
-TEST_F(MountLocksTest, LocksOfOneOpenFileEndWithIt) {
+TEST_P(MountLocksTest, AFileOpenedBeforeTheFirstLockEndsThemToo) {
+  Descriptor before = open();
+  const Descriptor mine = open(O_RDWR);
+  int file = -1;
+  Process other({[&] { return file = open(O_RDWR).release(); },
+                 [&] { return set_lock(file, F_SETLK, F_WRLCK, 0, 1); }});
+  EXPECT_EQ(other.run(0), 0);
+  EXPECT_EQ(set_lock(mine.get(), F_SETLK, F_WRLCK, 0, 1), 0);
+  EXPECT_EQ(other.run(1), EAGAIN);
+  before.reset();
+  EXPECT_EQ(other.run(1), 0);
+}
+
+TEST_P(MountLocksTest, LocksOfOneOpenFileEndWithIt) {
   Descriptor mine = open(O_RDWR);
   const Descriptor other = open(O_RDWR);
   EXPECT_EQ(set_lock(mine.get(), F_OFD_SETLK, F_WRLCK, 0, 10), 0);
@@ -231,7 +249,7 @@ TEST_F(MountLocksTest, LocksOfOneOpenFileEndWithIt) {
   EXPECT_EQ(set_lock(other.get(), F_OFD_SETLKW, F_WRLCK, 9, 1), 0);
 }
 
-TEST_F(MountLocksTest, OfTwoWhoWaitForEachOtherOneIsRefused) {
+TEST_P(MountLocksTest, OfTwoWhoWaitForEachOtherOneIsRefused) {
   int file = -1;
   const auto calls = [&](off_t own, off_t others) {
     return std::vector<Process::Call>{
@@ -256,6 +274,53 @@ TEST_F(MountLocksTest, OfTwoWhoWaitForEachOtherOneIsRefused) {
   EXPECT_EQ(refused.finish(), EDEADLK);
   EXPECT_EQ(refused.run(3), 0);
   EXPECT_EQ(other.finish(), 0);
+}
+
+// The other side is another mount, or a process that uses the backend itself.
+TEST(MountLocksOfBackendTest, LocksHoldAgainstOtherMountsAndWhoUsesTheBackend) {
+  TestMount mount;
+  TestMount second;
+  write_content(mount.backend("file"), content(1, 0, 100));
+  mount.start({});
+  second.start({.backend = mount.backend()});
+  const auto open = [](const std::string& path) {
+    return Descriptor(::open(path.c_str(), O_RDWR | O_CLOEXEC));
+  };
+  for (const std::string& other_path : {second.mounted("file"), mount.backend("file")}) {
+    int file = -1;
+    Process other({[&] { return file = open(other_path).release(); },
+                   [&] { return set_lock(file, F_SETLK, F_WRLCK, 0, 10); },
+                   [&] { return set_lock(file, F_SETLKW, F_WRLCK, 0, 10); },
+                   [&] { return ::flock(file, LOCK_EX | LOCK_NB); },
+                   [&] { return ::flock(file, LOCK_EX); }, [&] { return ::close(file); }});
+    Process waiting({[&] { return file = open(mount.mounted("file")).release(); },
+                     [&] { return set_lock(file, F_SETLKW, F_RDLCK, 0, 10); }});
+    // After the forks: what a child inherits, it holds open.
+    Descriptor mine = open(mount.mounted("file"));
+    EXPECT_EQ(other.run(0), 0);
+    EXPECT_EQ(set_lock(mine.get(), F_SETLK, F_RDLCK, 5, 1), 0);
+    EXPECT_EQ(other.run(1), EAGAIN);
+    EXPECT_EQ(::flock(mine.get(), LOCK_SH), 0);
+    EXPECT_EQ(other.run(3), EWOULDBLOCK);
+    other.start(2);
+    EXPECT_EQ(set_lock(mine.get(), F_SETLK, F_UNLCK, 0, 0), 0);
+    EXPECT_EQ(other.finish(), 0);
+    struct flock found {};
+    found.l_type = F_RDLCK;
+    EXPECT_EQ(::fcntl(mine.get(), F_GETLK, &found), 0);
+    EXPECT_EQ(found.l_type, F_WRLCK);
+    EXPECT_EQ(found.l_len, 10);
+    // Our wait can be interrupted, and ends with their lock.
+    EXPECT_EQ(waiting.run(0), 0);
+    waiting.start(1);
+    EXPECT_EQ(waiting.interrupt(), EINTR);
+    waiting.start(1);
+    // The last descriptor's end is that of the lock of flock(2), however the file was opened.
+    mine.reset();
+    EXPECT_EQ(other.run(4), 0);
+    EXPECT_EQ(other.run(5), 0);
+    EXPECT_EQ(waiting.finish(), 0);
+  }
 }
 
 }  // namespace

@@ -272,6 +272,14 @@ const std::array kOwnOptions = {
           return assign(draft.options.scrub_interval_hours,
                         parse_number<std::uint32_t>(value, 0, 8760));
         }},
+    OwnOption{{"locks", "PLACE", "backend",
+               "locks of fcntl(2) and flock(2): backend, where they hold against its other users, "
+               "too, or local, among the users of this mount"},
+              "backend or local",
+              [](Draft& draft, std::string_view value) {
+                draft.options.locks = value == "local" ? LockPlace::local : LockPlace::backend;
+                return value == "local" || value == "backend";
+              }},
     OwnOption{{"metrics_listen", "ADDR:PORT", "",
                "tell metrics over TCP at this address: 127.0.0.1:9100, [::1]:9100"},
               "an IP address and a port, such as 127.0.0.1:9100 or [::1]:9100",
@@ -542,6 +550,7 @@ MountSettings mount_settings(const MountOptions& options, const std::string& mou
   settings.passthrough =
       options.checksum == Checksum::read ? PassthroughPolicy::disabled : options.passthrough;
   settings.cold_passthrough = options.cold_passthrough;
+  settings.locks = options.locks;
   settings.readahead_bytes = options.readahead_bytes;
   settings.direct_io = options.direct_io;
   settings.block_size_bytes = options.block_size_bytes;

@@ -42,6 +42,7 @@ struct MountOptions {
   std::uint32_t scrub_interval_hours = 7 * 24;  // 0: no scrub
   std::uint32_t min_free_percent = 1;  // 0: the file system is not asked
   std::uint32_t cache_ttl_hours = 0;   // 0: for ever
+  LockPlace locks = LockPlace::backend;
   std::string metrics_address;  // an IP address; empty: nothing is told over TCP
   std::uint16_t metrics_port = 0;
   std::map<std::string, std::string, std::less<>> given;  // own options as they were written

@@ -106,6 +106,13 @@ TEST(MountOptions, ChecksumsAndTheScrubBecomeTheEnginesAndSwitchPassthroughOff) 
             "option scrub_interval_h=8761: must be a whole number from 0 to 8760 (hours)");
 }
 
+TEST(MountOptions, LocksAreTheBackendsUnlessTheyAreToBeLocal) {
+  EXPECT_EQ(mount_settings(with("ro"), "/m", "s", 5).locks, LockPlace::backend);
+  EXPECT_EQ(mount_settings(with("locks=backend"), "/m", "s", 5).locks, LockPlace::backend);
+  EXPECT_EQ(mount_settings(with("locks=local"), "/m", "s", 5).locks, LockPlace::local);
+  EXPECT_EQ(error_with("locks=none"), "option locks=none: must be backend or local");
+}
+
 TEST(MountOptions, SizesTakeUnitsThatArePowersOf1024) {
   const auto size = [](const std::string& text) {
     return parsed("nfs_backend=/b,cache_dir=/c,cache_size=" + text).cache_size_bytes;

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include <array>
 #include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <cstring>
 #include <filesystem>
 #include <memory>
@@ -455,6 +457,84 @@ TEST_F(MountWriteTest, AFullBackendIsToldAsItIs) {
   }
   mount_.stop();
   ASSERT_EQ(::umount2(mount_.backend("small").c_str(), MNT_DETACH), 0);
+}
+
+// A backend whose file fails every write: no memory is at address 0.
+TEST_F(MountWriteTest, AnErrorThatMayHaveLostDataStaysWithItsHandle) {
+  mount_.start({.backend = "/proc/self"});
+  Descriptor file = open("mem", O_WRONLY);
+  Descriptor copy(::fcntl(file.get(), F_DUPFD_CLOEXEC, 0));
+  EXPECT_EQ(::pwrite(file.get(), "x", 1, 0), -1);
+  EXPECT_EQ(errno, EIO);
+  for (int time = 0; time < 2; ++time) {
+    EXPECT_EQ(::fsync(file.get()), -1);
+    EXPECT_EQ(errno, EIO);
+    EXPECT_EQ(::fdatasync(copy.get()), -1);
+    EXPECT_EQ(errno, EIO);
+  }
+  for (Descriptor* const last : {&copy, &file}) {
+    EXPECT_EQ(::close(last->release()), -1);
+    EXPECT_EQ(errno, EIO);
+  }
+  // Another handle has lost nothing.
+  EXPECT_EQ(::close(open("mem", O_WRONLY).release()), 0);
+}
+
+TEST_F(MountWriteTest, TheLimitOfFileSizesIsTheCallers) {
+  start();
+  make("file", {});
+  const auto bytes = content(1, 1, 10'000);
+  const std::string path = mount_.mounted("file");
+  EXPECT_TRUE(as_user(0, 0, [&] {
+    const rlimit limit{.rlim_cur = 4096, .rlim_max = 4096};
+    ::signal(SIGXFSZ, SIG_IGN);
+    const int file = ::open(path.c_str(), O_WRONLY);
+    const auto is_too_big = [](auto result) { return result == -1 && errno == EFBIG; };
+    return ::setrlimit(RLIMIT_FSIZE, &limit) == 0 &&
+           ::write(file, bytes.data(), bytes.size()) == 4096 &&
+           is_too_big(::write(file, bytes.data(), 1)) && is_too_big(::ftruncate(file, 4097)) &&
+           is_too_big(::fallocate(file, 0, 0, 4097)) && ::close(file) == 0;
+  }));
+  EXPECT_TRUE(std::ranges::equal(backend_bytes("file"), std::span(bytes).first(4096)));
+}
+
+TEST_F(MountWriteTest, WhoMayNotWriteOnTheBackendMayNotHere) {
+  start();
+  const auto bytes = content(1, 1, 100);
+  make("file", bytes);
+  ASSERT_EQ(::chmod(mount_.backend("file").c_str(), 0644), 0);
+  const std::string path = mount_.mounted("file");
+  const Descriptor mine = open("file", O_WRONLY);
+  const auto is_refused = [](auto result) { return result == -1 && errno == EACCES; };
+  EXPECT_TRUE(as_user(4711, 4711, [&] {
+    return is_refused(::open(path.c_str(), O_WRONLY)) &&
+           is_refused(::open(path.c_str(), O_RDONLY | O_TRUNC)) &&
+           is_refused(::truncate(path.c_str(), 0)) &&
+           is_refused(::open((path + ".new").c_str(), O_WRONLY | O_CREAT, 0600));
+  }));
+  EXPECT_TRUE(backend_bytes("file") == bytes);
+  // What somebody else has opened may be written to by whoever was given it.
+  EXPECT_TRUE(as_user(4711, 4711, [&] { return ::pwrite(mine.get(), "12345", 5, 100) == 5; }));
+  EXPECT_EQ(backend_bytes("file").size(), 105U);
+}
+
+TEST_P(MountReadersTest, AnOpenFileThatLostItsNameHasNoLinks) {
+  start();
+  make("file", content(1, 1, kSize));
+  mount_.bring_into_cache("file");
+  ASSERT_EQ(::link(mount_.backend("file").c_str(), mount_.backend("other").c_str()), 0);
+  const Descriptor reader = open("file", O_RDONLY);
+  const auto links = [](const Descriptor& file) {
+    struct stat attributes {};
+    EXPECT_EQ(::fstat(file.get(), &attributes), 0);
+    return attributes.st_nlink;
+  };
+  ASSERT_EQ(::unlink(mount_.mounted("file").c_str()), 0);
+  EXPECT_EQ(links(reader), 1U);
+  const Descriptor writer = open("other", O_RDWR);
+  ASSERT_EQ(::unlink(mount_.mounted("other").c_str()), 0);
+  EXPECT_EQ(links(reader), 0U);
+  EXPECT_EQ(links(writer), 0U);
 }
 
 TEST_F(MountWriteTest, AFileWithoutANameIsWrittenAndRead) {

@@ -187,8 +187,6 @@ struct OpenAnswering {
       return;
     }
     info.fh = number_of(*file);
-    // Nothing is written; but where programs lock, closing unlocks.
-    info.noflush = core->lock_owners.any() ? 0 : 1;
     info.direct_io = answer.mode == OpenMode::direct ? 1 : 0;
     info.keep_cache = answer.mode == OpenMode::page_cache && answer.keep_cache ? 1 : 0;
     core->stale.clear(thread);

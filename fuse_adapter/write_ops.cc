@@ -63,9 +63,8 @@ Outcome write_all(int descriptor, std::span<const std::byte> bytes, std::uint64_
 
 // Work on an open file, which is told if it takes too long.
 template <typename Use>
-void post_write(fuse_req_t raw, std::shared_ptr<OpenFile> file, Use use) {
-  FuseCore& core = FuseCore::of(raw);
-  auto request = std::make_shared<KernelRequest>(core.channel, raw);
+void post_write(FuseCore& core, const KernelRequestPointer& request, std::shared_ptr<OpenFile> file,
+                Use use) {
   const bool accepted = core.writes.submit(
       {.run =
            [core = core.shared_from_this(), request, file, use = std::move(use)] {
@@ -80,6 +79,13 @@ void post_write(fuse_req_t raw, std::shared_ptr<OpenFile> file, Use use) {
   if (accepted) return;
   core.stats->rejected.add();
   request->error(ENOMEM);
+}
+
+template <typename Use>
+void post_write(fuse_req_t raw, std::shared_ptr<OpenFile> file, Use use) {
+  FuseCore& core = FuseCore::of(raw);
+  post_write(core, std::make_shared<KernelRequest>(core.channel, raw), std::move(file),
+             std::move(use));
 }
 
 class Write {
@@ -251,20 +257,23 @@ void announce_unseen_writes(FuseCore& core, const OpenFile& file) {
 // At every close(2). Closing a duplicate makes network file systems send what they still hold and
 // tell what came of it. (A failed close(2) must not be repeated.)
 void flush(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
-  release_locks_at_close(FuseCore::of(raw), node, *info);
-  auto& file = handle_of<OpenFile>(info->fh);
-  if (!file.is_written()) {
-    fuse_reply_err(raw, 0);
-    return;
-  }
-  post_write(raw, file.shared_from_this(),
-             [](FuseCore& core, const KernelRequestPointer& request, OpenFile& written) {
-               announce_unseen_writes(core, written);
-               answer_durability(core, request, written, [](int descriptor) {
-                 const int copy = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
-                 return copy < 0 ? -1 : ::close(copy);
+  FuseCore& core = FuseCore::of(raw);
+  auto request = std::make_shared<KernelRequest>(core.channel, raw);
+  auto file = handle_of<OpenFile>(info->fh).shared_from_this();
+  release_locks_at_close(core, node, *info, [core = core.shared_from_this(), request, file] {
+    if (!file->is_written()) {
+      request->error(0);
+      return;
+    }
+    post_write(*core, request, file,
+               [](FuseCore& of, const KernelRequestPointer& answered, OpenFile& written) {
+                 announce_unseen_writes(of, written);
+                 answer_durability(of, answered, written, [](int descriptor) {
+                   const int copy = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+                   return copy < 0 ? -1 : ::close(copy);
+                 });
                });
-             });
+  });
 }
 
 void fsyncdir(fuse_req_t raw, fuse_ino_t, int only_data, fuse_file_info* info) {

@@ -1,0 +1,147 @@
+// Method: files that nobody mounts; what they are told is looked at directly.
+#include "fuse_adapter/shared_file.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "fuse_adapter/fake_engine.h"
+#include "fuse_adapter/open_files.h"
+#include "io/monotonic_clock.h"
+
+namespace ncfs {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::IsEmpty;
+
+class SharedFileTest : public testing::Test {
+ protected:
+  SharedFileTest() { engine_->shut(); }
+
+  [[nodiscard]] SharedFile::Look look() const { return {file_->changes(), version_}; }
+  std::shared_ptr<OpenFile> reader(NodeId node) {
+    OpenFile::Opened opened;
+    opened.node = node;
+    opened.shared = file_;
+    return std::make_shared<OpenFile>(engine_, opened);
+  }
+  std::shared_ptr<OpenFile> joined_reader(NodeId node, OpenMode mode = OpenMode::page_cache) {
+    auto opened = reader(node);
+    EXPECT_TRUE(file_->join_reader(*opened, look(), [&](const auto&) {
+      opened->mode = mode;
+      return true;
+    }));
+    return opened;
+  }
+  SharedFile::Advice join(OpenFile& opened, const SharedFile::Look& look) {
+    SharedFile::Advice told;
+    file_->join_reader(opened, look, [&](const auto& advice) {
+      told = advice;
+      return true;
+    });
+    return told;
+  }
+
+  Runtime runtime_{{}};
+  const std::shared_ptr<RuntimeGate> engine_ = std::make_shared<RuntimeGate>(runtime_);
+  SharedFiles files_;
+  const SharedFilePointer file_ = files_.of({1, 2});
+  SourceVersion version_{.size = 10, .mtime_ns = 1, .ctime_ns = 1};
+};
+
+TEST_F(SharedFileTest, WhoOpenedBeforeAChangeReadsPastTheCacheFromThenOn) {
+  const auto before = joined_reader(5);
+  EXPECT_FALSE(before->is_past_cache());
+  static_cast<void>(file_->note_change(0));
+  EXPECT_TRUE(before->is_past_cache());
+  EXPECT_FALSE(joined_reader(5)->is_past_cache());
+}
+
+TEST_F(SharedFileTest, WhoLookedBeforeAChangeAndIsAnsweredAfterItReadsPastTheCache) {
+  const SharedFile::Look early = look();
+  static_cast<void>(file_->note_change(0));
+  const auto late = reader(5);
+  EXPECT_FALSE(join(*late, early).may_pass);
+  EXPECT_TRUE(late->is_past_cache());
+  const auto unknown = reader(5);
+  EXPECT_FALSE(join(*unknown, {std::nullopt, version_}).may_pass);
+  EXPECT_TRUE(unknown->is_past_cache());
+}
+
+TEST_F(SharedFileTest, NobodyIsPassedThroughWhileSomebodyMayWrite) {
+  file_->begin_writes();
+  const auto during = reader(5);
+  EXPECT_FALSE(join(*during, look()).may_pass);
+  EXPECT_TRUE(during->is_past_cache());
+  file_->end_writes();
+  const auto after = reader(5);
+  EXPECT_TRUE(join(*after, look()).may_pass);
+  EXPECT_FALSE(after->is_past_cache());
+}
+
+TEST_F(SharedFileTest, AWriterThatIsExpectedIsWaitedForUntilHeComesOrTheTimeIsOver) {
+  file_->expect_writer(monotonic_now() + 3600 * kSecond);
+  const auto early = reader(5);
+  EXPECT_FALSE(join(*early, look()).may_pass);
+  EXPECT_FALSE(early->is_past_cache());
+  const auto writer = reader(5);
+  EXPECT_TRUE(file_->join_writer(*writer, look(), [](const auto&) { return true; }));
+  const auto later = reader(5);
+  EXPECT_TRUE(join(*later, look()).may_pass);
+  file_->expect_writer(monotonic_now());
+  const auto last = reader(5);
+  EXPECT_TRUE(join(*last, look()).may_pass);
+}
+
+TEST_F(SharedFileTest, AChangeIsToldToOtherNodesOnceAndToWhoseCacheFilesArePassed) {
+  const auto own = joined_reader(5);
+  const auto other = joined_reader(6);
+  const auto same = joined_reader(6);
+  const auto passed = joined_reader(7, OpenMode::passthrough);
+  const auto shares = joined_reader(7, OpenMode::passthrough);
+  shares->passed = passed;
+  SharedFile::Audience audience = file_->note_change(5);
+  EXPECT_THAT(audience.nodes, ElementsAre(6, 7));
+  EXPECT_THAT(audience.passed, ElementsAre(passed));
+  EXPECT_THAT(file_->note_change(0).nodes, ElementsAre(5, 6, 7));
+}
+
+TEST_F(SharedFileTest, WhoIsGoneOrDidNotJoinIsNotTold) {
+  joined_reader(5).reset();
+  const auto refused = reader(6);
+  EXPECT_FALSE(file_->join_reader(*refused, look(), [](const auto&) { return false; }));
+  EXPECT_FALSE(file_->join_writer(*refused, look(), [](const auto&) { return false; }));
+  EXPECT_THAT(file_->note_change(0).nodes, IsEmpty());
+}
+
+TEST_F(SharedFileTest, AVersionThatNoChangeOfOursExplainsIsForeign) {
+  const auto opened = reader(5);
+  EXPECT_FALSE(join(*opened, look()).is_foreign);
+  EXPECT_FALSE(join(*opened, look()).is_foreign);
+  version_.mtime_ns = 2;
+  EXPECT_TRUE(join(*opened, look()).is_foreign);
+  EXPECT_FALSE(join(*opened, look()).is_foreign);
+  version_.mtime_ns = 3;
+  static_cast<void>(file_->note_change(5));
+  EXPECT_FALSE(join(*opened, look()).is_foreign);
+}
+
+TEST_F(SharedFileTest, LateChangesAreTakenOnce) {
+  EXPECT_FALSE(file_->take_late_changes());
+  file_->note_late_change();
+  file_->note_late_change();
+  EXPECT_TRUE(file_->take_late_changes());
+  EXPECT_FALSE(file_->take_late_changes());
+}
+
+TEST_F(SharedFileTest, AFileIsSharedAsLongAsSomebodyHasIt) {
+  EXPECT_EQ(files_.of({1, 2}), file_);
+  EXPECT_NE(files_.of({1, 3}), file_);
+  SharedFilePointer other = files_.of({1, 4});
+  static_cast<void>(other->note_change(0));
+  other.reset();
+  EXPECT_EQ(files_.of({1, 4})->changes(), 0U);
+}
+
+}  // namespace
+}  // namespace ncfs
