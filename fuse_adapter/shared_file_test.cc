@@ -126,12 +126,28 @@ TEST_F(SharedFileTest, AVersionThatNoChangeOfOursExplainsIsForeign) {
   EXPECT_FALSE(join(*opened, look()).is_foreign);
 }
 
-TEST_F(SharedFileTest, LateChangesAreTakenOnce) {
-  EXPECT_FALSE(file_->take_late_changes());
-  file_->note_late_change();
-  file_->note_late_change();
-  EXPECT_TRUE(file_->take_late_changes());
-  EXPECT_FALSE(file_->take_late_changes());
+TEST_F(SharedFileTest, WhatWaitsForLateNoticesIsHeldUntilThoseBegunBeforeAreOver) {
+  const auto is_held = [](std::weak_ptr<int> held) { return !held.expired(); };
+  const auto hold = [this] {
+    auto held = std::make_shared<int>();
+    const std::weak_ptr<int> watched = held;
+    file_->hold_for_late_notices(std::move(held));
+    return watched;
+  };
+  EXPECT_FALSE(is_held(hold()));
+  auto first = file_->begin_late_notice();
+  auto second = file_->begin_late_notice();
+  const auto waits_for_both = hold();
+  auto third = file_->begin_late_notice();
+  const auto waits_for_all = hold();
+  second.reset();
+  third.reset();
+  EXPECT_TRUE(is_held(waits_for_both));
+  EXPECT_TRUE(is_held(waits_for_all));
+  first.reset();
+  EXPECT_FALSE(is_held(waits_for_both));
+  EXPECT_FALSE(is_held(waits_for_all));
+  EXPECT_FALSE(is_held(hold()));
 }
 
 TEST_F(SharedFileTest, AFileIsSharedAsLongAsSomebodyHasIt) {
