@@ -76,7 +76,7 @@ class CacheFs::Impl {
  private:
   MountResult agree_with_kernel() {
     FuseChannel& channel = *core_->channel;
-    channel.start(settings_.dispatch_threads);
+    channel.start(settings_.dispatch_threads + settings_.guest_threads, settings_.guest_threads);
     if (!channel.wait_until_ready(kReadyPatience)) {
       return {ETIMEDOUT, "the kernel did not accept the file system"};
     }

@@ -61,6 +61,10 @@ struct MountSettings {
   std::size_t open_files_max = SIZE_MAX;
   // Two answer as fast as the kernel asks on small machines; idle ones cost wake-up latency.
   unsigned dispatch_threads = 2;
+  // So many more do themselves what may block, as long as they are not all doing so: handing each
+  // request to another thread takes longer than most answers of a source that has them in memory.
+  // A few are enough for that; what a slow source keeps waiting is handed over.
+  unsigned guest_threads = 2;
 };
 
 class CacheFs {

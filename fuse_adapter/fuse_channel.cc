@@ -57,6 +57,12 @@ constexpr std::uint32_t kStackDepthMax = 1;
 // The reply to OPEN that is being sent by this thread.
 thread_local int reply_backing_id = -1;
 
+// The channel whose requests this thread takes, but not while it stays.
+thread_local FuseChannel* served_channel = nullptr;
+
+// A source that answers at all answers within this when the mount ends.
+constexpr std::chrono::seconds kStayPatience{1};
+
 // Wakes a thread that waits for the kernel's next request. Its handler does nothing: the read
 // returns EINTR, and the loop looks whether it is to end.
 int wake_signal() {
@@ -161,17 +167,45 @@ CacheFs::MountResult FuseChannel::mount(const MountSettings& settings) {
   return {};
 }
 
-void FuseChannel::start(unsigned threads) {
+void FuseChannel::start(unsigned threads, unsigned guests) {
   install_wake_handler();
   const std::lock_guard lock(mutex_);
+  guests_max_ = guests;
   for (unsigned index = 0; index < threads; ++index) {
+    std::thread thread([self = shared_from_this()] { self->serve(); });
     ++live_threads_;
-    threads_.emplace_back([this] { serve(); });
-    ::pthread_setname_np(threads_.back().native_handle(), "ncfs-fuse");
+    ::pthread_setname_np(thread.native_handle(), "ncfs-fuse");
+    threads_.push_back(thread.native_handle());
+    thread.detach();
   }
 }
 
+FuseChannel::Stay::Stay(FuseChannel& channel) {
+  if (served_channel != &channel) return;
+  {
+    const std::lock_guard lock(channel.mutex_);
+    if (channel.guests_ == channel.guests_max_) return;
+    ++channel.guests_;
+  }
+  channel_ = &channel;
+  served_channel = nullptr;
+  // The signal that ends the thread must not interrupt what it does for an application.
+  sigset_t wake;
+  sigemptyset(&wake);
+  sigaddset(&wake, wake_signal());
+  ::pthread_sigmask(SIG_BLOCK, &wake, &mask_);
+}
+
+FuseChannel::Stay::~Stay() {
+  if (channel_ == nullptr) return;
+  ::pthread_sigmask(SIG_SETMASK, &mask_, nullptr);
+  served_channel = channel_;
+  const std::lock_guard lock(channel_->mutex_);
+  --channel_->guests_;
+}
+
 void FuseChannel::serve() {
+  served_channel = this;
   sigset_t mask;
   sigfillset(&mask);
   sigdelset(&mask, wake_signal());
@@ -187,6 +221,7 @@ void FuseChannel::serve() {
   {
     const std::lock_guard lock(mutex_);
     --live_threads_;
+    std::erase(threads_, ::pthread_self());
     changed_.notify_all();
   }
   wake();
@@ -222,16 +257,16 @@ void FuseChannel::unmount_if_ours() {
 
 void FuseChannel::end_threads() {
   is_stopping_.store(true, std::memory_order_relaxed);
+  const auto patience_ends = std::chrono::steady_clock::now() + kStayPatience;
   std::unique_lock lock(mutex_);
   // A signal that comes between a thread's look at the flag and its read is lost, hence the
   // repetition.
   while (live_threads_ > 0) {
-    for (std::thread& thread : threads_) ::pthread_kill(thread.native_handle(), wake_signal());
+    const bool are_all_guests = live_threads_ == guests_;
+    if (are_all_guests && std::chrono::steady_clock::now() >= patience_ends) return;
+    for (const pthread_t thread : threads_) ::pthread_kill(thread, wake_signal());
     changed_.wait_for(lock, std::chrono::milliseconds(10), [this] { return live_threads_ == 0; });
   }
-  lock.unlock();
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
 }
 
 void FuseChannel::stop() {

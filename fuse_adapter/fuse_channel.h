@@ -12,6 +12,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -23,7 +24,7 @@
 
 namespace ncfs {
 
-class FuseChannel {
+class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
  public:
   // `context` is what from() leads to; see context(). Throws std::system_error.
   FuseChannel(const fuse_lowlevel_ops& operations, void* context, PassthroughPolicy passthrough);
@@ -40,14 +41,31 @@ class FuseChannel {
   // Speaks to whatever is at the other end of a message socket instead.
   [[nodiscard]] bool attach(Descriptor connection);
 
-  // Starts to take requests.
-  void start(unsigned threads);
+  // Starts to take requests. Of the threads, as many as `guests` at a time may block in a Stay; the
+  // others are always there for the kernel.
+  void start(unsigned threads, unsigned guests);
+
+  // While one is true, the calling thread, which serves the channel, may block for as long as it
+  // has to. False for any other thread, within another one, and when too many threads stay.
+  class Stay {
+   public:
+    explicit Stay(FuseChannel& channel);
+    ~Stay();
+    Stay(const Stay&) = delete;
+    Stay& operator=(const Stay&) = delete;
+    explicit operator bool() const { return channel_ != nullptr; }
+
+   private:
+    FuseChannel* channel_ = nullptr;
+    sigset_t mask_{};  // of the thread before
+  };
   // Whether the kernel and we agreed on how to speak, within `patience`.
   [[nodiscard]] bool wait_until_ready(std::chrono::nanoseconds patience);
   // Waits until the mount is gone or wake() was called.
   void wait();
   void wake();  // async-signal-safe
-  // Takes the mount away if it is still there and ends the threads. Idempotent.
+  // Takes the mount away if it is still there and ends the threads; those that are stuck in a Stay
+  // are left behind, and touch nothing but what their request needs. Idempotent.
   void stop();
 
   // Sets the kernel's readahead window on this mount. Files opened before keep what they had.
@@ -110,8 +128,10 @@ class FuseChannel {
   std::condition_variable changed_;
   bool is_ready_ = false;
   unsigned live_threads_ = 0;
+  unsigned guests_max_ = 0;
+  unsigned guests_ = 0;
   std::atomic<bool> is_stopping_{false};
-  std::vector<std::thread> threads_;
+  std::vector<pthread_t> threads_;  // those that live; detached
 };
 
 }  // namespace ncfs

@@ -81,6 +81,7 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       metadata({.name = "ncfs-metadata",
                 .threads = kMetadataThreads,
                 .queue_max = kMetadataQueueMax,
+                .guests = mount_settings.guest_threads,
                 .deadline = mount_settings.source_deadline}),
       cache_reads({.name = "ncfs-cache-read",
                    .threads = kCacheReadThreads,
@@ -89,6 +90,7 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       writes({.name = "ncfs-writes",
               .threads = kWriteThreads,
               .queue_max = kWriteQueueMax,
+              .guests = mount_settings.guest_threads,
               .deadline = mount_settings.source_deadline}),
       notices(channel),
       passes_source_through(mount_settings.cold_passthrough == ColdPassthroughPolicy::enabled ||
@@ -99,20 +101,29 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
 
 FuseCore::~FuseCore() = default;
 
+bool FuseCore::run(JobPool& pool, JobPool::Job job, const std::function<void()>& before_waiting) {
+  {
+    const FuseChannel::Stay stay(*channel);
+    if (stay && pool.run_here(job)) return true;
+  }
+  if (before_waiting) before_waiting();
+  return pool.submit(std::move(job));
+}
+
 void FuseCore::post(fuse_req_t raw, Work work, Work late) {
   auto request = std::make_shared<KernelRequest>(channel, raw);
   const bool accepted =
-      metadata.submit({.run =
-                           [core = shared_from_this(), request, work = std::move(work)] {
-                             if (!request->is_answered()) work(*core, request);
-                           },
-                       .expire =
-                           [core = shared_from_this(), request, late = std::move(late)] {
-                             if (request->is_answered()) return;
-                             core->stats->timeouts.add();
-                             if (late) late(*core, request);
-                             request->error(ETIMEDOUT);
-                           }});
+      run(metadata, {.run =
+                         [core = shared_from_this(), request, work = std::move(work)] {
+                           if (!request->is_answered()) work(*core, request);
+                         },
+                     .expire =
+                         [core = shared_from_this(), request, late = std::move(late)] {
+                           if (request->is_answered()) return;
+                           core->stats->timeouts.add();
+                           if (late) late(*core, request);
+                           request->error(ETIMEDOUT);
+                         }});
   if (accepted) return;
   stats->rejected.add();
   request->error(ENOMEM);

@@ -1,8 +1,9 @@
 // What is done for each request of the kernel.
 //
 // Thread rule: the functions in the operation table run on dispatch threads and call neither the
-// source nor the cache disk, except for bytes that are in memory already; everything else is posted
-// to a pool. A server that hangs hangs the pool of metadata, not reads of what is cached.
+// source nor the cache disk, except for bytes that are in memory already; everything else is
+// posted: to a pool, or to the same thread while enough others take requests (FuseChannel::Stay). A
+// server that hangs hangs the pool of metadata, not reads of what is cached.
 #pragma once
 
 #include <atomic>
@@ -47,8 +48,14 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
     return *static_cast<FuseCore*>(FuseChannel::from(request).context());
   }
 
-  // Runs `work` on the metadata pool. Answers ENOMEM if too much is waiting there. When the source
-  // takes too long the answer is that of `late`, which must not ask the source, or ETIMEDOUT.
+  // Runs a job of `pool` on this thread if that may block, and else on the pool, after
+  // `before_waiting` was called. False if the pool refused it. What was on the stack of the request
+  // is there until one of the two returns. The core may be gone when the job has run.
+  [[nodiscard]] bool run(JobPool& pool, JobPool::Job job,
+                         const std::function<void()>& before_waiting = {});
+  // Runs `work` as a job of the metadata pool. Answers ENOMEM if too much is waiting there. When
+  // the source takes too long the answer is that of `late`, which must not ask the source, or
+  // ETIMEDOUT.
   using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
   void post(fuse_req_t request, Work work, Work late = {});
 

@@ -8,14 +8,19 @@
 #include <linux/fuse.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <memory>
+#include <set>
 #include <span>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -65,12 +70,13 @@ class FuseOpsTest : public testing::Test {
     const timeval patience{.tv_sec = 60, .tv_usec = 0};
     ASSERT_EQ(::setsockopt(ends[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience)), 0);
     ASSERT_TRUE(core_->channel->attach(Descriptor(ends[1])));
-    core_->channel->start(2);
+    core_->channel->start(settings.dispatch_threads + settings.guest_threads,
+                          settings.guest_threads);
     init_ = greet();
   }
 
   void TearDown() override {
-    core_->stop();
+    if (core_) core_->stop();
     core_.reset();
     EXPECT_EQ(engine_.handles_open, 0);
   }
@@ -108,6 +114,19 @@ class FuseOpsTest : public testing::Test {
     }
     EXPECT_EQ(header.unique, last_unique_);
     return {.error = -header.error, .bytes = message.substr(sizeof(header))};
+  }
+  fuse_out_header receive_header() {
+    std::string message(64 * kKiB, '\0');
+    fuse_out_header header{};
+    const ssize_t size = ::recv(kernel_.get(), message.data(), message.size(), 0);
+    EXPECT_GE(size, std::ssize(raw(header))) << "no reply";
+    std::memcpy(&header, message.data(), sizeof(header));
+    return header;
+  }
+  FileKey key_of(const std::string& name) {
+    struct stat attributes {};
+    EXPECT_EQ(::stat(directory_.path(name).c_str(), &attributes), 0);
+    return FileFacts::of(attributes).file;
   }
   Reply ask(std::uint32_t opcode, std::uint64_t node, std::string_view payload,
             pid_t thread = 1000) {
@@ -528,6 +547,50 @@ TEST(OpenFilesMax, LeavesDescriptorsForEverybodyElse) {
     EXPECT_GE(4 * (open_files_max(descriptors) + 1), descriptors);
   }
   EXPECT_GT(open_files_max(RLIM_INFINITY), 1U << 30U);
+}
+
+// Whoever removes a file waits for a lock that the test holds, as he would for a silent source.
+TEST_F(FuseOpsTest, RequestsThatHangKeepNoOthersWaiting) {
+  write("held", "x");
+  write("free", "y");
+  const FileKey key = key_of("held");
+  auto lock = core_->changes.serialize(key);
+  constexpr int kHanging = 5;  // more than may block where they were received
+  std::set<std::uint64_t> hanging;
+  for (int count = 0; count < kHanging; ++count) {
+    send(FUSE_UNLINK, kRootNode, std::string("held") + '\0');
+    hanging.insert(last_unique_);
+  }
+  EXPECT_EQ(look_up("free").error, 0);
+  EXPECT_EQ(open(find("free")).error, 0);
+  lock.unlock();
+  int removed = 0;
+  for (int count = 0; count < kHanging; ++count) {
+    const fuse_out_header header = receive_header();
+    EXPECT_EQ(hanging.erase(header.unique), 1U);
+    if (header.error == 0) ++removed;
+  }
+  EXPECT_EQ(removed, 1);
+}
+
+TEST_F(FuseOpsTest, TheEndDoesNotWaitForWhatHangs) {
+  write("held", "x");
+  const FileKey key = key_of("held");
+  auto lock = core_->changes.serialize(key);
+  for (int count = 0; count < 2; ++count) {
+    send(FUSE_UNLINK, kRootNode, std::string("held") + '\0');
+  }
+  EXPECT_EQ(look_up("held").error, 0);  // they were received before
+  core_->stop();
+  lock.unlock();
+  const std::weak_ptr<FuseCore> core = core_;
+  core_.reset();
+  // The threads that were left behind keep what they need, and only they.
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!core.expired() && std::chrono::steady_clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  EXPECT_TRUE(core.expired());
 }
 
 TEST_F(FuseOpsTest, ForgottenNodesAreDropped) {

@@ -20,7 +20,8 @@ namespace ncfs {
 
 class JobPool::Shared : public std::enable_shared_from_this<JobPool::Shared> {
  public:
-  explicit Shared(Options options) : options_(std::move(options)), slots_(options_.threads) {}
+  explicit Shared(Options options)
+      : options_(std::move(options)), slots_(options_.threads), guests_(options_.guests) {}
 
   void start() {
     // Signals belong to other threads; calls made here are not to be interrupted.
@@ -48,6 +49,21 @@ class JobPool::Shared : public std::enable_shared_from_this<JobPool::Shared> {
       queue_.push_back({std::move(job), monotonic_now() + options_.deadline});
     }
     work_.notify_one();
+    return true;
+  }
+
+  bool run_here(Job& job) {
+    std::unique_lock lock(mutex_);
+    const auto slot = std::ranges::find(guests_, false, &Slot::is_running);
+    if (is_stopping_ || slot == guests_.end()) return false;
+    *slot = {true, monotonic_now() + options_.deadline, std::move(job.expire)};
+    lock.unlock();
+    job.run();
+    lock.lock();
+    slot->is_running = false;
+    job.expire = std::exchange(slot->expire, nullptr);
+    lock.unlock();
+    job = {};
     return true;
   }
 
@@ -120,9 +136,11 @@ class JobPool::Shared : public std::enable_shared_from_this<JobPool::Shared> {
         late.push_back(std::move(queue_.front().job));
         queue_.pop_front();
       }
-      for (Slot& slot : slots_) {
-        const bool is_late = slot.is_running && slot.expire && slot.deadline <= now;
-        if (is_late) late.push_back({.run = {}, .expire = std::exchange(slot.expire, nullptr)});
+      for (auto* const slots : {&slots_, &guests_}) {
+        for (Slot& slot : *slots) {
+          const bool is_late = slot.is_running && slot.expire && slot.deadline <= now;
+          if (is_late) late.push_back({.run = {}, .expire = std::exchange(slot.expire, nullptr)});
+        }
       }
       lock.unlock();
       for (const Job& job : late) job.expire();
@@ -138,6 +156,7 @@ class JobPool::Shared : public std::enable_shared_from_this<JobPool::Shared> {
   std::condition_variable ended_;
   std::deque<Entry> queue_;
   std::vector<Slot> slots_;
+  std::vector<Slot> guests_;
   std::size_t live_threads_ = 0;
   bool is_stopping_ = false;
 };
@@ -152,6 +171,11 @@ JobPool::~JobPool() {
 
 bool JobPool::submit(Job job) {
   return shared_->submit(std::move(job));
+}
+
+bool JobPool::run_here(Job& job) {
+  const auto shared = shared_;
+  return shared->run_here(job);
 }
 
 void JobPool::stop(std::chrono::nanoseconds patience) {

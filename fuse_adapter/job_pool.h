@@ -6,6 +6,7 @@
 //     run() has not returned. run() is not started after that, but one that had started goes on,
 //     so whoever has something to answer must decide between the two, once.
 //   * submit() refuses when the queue is full; the job is then never heard of.
+//   * run_here() runs a job on the calling thread instead, with the same deadline.
 //   * stop() forgets the jobs that were not started; their functions are destroyed uncalled.
 //
 // Any thread.
@@ -27,6 +28,7 @@ class JobPool {
     std::string name;  // of the threads, at most 15 characters
     std::size_t threads = 1;
     std::size_t queue_max = 1;  // jobs accepted and not yet started
+    std::size_t guests = 0;     // threads of others in run_here()
     Nanos deadline = kSecond;   // of every job, from submit()
   };
   struct Job {
@@ -40,6 +42,9 @@ class JobPool {
   JobPool& operator=(const JobPool&) = delete;
 
   [[nodiscard]] bool submit(Job job);
+  // False, and the job is untouched, if there are as many guests already. The pool may be destroyed
+  // meanwhile; stop() does not wait for guests.
+  [[nodiscard]] bool run_here(Job& job);
 
   // Waits, at most `patience`, for running jobs; threads that are stuck longer are left behind and
   // touch nothing but their job. Idempotent; submit() refuses from here on.

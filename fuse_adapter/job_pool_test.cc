@@ -5,6 +5,7 @@
 #include <atomic>
 #include <future>
 #include <memory>
+#include <thread>
 #include <vector>
 
 namespace ncfs {
@@ -110,6 +111,48 @@ TEST(JobPool, AThreadThatIsStuckOutlivesThePool) {
   }
   barrier.lift();
   EXPECT_EQ(finished.get_future().wait_for(kForever), std::future_status::ready);
+}
+
+JobPool::Options with_guests(std::size_t guests, Nanos deadline) {
+  return {.name = "test", .threads = 1, .queue_max = 1, .guests = guests, .deadline = deadline};
+}
+
+TEST(JobPool, AGuestRunsItsJobItself) {
+  JobPool pool(with_guests(1, 60 * kSecond));
+  std::thread::id ran_on;
+  for (int round = 0; round < 2; ++round) {
+    JobPool::Job job{[&ran_on] { ran_on = std::this_thread::get_id(); }, [] { FAIL(); }};
+    EXPECT_TRUE(pool.run_here(job));
+    EXPECT_EQ(ran_on, std::this_thread::get_id());
+  }
+}
+
+TEST(JobPool, AGuestTooManyKeepsItsJob) {
+  JobPool pool(with_guests(1, 60 * kSecond));
+  bool has_run = false;
+  JobPool::Job inner{[&has_run] { has_run = true; }, [] {}};
+  JobPool::Job outer{[&] { EXPECT_FALSE(pool.run_here(inner)); }, [] {}};
+  EXPECT_TRUE(pool.run_here(outer));
+  EXPECT_FALSE(has_run);
+  inner.run();
+  EXPECT_TRUE(has_run);
+  pool.stop(kForever);
+  EXPECT_FALSE(pool.run_here(inner));
+}
+
+TEST(JobPool, AGuestsJobExpiresWhileItStillRuns) {
+  JobPool pool(with_guests(1, 20 * kMillisecond));
+  std::promise<void> expired;
+  JobPool::Job job{
+      [&] { EXPECT_EQ(expired.get_future().wait_for(kForever), std::future_status::ready); },
+      [&] { expired.set_value(); }};
+  EXPECT_TRUE(pool.run_here(job));
+}
+
+TEST(JobPool, AGuestOutlivesThePool) {
+  auto pool = std::make_unique<JobPool>(with_guests(1, 60 * kSecond));
+  JobPool::Job job{[&pool] { pool.reset(); }, [] {}};
+  EXPECT_TRUE(pool->run_here(job));
 }
 
 }  // namespace

@@ -290,8 +290,8 @@ void release(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   release_locks_with_handle(core, node, *info);
   const auto file = core.files.remove(handle_of<OpenFile>(info->fh));
   if (file) core.nodes.release(file->node, file->mode);
-  if (file && file->is_written()) finish_writing(core, file);
   fuse_reply_err(raw, 0);
+  if (file && file->is_written()) finish_writing(core, file);
 }
 
 }  // namespace

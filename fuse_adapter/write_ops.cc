@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstring>
 #include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -61,40 +62,53 @@ Outcome write_all(int descriptor, std::span<const std::byte> bytes, std::uint64_
   return outcome;
 }
 
-// Work on an open file, which is told if it takes too long.
+// Work on an open file, which is told if it takes too long. As FuseCore::run(), or always on the
+// pool for what takes long.
+enum class Place : std::uint8_t { here_if_allowed, pool };
 template <typename Use>
 void post_write(FuseCore& core, const KernelRequestPointer& request, std::shared_ptr<OpenFile> file,
-                Use use) {
-  const bool accepted = core.writes.submit(
-      {.run =
-           [core = core.shared_from_this(), request, file, use = std::move(use)] {
-             if (!request->is_answered()) use(*core, request, *file);
-           },
-       .expire =
-           [counters = core.stats, request, file] {
-             if (!request->error(ETIMEDOUT)) return;
-             counters->timeouts.add();
-             file->note_error(ETIMEDOUT);
-           }});
+                Use use, Place place = Place::pool,
+                const std::function<void()>& before_waiting = {}) {
+  JobPool::Job job{.run =
+                       [core = core.shared_from_this(), request, file, use = std::move(use)] {
+                         if (!request->is_answered()) use(*core, request, *file);
+                       },
+                   .expire =
+                       [counters = core.stats, request, file] {
+                         if (!request->error(ETIMEDOUT)) return;
+                         counters->timeouts.add();
+                         file->note_error(ETIMEDOUT);
+                       }};
+  const bool accepted = place == Place::pool
+                            ? core.writes.submit(std::move(job))
+                            : core.run(core.writes, std::move(job), before_waiting);
   if (accepted) return;
   core.stats->rejected.add();
   request->error(ENOMEM);
 }
 
 template <typename Use>
-void post_write(fuse_req_t raw, std::shared_ptr<OpenFile> file, Use use) {
+void post_write(fuse_req_t raw, std::shared_ptr<OpenFile> file, Use use, Place place = Place::pool,
+                const std::function<void()>& before_waiting = {}) {
   FuseCore& core = FuseCore::of(raw);
   post_write(core, std::make_shared<KernelRequest>(core.channel, raw), std::move(file),
-             std::move(use));
+             std::move(use), place, before_waiting);
 }
 
 class Write {
  public:
+  // `bytes` live until the write has run, or keep_bytes() was called.
   Write(std::span<const std::byte> bytes, off_t offset, const fuse_file_info& info)
       : bytes_(bytes),
         offset_(static_cast<std::uint64_t>(offset)),
         appends_((info.flags & O_APPEND) != 0 && info.writepage == 0),
         is_from_pages_(info.writepage != 0) {}
+
+  void keep_bytes() {
+    if (kept_) return;
+    kept_.emplace(bytes_);
+    bytes_ = kept_->bytes();
+  }
 
   void operator()(FuseCore& core, const KernelRequestPointer& request, OpenFile& file) const {
     const Outcome outcome = write(core, *request, file);
@@ -121,18 +135,17 @@ class Write {
  private:
   [[nodiscard]] Outcome write(FuseCore& core, const KernelRequest& request,
                               const OpenFile& file) const {
-    const auto bytes = bytes_.bytes();
     if (is_from_pages_) {
       // Stored by somebody through a mapping, some time ago: the kernel does not tell who, and the
       // permission is that of the descriptor. The pages need not suit O_DIRECT.
-      if ((file.flags & O_DIRECT) == 0) return write_all(file.source, bytes, offset_, 0);
+      if ((file.flags & O_DIRECT) == 0) return write_all(file.source, bytes_, offset_, 0);
       Outcome outcome;
       const Descriptor plain = core.tree.reopen(file.source, O_WRONLY, file.opener, outcome.error);
-      return plain.is_open() ? write_all(plain.get(), bytes, offset_, 0) : outcome;
+      return plain.is_open() ? write_all(plain.get(), bytes_, offset_, 0) : outcome;
     }
     const CallerCredentials credentials(request.caller(), core.groups);
     if (credentials.error() != 0) return {.count = 0, .error = credentials.error()};
-    return write_all(file.source, bytes, offset_, appends_ ? RWF_APPEND : 0);
+    return write_all(file.source, bytes_, offset_, appends_ ? RWF_APPEND : 0);
   }
 
   // The kernel took the end of the file, as it knows it, for the place of what was appended. If
@@ -149,7 +162,8 @@ class Write {
     return false;
   }
 
-  const AlignedBytes bytes_;
+  std::span<const std::byte> bytes_;
+  std::optional<AlignedBytes> kept_;
   const std::uint64_t offset_;
   const bool appends_;
   const bool is_from_pages_;
@@ -158,10 +172,15 @@ class Write {
 void write(fuse_req_t raw, fuse_ino_t, const char* data, std::size_t size, off_t offset,
            fuse_file_info* info) {
   FuseCore::of(raw).stats->writes.add();
+  auto file = handle_of<OpenFile>(info->fh).shared_from_this();
   auto job = std::make_shared<Write>(std::as_bytes(std::span(data, size)), offset, *info);
-  post_write(raw, handle_of<OpenFile>(info->fh).shared_from_this(),
-             [job = std::move(job)](FuseCore& core, const KernelRequestPointer& request,
-                                    OpenFile& file) { (*job)(core, request, file); });
+  if ((file->flags & O_DIRECT) != 0) job->keep_bytes();  // aligned as direct I/O wants it
+  post_write(
+      raw, std::move(file),
+      [job](FuseCore& core, const KernelRequestPointer& request, OpenFile& written) {
+        (*job)(core, request, written);
+      },
+      Place::here_if_allowed, [job] { job->keep_bytes(); });
 }
 
 void fallocate(fuse_req_t raw, fuse_ino_t, int mode, off_t offset, off_t length,
@@ -265,14 +284,16 @@ void flush(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
       request->error(0);
       return;
     }
-    post_write(*core, request, file,
-               [](FuseCore& of, const KernelRequestPointer& answered, OpenFile& written) {
-                 announce_unseen_writes(of, written);
-                 answer_durability(of, answered, written, [](int descriptor) {
-                   const int copy = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
-                   return copy < 0 ? -1 : ::close(copy);
-                 });
-               });
+    post_write(
+        *core, request, file,
+        [](FuseCore& of, const KernelRequestPointer& answered, OpenFile& written) {
+          announce_unseen_writes(of, written);
+          answer_durability(of, answered, written, [](int descriptor) {
+            const int copy = ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+            return copy < 0 ? -1 : ::close(copy);
+          });
+        },
+        Place::here_if_allowed);
   });
 }
 
@@ -332,14 +353,15 @@ void set_size(FuseCore& core, const KernelRequestPointer& request, NodeId node, 
 
 void finish_writing(FuseCore& core, std::shared_ptr<OpenFile> file) {
   // Whatever comes of it, the session ends with the file.
-  static_cast<void>(core.writes.submit({.run =
-                                            [core = core.shared_from_this(), file] {
-                                              announce_unseen_writes(*core, *file);
-                                              struct stat attributes {};
-                                              if (::fstat(file->source, &attributes) != 0) return;
-                                              file->end_session(FileFacts::of(attributes));
-                                            },
-                                        .expire = [] {}}));
+  static_cast<void>(core.run(core.writes, {.run =
+                                               [core = core.shared_from_this(), file] {
+                                                 announce_unseen_writes(*core, *file);
+                                                 struct stat attributes {};
+                                                 if (::fstat(file->source, &attributes) != 0)
+                                                   return;
+                                                 file->end_session(FileFacts::of(attributes));
+                                               },
+                                           .expire = [] {}}));
 }
 
 void add_write_operations(fuse_lowlevel_ops& table) {
