@@ -6,8 +6,7 @@
 //
 // Laws:
 //   * what is held on the source is in the LockTable, and only that: it knows the process, and
-//   finds
-//     those who wait for each other;
+//     finds those who wait for each other;
 //   * the source is never asked to wait. Who waits for users of this mount is woken when they let
 //     go; for others the source is asked again, after kAskAgainMin, then twice as long, up to
 //     kAskAgainMax;
