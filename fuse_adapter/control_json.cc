@@ -202,6 +202,13 @@ json reads_json(const AdapterStats& stats) {
           {"hit_ratio", ratio(from_cache, from_cache + from_source)}};
 }
 
+json writes_json(const AdapterStats& stats) {
+  return {{"opens", stats.opens_for_writing.value()},
+          {"requests", stats.writes.value()},
+          {"bytes", stats.written_bytes.value()},
+          {"mirror_failures", stats.mirror_failures.value()}};
+}
+
 }  // namespace
 
 std::string status_json(const ControlSubject& subject, std::chrono::seconds uptime,
@@ -231,6 +238,7 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
                {"handles_open", engine.handles_open},
                {"opens", opens_json(stats)},
                {"reads_by_daemon", reads_json(stats)},
+               {"writes", writes_json(stats)},
                {"backend_reads",
                 {{"bytes", engine.source_bytes},
                  {"bytes_on_demand", engine.source_bytes_demand},

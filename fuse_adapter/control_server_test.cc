@@ -154,6 +154,10 @@ TEST_F(ControlServerTest, StatusTellsMountCacheAndCounters) {
   stats_.opens_miss.add(1);
   stats_.cache_bytes.add(30);
   stats_.source_bytes.add(10);
+  stats_.opens_for_writing.add(5);
+  stats_.writes.add(6);
+  stats_.written_bytes.add(7);
+  stats_.mirror_failures.add(8);
   ASSERT_EQ(start(), "");
   const json status = this->status();
   EXPECT_EQ(status["state"], "running");
@@ -164,6 +168,8 @@ TEST_F(ControlServerTest, StatusTellsMountCacheAndCounters) {
   EXPECT_EQ(status["cache"]["used_bytes"], 600);
   EXPECT_EQ(status["opens"]["hit_ratio"], 0.75);
   EXPECT_EQ(status["reads_by_daemon"]["hit_ratio"], 0.75);
+  EXPECT_EQ(status["writes"],
+            json({{"opens", 5}, {"requests", 6}, {"bytes", 7}, {"mirror_failures", 8}}));
   EXPECT_EQ(status["passthrough"]["detail"], "switched off");
   const json copy = status["copies"]["in_progress"][0];
   EXPECT_EQ(copy["path"], "models/big");

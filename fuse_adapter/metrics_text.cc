@@ -180,6 +180,19 @@ void add_reads(Exposition& out, const ControlSubject& subject, const EngineStatu
                  {{{"source", "backend"}}, &stats.read_source_time}});
 }
 
+void add_writes(Exposition& out, const AdapterStats& stats) {
+  out.counter("nfs_cachefs_opens_for_writing_total", "Opens of regular files for writing.",
+              stats.opens_for_writing.value());
+  out.counter("nfs_cachefs_writes_total", "Write requests that reached the daemon.",
+              stats.writes.value());
+  out.counter("nfs_cachefs_written_bytes_total", "Written to the backend by the daemon.",
+              stats.written_bytes.value());
+  out.counter("nfs_cachefs_mirror_failures_total",
+              "Cache files that could not follow a change made through the mount: who opened them "
+              "before reads what was.",
+              stats.mirror_failures.value());
+}
+
 void add_copies(Exposition& out, const ControlSubject& subject, const EngineStatus& engine,
                 const std::vector<WarmProgress>& warm_jobs) {
   out.gauge("nfs_cachefs_copies_running", "Files being copied into the cache.",
@@ -244,6 +257,7 @@ std::string metrics_text(const ControlSubject& subject,
   add_process(out, subject);
   add_cache(out, engine);
   add_reads(out, subject, engine);
+  add_writes(out, *subject.adapter_stats);
   add_copies(out, subject, engine, warm_jobs);
   add_health(out, subject, engine);
   return out.text();

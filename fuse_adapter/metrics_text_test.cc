@@ -41,6 +41,19 @@ TEST_F(MetricsText, EveryMetricHasTypeHelpAndTheMountPoint) {
                               "1099511627776\n"));
 }
 
+TEST_F(MetricsText, WritesAreCounted) {
+  stats_.opens_for_writing.add(1);
+  stats_.writes.add(2);
+  stats_.written_bytes.add(3);
+  stats_.mirror_failures.add(4);
+  const std::string told = text();
+  const std::string mount = "{mountpoint=\"/mnt/a\\\"b\"} ";
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_opens_for_writing_total" + mount + "1\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_writes_total" + mount + "2\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_written_bytes_total" + mount + "3\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_mirror_failures_total" + mount + "4\n"));
+}
+
 TEST_F(MetricsText, HistogramsAreCumulative) {
   copy_time_.add(10'000);  // the first bound belongs to its bucket
   copy_time_.add(10'001);

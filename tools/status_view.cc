@@ -131,6 +131,17 @@ std::string reads_text(const json& status) {
                      human_size(source), percentage(cached, cached + source));
 }
 
+std::string writes_text(const json& status) {
+  std::string result =
+      fmt::format("{} in {} requests, {} opens", size(status, "/writes/bytes"),
+                  number(status, "/writes/requests"), number(status, "/writes/opens"));
+  const std::uint64_t failures = number(status, "/writes/mirror_failures");
+  if (failures > 0) {
+    result += fmt::format("; {} cache files in use could not follow", failures);
+  }
+  return result;
+}
+
 std::string copies_text(const json& status) {
   const json copies = members(status, "copies");
   const json in_progress = array(copies, "in_progress");
@@ -179,6 +190,7 @@ std::string status_text(const json& status) {
                                    number(status, "/opens/passed_through_from_backend")));
   }
   result += line("reads", "by the daemon: " + reads_text(status));
+  result += line("writes", writes_text(status));
   result += line("backend reads", fmt::format("{}, of these {} for waiting readers",
                                               size(status, "/backend_reads/bytes"),
                                               size(status, "/backend_reads/bytes_on_demand")));

@@ -20,6 +20,7 @@ json status_with_a_copy(std::uint64_t done) {
           {"cache", {{"eviction", "arc"}}},
           {"opens", {{"hits", 120}, {"misses", 10}}},
           {"errors", {{"backend", 3}, {"cache_reads", 0}}},
+          {"writes", {{"opens", 2}, {"requests", 9}, {"bytes", 2048}, {"mirror_failures", 0}}},
           {"copies",
            {{"in_progress",
              {{{"path", "models/a"},
@@ -39,6 +40,13 @@ TEST(StatusView, ShowsRatiosCopiesAndErrors) {
   EXPECT_THAT(text, HasSubstr("25.0 % of 3.9 KiB, 1000 B/s, 3.0 s left  models/a"));
   EXPECT_THAT(text, HasSubstr("backend 3\n"));
   EXPECT_THAT(text, Not(HasSubstr("cache reads")));
+}
+
+TEST(StatusView, ShowsWhatWasWritten) {
+  json status = status_with_a_copy(0);
+  EXPECT_THAT(status_text(status), ContainsRegex("writes +2.0 KiB in 9 requests, 2 opens\n"));
+  status["writes"]["mirror_failures"] = 1;
+  EXPECT_THAT(status_text(status), HasSubstr("2 opens; 1 cache files in use could not follow\n"));
 }
 
 TEST(StatusView, ShowsWhatFailsAndWhenItIsTriedAgain) {
