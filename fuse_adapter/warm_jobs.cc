@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -37,6 +38,9 @@ const char* to_string(WarmProgress::State state) {
 
 struct WarmJobs::Job {
   WarmProgress progress;
+  std::map<std::string, unsigned>
+      overtaken;                   // files that changed while they were copied: how often
+  std::vector<std::string> again;  // of these, those to be looked at again
   Clock::time_point started = Clock::now();
 };
 
@@ -51,7 +55,7 @@ struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
   Shared& operator=(const Shared&) = delete;
 
   void run(const std::shared_ptr<Job>& job, const Checked& checked);
-  void walk(const std::shared_ptr<Job>& job);
+  void walk(const std::shared_ptr<Job>& job, const std::vector<std::string>& paths);
   void submit(const std::shared_ptr<Job>& job, WalkedFile found);
   void finish(Job& job, const std::string& path, std::uint64_t bytes, const WarmResult& result);
   void note(Job& job, const WalkedFile& found);
@@ -114,6 +118,12 @@ void WarmJobs::Shared::finish(Job& job, const std::string& path, std::uint64_t b
       progress.skipped.bytes += bytes;
       break;
     case WarmResult::Kind::failed:
+      if (result.error == ESTALE && ++job.overtaken[path] < kLooksMax) {
+        --progress.found.files;
+        progress.found.bytes -= bytes;
+        job.again.push_back(path);
+        break;
+      }
       fail(progress, path,
            result.error == 0 ? to_string(result.reason) : std::strerror(result.error));
       progress.failed.bytes += bytes;
@@ -171,8 +181,9 @@ void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, WalkedFile found)
       job->progress.pin);
 }
 
-void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job) {
-  SourceWalk source_walk(root, job->progress.paths);
+void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job,
+                            const std::vector<std::string>& paths) {
+  SourceWalk source_walk(root, paths);
   while (auto found = source_walk.next()) {
     if (found->kind == WalkedFile::Kind::file) {
       submit(job, std::move(*found));
@@ -194,11 +205,20 @@ void WarmJobs::Shared::run(const std::shared_ptr<Job>& job, const Checked& check
     }
   }
   checked(snapshot_of(job), "");
-  walk(job);
+  walk(job, job->progress.paths);
   std::unique_lock lock(mutex);
   if (job->progress.state == WarmProgress::State::cancelled) return;
   job->progress.state = WarmProgress::State::copying;
-  changed.wait(lock, [&] { return is_over(*job) || job->progress.in_work.empty(); });
+  while (true) {
+    changed.wait(lock, [&] {
+      return is_over(*job) || job->progress.in_work.empty() || !job->again.empty();
+    });
+    if (is_over(*job) || job->again.empty()) break;
+    const auto paths = std::exchange(job->again, {});
+    lock.unlock();
+    walk(job, paths);
+    lock.lock();
+  }
   if (job->progress.state == WarmProgress::State::cancelled) return;
   job->progress.state = closed ? WarmProgress::State::cancelled : WarmProgress::State::done;
   job->progress.seconds = std::chrono::duration<double>(Clock::now() - job->started).count();

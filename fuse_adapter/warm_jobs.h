@@ -74,6 +74,9 @@ class WarmJobs {
   // Enough to keep every copier busy with small files; each holds a descriptor.
   static constexpr std::uint32_t kOutstandingMax = 64;
   static constexpr std::size_t kFailuresKept = 10;
+  // A file that was changed while it was copied, perhaps by a chmod, is looked at again; one that
+  // is always being changed is not worth a copy.
+  static constexpr unsigned kLooksMax = 3;
 
   explicit WarmJobs(WarmTarget target);
   ~WarmJobs();  // stops without patience

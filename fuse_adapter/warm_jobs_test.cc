@@ -101,10 +101,44 @@ TEST_F(WarmJobsTest, KeepsTheFirstErrorsAndCountsAll) {
   for (std::size_t index = 0; index < files; ++index) fake_.write(std::to_string(index), 1);
   ASSERT_EQ(start({""}), "");
   ASSERT_TRUE(fake_.wait_for(files));
-  fake_.answer_all({WarmResult::Kind::failed, {}, ESTALE});
+  fake_.answer_all({WarmResult::Kind::failed, {}, EIO});
   const WarmProgress progress = wait_until(WarmProgress::State::done);
   EXPECT_EQ(progress.failed.files, files);
   EXPECT_EQ(progress.failures.size(), WarmJobs::kFailuresKept);
+}
+
+TEST_F(WarmJobsTest, AFileThatWasChangedMeanwhileIsLookedAtAgain) {
+  fake_.write("a/changed", 10);
+  fake_.write("a/other", 1);
+  ASSERT_EQ(start({"a"}), "");
+  ASSERT_TRUE(fake_.wait_for(2));
+  fake_.write("a/changed", 20);
+  fake_.answer("a/changed", {WarmResult::Kind::failed, {}, ESTALE});
+  ASSERT_TRUE(fake_.wait_for(3));
+  fake_.answer_all(kCopied);
+  const WarmProgress progress = wait_until(WarmProgress::State::done);
+  EXPECT_EQ(progress.found.files, 2U);
+  EXPECT_EQ(progress.copied.files, 2U);
+  EXPECT_EQ(progress.copied.bytes, 21U);
+  EXPECT_EQ(progress.failed.files, 0U);
+}
+
+TEST_F(WarmJobsTest, AFileThatIsAlwaysChangedOrGoneFails) {
+  fake_.write("a/busy", 10);
+  fake_.write("a/gone", 10);
+  ASSERT_EQ(start({"a"}), "");
+  ASSERT_TRUE(fake_.wait_for(2));
+  std::filesystem::remove(fake_.tree() / "a/gone");
+  const WarmResult overtaken{WarmResult::Kind::failed, {}, ESTALE};
+  fake_.answer("a/gone", overtaken);
+  for (unsigned look = 1; look <= WarmJobs::kLooksMax; ++look) {
+    ASSERT_TRUE(fake_.wait_for(1 + look));
+    fake_.answer("a/busy", overtaken);
+  }
+  const WarmProgress progress = wait_until(WarmProgress::State::done);
+  EXPECT_EQ(progress.found.files, 2U);
+  EXPECT_EQ(progress.failed.files, 2U);
+  EXPECT_TRUE(progress.in_work.empty());
 }
 
 TEST_F(WarmJobsTest, ABoundedNumberOfJobsRunsAndFinishedOnesMakeRoom) {
