@@ -2,6 +2,8 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -10,6 +12,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -22,6 +26,44 @@ namespace {
 
 // A machine that needs longer is not slow but stuck.
 constexpr Nanos kPatience = 60 * kSecond;
+
+// How long a test that was killed may be left waiting for its own mount.
+constexpr int kGuardLooksEveryMs = 100;
+
+// Whether the test has ended or cannot go on. One that is killed while its first thread waits for
+// its own mount does not get to its end before somebody ends the mount: its signal stays pending.
+bool is_ending(pid_t test) {
+  if (::getppid() != test) return true;
+  std::array<char, 4096> status{};
+  const int file = ::open(("/proc/" + std::to_string(test) + "/status").c_str(), O_RDONLY);
+  const ssize_t size = ::read(file, status.data(), status.size() - 1);
+  ::close(file);
+  if (size <= 0) return true;
+  if (std::strstr(status.data(), "State:\tZ") != nullptr) return true;
+  const char* const pending = std::strstr(status.data(), "SigPnd:\t");
+  return pending != nullptr &&
+         (std::strtoull(pending + std::strlen("SigPnd:\t"), nullptr, 16) >> (SIGKILL - 1) & 1U) !=
+             0;
+}
+
+// In a process of its own, until the test says that nothing is left, or has ended and nothing is.
+[[noreturn]] void guard(pid_t test, int pipe, const std::string& directory) {
+  const std::string mounted = directory + "/mounted";
+  pollfd end{.fd = pipe, .events = POLLIN, .revents = 0};
+  while (true) {
+    const int count = ::poll(&end, 1, kGuardLooksEveryMs);
+    char done = 0;
+    if (count > 0 && ::read(pipe, &done, 1) == 1) ::_exit(0);
+    if (count > 0 || is_ending(test)) {
+      ::umount2(mounted.c_str(), MNT_FORCE | MNT_DETACH | UMOUNT_NOFOLLOW);
+    }
+    if (count > 0) break;
+  }
+  ::execl("/bin/sh", "sh", "-c",
+          "grep -o \" $0/[^ ]*\" /proc/mounts | xargs -r umount -l; rm -rf --one-file-system $0",
+          directory.c_str(), nullptr);
+  ::_exit(1);
+}
 
 }  // namespace
 
@@ -38,16 +80,12 @@ TestMount::TestMount() : directory_("/tmp/ncfs-test-XXXXXX") {
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
     throw std::system_error(errno, std::generic_category(), "pipe");
   }
+  const pid_t test = ::getpid();
   guard_ = ::fork();
   if (guard_ == 0) {
     ::setsid();  // what ends the test does not end its guard
     ::close(ends[1]);
-    char done = 0;
-    if (::read(ends[0], &done, 1) == 1) ::_exit(0);
-    ::execl("/bin/sh", "sh", "-c",
-            "grep -o \" $0/[^ ]*\" /proc/mounts | xargs -r umount -l; rm -rf --one-file-system $0",
-            directory_.c_str(), nullptr);
-    ::_exit(1);
+    guard(test, ends[0], directory_);
   }
   ::close(ends[0]);
   guard_pipe_ = Descriptor(ends[1]);
