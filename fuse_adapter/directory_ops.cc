@@ -32,7 +32,7 @@ void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
       return;
     }
     static_cast<void>(opened.release());  // the stream's now
-    auto directory = std::make_shared<OpenDirectory>(stream);
+    auto directory = std::make_shared<OpenDirectory>(stream, found.attributes.st_dev);
     core.directories.add(directory);
     answer.fh = number_of(*directory);
     if (!request->opened(answer)) core.directories.remove(*directory);
@@ -81,9 +81,13 @@ class Listing {
   }
 
  private:
+  [[nodiscard]] ino_t shown_inode(const dirent& entry) const {
+    return core_.channel->shown_inode(directory_.device, entry.d_ino);
+  }
+
   bool add_plain(const dirent& entry) {
     struct stat attributes {};
-    attributes.st_ino = entry.d_ino;
+    attributes.st_ino = shown_inode(entry);
     attributes.st_mode = static_cast<mode_t>(DTTOIF(entry.d_type));
     const std::size_t needed =
         fuse_add_direntry(nullptr, nullptr, 0, entry.d_name, &attributes, entry.d_off);
@@ -100,7 +104,7 @@ class Listing {
         fuse_add_direntry_plus(nullptr, nullptr, 0, entry.d_name, nullptr, entry.d_off);
     if (needed > room_ - used_) return false;
     fuse_entry_param found{};
-    found.attr.st_ino = entry.d_ino;
+    found.attr.st_ino = shown_inode(entry);
     found.attr.st_mode = static_cast<mode_t>(DTTOIF(entry.d_type));
     const std::string_view name(entry.d_name);
     struct stat attributes {};
@@ -110,6 +114,7 @@ class Listing {
       const NodeId node = core_.nodes.look_up(parent, name, FileFacts::of(attributes));
       looked_up_.push_back(node);
       found = entry_of(node, attributes);
+      found.attr.st_ino = core_.channel->shown_inode(attributes.st_dev, attributes.st_ino);
     }
     fuse_add_direntry_plus(nullptr, buffer_.data() + used_, needed, entry.d_name, &found,
                            entry.d_off);

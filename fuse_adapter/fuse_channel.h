@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "fuse_adapter/cachefs.h"
+#include "fuse_adapter/shown_inode.h"
 #include "io/descriptor.h"
 
 namespace ncfs {
@@ -65,6 +66,13 @@ class FuseChannel {
   // ours, so it may be called by whoever owes one.
   void forget_attributes(std::uint64_t node);
 
+  // The inode number to tell of a file; see shown_inode.h. The root's device is set before
+  // mounting.
+  void set_root_device(dev_t device) { root_device_ = device; }
+  [[nodiscard]] ino_t shown_inode(dev_t device, ino_t inode) const {
+    return ncfs::shown_inode(root_device_, device, inode);
+  }
+
   // As fuse_reply_open(), with passthrough to `backing_id`.
   int reply_open_passthrough(fuse_req_t request, const fuse_file_info& info, int backing_id);
 
@@ -87,6 +95,7 @@ class FuseChannel {
   int device_ = -1;  // the session's
   std::string mountpoint_;
   std::uint64_t mounted_device_ = 0;
+  dev_t root_device_ = 0;
   Descriptor wake_;
 
   // Written by the thread that takes INIT, before anything else is asked or answered; the id last,

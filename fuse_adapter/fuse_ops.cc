@@ -93,7 +93,9 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       notices(channel),
       passes_source_through(mount_settings.cold_passthrough == ColdPassthroughPolicy::enabled ||
                             (mount_settings.cold_passthrough == ColdPassthroughPolicy::automatic &&
-                             !is_on_network(mount_settings.source_root))) {}
+                             !is_on_network(mount_settings.source_root))) {
+  channel->set_root_device(facts_of_root(mount_settings.source_root).file.device);
+}
 
 FuseCore::~FuseCore() = default;
 

@@ -27,6 +27,12 @@ fuse_req_t KernelRequest::claim() {
   return is_answered_.exchange(true, std::memory_order_acq_rel) ? nullptr : request_;
 }
 
+fuse_entry_param KernelRequest::shown_entry(const fuse_entry_param& entry) const {
+  fuse_entry_param shown = entry;
+  shown.attr.st_ino = channel_->shown_inode(entry.attr.st_dev, entry.attr.st_ino);
+  return shown;
+}
+
 bool KernelRequest::error(int error) {
   auto* const request = claim();
   return request != nullptr && fuse_reply_err(request, error) == 0;
@@ -34,12 +40,15 @@ bool KernelRequest::error(int error) {
 
 bool KernelRequest::entry(const fuse_entry_param& entry) {
   auto* const request = claim();
-  return request != nullptr && fuse_reply_entry(request, &entry) == 0;
+  const fuse_entry_param shown = shown_entry(entry);
+  return request != nullptr && fuse_reply_entry(request, &shown) == 0;
 }
 
 bool KernelRequest::attributes(const struct stat& attributes, double timeout_seconds) {
   auto* const request = claim();
-  return request != nullptr && fuse_reply_attr(request, &attributes, timeout_seconds) == 0;
+  struct stat shown = attributes;
+  shown.st_ino = channel_->shown_inode(attributes.st_dev, attributes.st_ino);
+  return request != nullptr && fuse_reply_attr(request, &shown, timeout_seconds) == 0;
 }
 
 bool KernelRequest::link(const std::string& target) {
@@ -65,7 +74,8 @@ bool KernelRequest::opened_passthrough(const fuse_file_info& info, int backing_i
 
 bool KernelRequest::created(const fuse_entry_param& entry, const fuse_file_info& info) {
   auto* const request = claim();
-  return request != nullptr && fuse_reply_create(request, &entry, &info) == 0;
+  const fuse_entry_param shown = shown_entry(entry);
+  return request != nullptr && fuse_reply_create(request, &shown, &info) == 0;
 }
 
 bool KernelRequest::written(std::size_t count) {

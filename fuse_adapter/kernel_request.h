@@ -53,6 +53,7 @@ class KernelRequest {
  private:
   // The libfuse request, for the one who may answer it; null for all others.
   [[nodiscard]] fuse_req_t claim();
+  [[nodiscard]] fuse_entry_param shown_entry(const fuse_entry_param& entry) const;
 
   const std::shared_ptr<FuseChannel> channel_;
   fuse_req* const request_;

@@ -672,6 +672,43 @@ TEST_F(MountNamesTest, WhatIsMountedBeneathTheBackendIsPartOfTheTree) {
   EXPECT_EQ(errno, EBUSY);
 }
 
+// On each tmpfs numbers start from the same one.
+TEST_F(MountNamesTest, NoTwoFilesOfFileSystemsBeneathTheBackendHaveOneInodeNumber) {
+  std::vector<std::unique_ptr<InnerMount>> inner;
+  for (const std::string name : {"a", "b"}) {
+    fs::create_directory(beneath(name));
+    ASSERT_EQ(::mount("tmpfs", beneath(name).c_str(), "tmpfs", 0, "size=1m"), 0);
+    inner.push_back(std::make_unique<InnerMount>(beneath(name)));
+    write_content(beneath(name + "/file"), content(1, 0, 10));
+  }
+  start();
+  const auto inode = [](const std::string& path) {
+    struct stat attributes {};
+    EXPECT_EQ(::lstat(path.c_str(), &attributes), 0) << path;
+    return attributes.st_ino;
+  };
+  ASSERT_EQ(inode(beneath("a/file")), inode(beneath("b/file")));
+  EXPECT_NE(inode(tree("a/file")), inode(tree("b/file")));
+  EXPECT_NE(inode(tree("a")), inode(tree("b")));
+  EXPECT_EQ(inode(tree()), inode(beneath("")));
+  // The same by every way to ask.
+  const auto number = inode(tree("a/file"));
+  const Descriptor file(::open(tree("a/file").c_str(), O_RDONLY | O_CLOEXEC));
+  struct stat attributes {};
+  EXPECT_EQ(::fstat(file.get(), &attributes), 0);
+  EXPECT_EQ(attributes.st_ino, number);
+  EXPECT_EQ(::link(tree("a/file").c_str(), tree("a/link").c_str()), 0);
+  EXPECT_EQ(inode(tree("a/link")), number);
+  DIR* const stream = ::opendir(tree("a").c_str());
+  ASSERT_NE(stream, nullptr);
+  while (const dirent* entry = ::readdir(stream)) {
+    const std::string name(entry->d_name);
+    const auto expected = name == "." ? inode(tree("a")) : name == ".." ? entry->d_ino : number;
+    EXPECT_EQ(entry->d_ino, expected) << name;
+  }
+  ::closedir(stream);
+}
+
 TEST_F(MountNamesTest, ABackendThatIsReadOnlyAnswersForItself) {
   write_content(beneath("file"), content(1, 0, 10));
   const std::string backend = mount_.backend();

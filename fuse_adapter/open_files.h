@@ -166,13 +166,14 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
 // One open of a directory. Members are guarded by `mutex`.
 class OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
  public:
-  explicit OpenDirectory(DIR* opened) : stream(opened) {}
+  OpenDirectory(DIR* opened, dev_t of_device) : stream(opened), device(of_device) {}
   ~OpenDirectory() { ::closedir(stream); }
   OpenDirectory(const OpenDirectory&) = delete;
   OpenDirectory& operator=(const OpenDirectory&) = delete;
 
   std::mutex mutex;
   DIR* const stream;
+  const dev_t device;
   off_t position = 0;                   // of the next entry to be told
   const struct dirent* next = nullptr;  // read from the stream, but not told yet
 };
