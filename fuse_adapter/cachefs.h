@@ -86,8 +86,8 @@ class CacheFs {
   // and no request is in flight.
   void run();
 
-  // Async-signal-safe. Makes run() detach the mount and return; files still open see ENOTCONN,
-  // except those the kernel reads without the daemon.
+  // Async-signal-safe. Makes run() detach the mount and return; files still open see ENOTCONN. Those
+  // that the kernel reads without the daemon see it only when they are closed.
   void request_stop();
 
   [[nodiscard]] bool passthrough_active() const;

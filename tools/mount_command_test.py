@@ -314,9 +314,12 @@ class MountCommandTest(MountTestCase):
 
     def test_sigterm_unmounts_though_a_file_is_open(self):
         self.mount()
-        with open(self.mnt / "small", "rb"):
-            os.kill(self.pids[0], signal.SIGTERM)
-            self.assert_ended(self.pids[0])
+        descriptor = os.open(self.mnt / "small", os.O_RDONLY)
+        os.kill(self.pids[0], signal.SIGTERM)
+        self.assert_ended(self.pids[0])
+        with self.assertRaises(OSError) as raised:  # the daemon is not there to be told
+            os.close(descriptor)
+        self.assertEqual(raised.exception.errno, errno.ENOTCONN)
         self.assertIsNone(mount_line(self.mnt))
         self.assertEqual(os.listdir("/run/nfs-cachefs"), [])
 
