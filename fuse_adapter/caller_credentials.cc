@@ -99,7 +99,15 @@ CallerGroups::Groups CallerGroups::of(const Caller& caller) {
 }
 
 CallerCredentials::CallerCredentials(const Caller& caller, CallerGroups& groups) {
-  if (caller.user == 0) return;
+  if (caller.user == 0) {
+    // It keeps its capabilities, but what it makes belongs to its group.
+    static const gid_t own_group = ::getegid();
+    if (caller.group == own_group) return;
+    own_group_ = own_group;
+    has_group_ = true;
+    ::setfsgid(caller.group);
+    return;
+  }
   static_cast<void>(thread_capabilities());
   const int count = ::getgroups(0, nullptr);
   NCFS_ASSERT(count >= 0);
@@ -119,6 +127,7 @@ CallerCredentials::CallerCredentials(const Caller& caller, CallerGroups& groups)
 }
 
 CallerCredentials::~CallerCredentials() {
+  if (has_group_) ::setfsgid(own_group_);
   if (!is_switched_) return;
   set_effective(thread_capabilities(), true);
   ::setfsuid(own_user_);

@@ -43,8 +43,8 @@ class CallerGroups {
 };
 
 // Makes the calling thread, and it alone, act on files as `caller` for the object's life. Costs
-// nothing for root. Other callers have no capabilities: not those that the daemon has, and not
-// their own, which no server would hear of.
+// nothing for root, who at most has another group than the daemon. Other callers have no
+// capabilities: not those that the daemon has, and not their own, which no server would hear of.
 class CallerCredentials {
  public:
   CallerCredentials(const Caller& caller, CallerGroups& groups);
@@ -57,6 +57,7 @@ class CallerCredentials {
 
  private:
   bool is_switched_ = false;
+  bool has_group_ = false;  // only the group is another
   int error_ = 0;
   uid_t own_user_ = 0;
   gid_t own_group_ = 0;

@@ -167,7 +167,8 @@ void FuseCore::own_change(const SeenFile& before, const FileFacts& after, const 
     engine->rekey(state, changed, path);
   }
   const auto known = nodes.note_attribute_change(before.facts, after, was_settled);
-  if (known.size() < 2) return;
+  // The answer tells of the node that the next look-up finds, and of no other.
+  if (known.size() == 1 && nodes.current(after.file) == known.front()) return;
   for (const NodeId node : known) channel->forget_attributes(node);
 }
 

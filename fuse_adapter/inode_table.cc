@@ -286,6 +286,11 @@ std::optional<NodeId> InodeTable::current(const FileKey& file) const {
   return known->second;
 }
 
+std::vector<NodeId> InodeTable::all_of(const FileKey& file) const {
+  const std::lock_guard lock(mutex_);
+  return nodes_of(file);
+}
+
 InodeTable::OpenAnswer InodeTable::open_through_page_cache(Node& node, const OpenRequest& request) {
   OpenAnswer answer;
   const bool is_settled = request.is_settled || node.was_settled;

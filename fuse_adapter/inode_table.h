@@ -5,8 +5,8 @@
 // cached under a node id stay there. So when a file gets another version, or becomes complete in
 // the cache while it is open through the page cache, its node is *retired*: handles live on, and
 // the next look-up of the file makes a new node id. st_ino stays the same.
-// Directories are retired only when they are removed, as a new node id would tear what is mounted or
-// running in them.
+// Directories are retired only when they are removed, as a new node id would tear what is mounted
+// or running in them.
 //
 // Invariants:
 //   * at most one node of a file is not retired;
@@ -119,6 +119,8 @@ class InodeTable {
   [[nodiscard]] std::optional<FileKey> file_of(NodeId node) const;
   // The node that the next look-up of the file finds, if it is known and has not changed.
   [[nodiscard]] std::optional<NodeId> current(const FileKey& file) const;
+  // All nodes of the file, retired ones too.
+  [[nodiscard]] std::vector<NodeId> all_of(const FileKey& file) const;
   // Between the two, whatever version a stat finds of the node's file is taken for our own change
   // of it: the node is kept. `facts` are what the file has become; the node is retired if they are
   // not known, or if the kernel reads a cache file of it.

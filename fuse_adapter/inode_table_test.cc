@@ -1,6 +1,7 @@
 #include "fuse_adapter/inode_table.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <string>
 #include <vector>
@@ -393,6 +394,26 @@ TEST_F(InodeTableTest, AnotherNameIsTriedWhenTheLastOneLeadsNowhere) {
   table_.forget(node, 3);
   table_.forget(a, 1);
   EXPECT_EQ(table_.size(), 1U);
+}
+
+// A million known files within 512 MiB. (Memory is only counted without sanitizers.)
+TEST_F(InodeTableTest, AKnownFileTakesLittleMemoryAndGivesItBack) {
+  constexpr std::uint64_t kFiles = 100'000;
+  const auto name = [](std::uint64_t number) {
+    return "a name of usual length " + std::to_string(number);
+  };
+  const std::size_t before = ::mallinfo2().uordblks;
+  std::vector<NodeId> nodes(kFiles);
+  for (std::uint64_t file = 0; file < kFiles; ++file) {
+    nodes[file] = table_.look_up(kRootNode, name(file), regular(file + 10));
+  }
+  const std::size_t known = ::mallinfo2().uordblks - before;
+  RecordProperty("bytes_per_file", std::to_string(known / kFiles));
+  EXPECT_LT(known / kFiles, 512U);
+  for (const NodeId node : nodes) table_.forget(node, 1);
+  EXPECT_EQ(table_.size(), 1U);
+  const std::size_t left = ::mallinfo2().uordblks - before;
+  EXPECT_LE(left / kFiles, sizeof(NodeId) + 2 * sizeof(void*));  // `nodes`, and buckets of the map
 }
 
 }  // namespace

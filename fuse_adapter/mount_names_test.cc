@@ -68,7 +68,8 @@ struct Identity {
   uid_t user = 0;
   gid_t group = 0;
 };
-constexpr std::array kIdentities{Identity{0, 0}, Identity{kNobody, kNobody}, Identity{kOther, 100}};
+constexpr std::array kIdentities{Identity{0, 0}, Identity{0, 100}, Identity{kNobody, kNobody},
+                                 Identity{kOther, 100}};
 
 class MountNamesTest : public testing::Test {
  protected:

@@ -124,9 +124,8 @@ struct Named {
 
 Named look_at(FuseCore& core, const FoundFile& directory, NodeId parent, const std::string& name,
               const Caller& caller) {
-  return {.parent = parent,
-          .name = name,
-          .seen = see_child(core, directory.file.get(), name, caller)};
+  return {
+      .parent = parent, .name = name, .seen = see_child(core, directory.file.get(), name, caller)};
 }
 
 // The name is gone. The file may live on, by other names or because it is open; no descriptor was
@@ -134,17 +133,21 @@ Named look_at(FuseCore& core, const FoundFile& directory, NodeId parent, const s
 void note_removed(FuseCore& core, const Named& removed, int directory, const Caller& caller) {
   if (!removed.seen) return;
   core.nodes.remove_name(removed.file(), removed.parent, removed.name);
-  const auto node = core.nodes.current(removed.file());
-  if (!node || removed.is_directory()) return;
-  struct stat after {};
-  const bool lives =
-      stat_node(core, *node, caller, after) == 0 && FileFacts::of(after).file == removed.file();
-  if (lives) {
-    core.own_change(*removed.seen, FileFacts::of(after), core.path_of(removed.file()), directory);
-  } else {
+  if (removed.is_directory()) return;
+  if (const auto node = core.nodes.current(removed.file())) {
+    struct stat after {};
+    const bool lives =
+        stat_node(core, *node, caller, after) == 0 && FileFacts::of(after).file == removed.file();
+    if (lives) {
+      core.own_change(*removed.seen, FileFacts::of(after), core.path_of(removed.file()), directory);
+      return;
+    }
     // Its number may be given to another file.
     core.nodes.retire(*node);
   }
+  // Whoever knows it by another name, under another node, is to count its links again.
+  if (removed.seen->facts.links == 1) return;
+  for (const NodeId node : core.nodes.all_of(removed.file())) core.channel->forget_attributes(node);
 }
 
 template <typename Remove>
@@ -157,7 +160,8 @@ void remove(fuse_req_t raw, NodeId parent, const char* name, Remove remove_child
                       const int error = as_caller(core, request.caller(), [&] {
                         return remove_child(directory.file.get(), name.c_str());
                       });
-                      if (error == 0) note_removed(core, named, directory.file.get(), request.caller());
+                      if (error == 0)
+                        note_removed(core, named, directory.file.get(), request.caller());
                       request.error(error);
                     });
 }

@@ -101,7 +101,8 @@ class Opening {
   }
 
   Descriptor reopen(int descriptor, int& error) {
-    const int flags = writes_or_truncates(info_) ? source_flags(info_.flags) : O_RDONLY;
+    const int flags =
+        writes_or_truncates(info_) ? source_flags(info_.flags) : info_.flags & O_NOATIME;
     return core_.tree.reopen(descriptor, flags | O_NOCTTY, request_->caller(), error);
   }
 
