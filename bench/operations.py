@@ -19,7 +19,11 @@ TIMEOUTS_S = 1.2
 
 
 def forget_names(mountpoint):
-    """The kernel asks the file system anew for every name and attribute."""
+    """The kernel asks the file system anew for every name and attribute, if it is one of FUSE."""
+    with open("/proc/self/mounts", encoding="utf-8") as mounts:
+        types = [line.split()[2] for line in mounts if line.split()[1] == str(mountpoint)]
+    if not types[-1].startswith("fuse"):
+        return  # to remount what is bound there would change the file system it comes from
     flags = 0x20 | 0x2 | 0x4  # MS_REMOUNT, which drops all names, and MS_NOSUID | MS_NODEV as before
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.mount(None, os.fsencode(mountpoint), None, ctypes.c_ulong(flags), None) != 0:

@@ -573,6 +573,36 @@ TEST_F(FuseOpsTest, RequestsThatHangKeepNoOthersWaiting) {
   EXPECT_EQ(removed, 1);
 }
 
+// Where it was received the next request comes to lie.
+TEST_F(FuseOpsTest, AWriteThatIsHandedOverKeepsItsBytes) {
+  write("held", "x");
+  write("file", "");
+  const FileKey key = key_of("held");
+  auto lock = core_->changes.serialize(key);
+  constexpr int kHanging = 2;  // nobody else may block where a request was received
+  for (int count = 0; count < kHanging; ++count) {
+    send(FUSE_UNLINK, kRootNode, std::string("held") + '\0');
+  }
+  const NodeId node = find("file");
+  const auto handle = open(node, O_WRONLY).as<fuse_open_out>().fh;
+  constexpr int kWrites = 64;
+  std::string expected;
+  for (int count = 0; count < kWrites; ++count) {
+    const std::string bytes(512, static_cast<char>('0' + count));
+    fuse_write_in request{};
+    request.fh = handle;
+    request.offset = expected.size();
+    request.size = static_cast<std::uint32_t>(bytes.size());
+    send(FUSE_WRITE, node, raw(request) + bytes);
+    expected += bytes;
+  }
+  for (int count = 0; count < kWrites; ++count) EXPECT_EQ(receive_header().error, 0);
+  std::ifstream file(directory_.path("file"));
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), expected);
+  lock.unlock();
+  for (int count = 0; count < kHanging; ++count) receive_header();
+}
+
 TEST_F(FuseOpsTest, TheEndDoesNotWaitForWhatHangs) {
   write("held", "x");
   const FileKey key = key_of("held");
