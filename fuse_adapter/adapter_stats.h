@@ -62,7 +62,7 @@ struct AdapterStats {
   Counter cache_faults;     // reads of a cache file that failed and were answered from the source
   Counter mirror_failures;  // cache files that do not follow changes of the source by this mount
   Counter timeouts;         // requests answered with ETIMEDOUT
-  Counter rejected;         // requests answered with ENOMEM as too many were waiting
+  Counter rejected;         // requests: too many were waiting (ENOMEM) or open (ENFILE)
   Counter errors;           // reads and opens of regular files answered with another error
   // From the request of the kernel to its answer, if it was a good one. A read is of the source if
   // any of its bytes are.

@@ -7,6 +7,7 @@
 
 #include <sys/mount.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>

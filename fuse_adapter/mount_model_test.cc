@@ -1,7 +1,7 @@
 // Method: random commands on a real mount and, each right after it, on a plain directory of the
 // same file system, over several files, names and many handles of all kinds at once. Every command
 // must end in the same way, and after each everybody who has a file open or mapped must see what
-// the plain directory shows.
+// the plain directory shows. Another mount of the same backend stands for another machine.
 //
 // The parameters are rapidcheck's: RC_PARAMS="max_success=10000 max_size=300" for a long run,
 // RC_PARAMS="reproduce=..." as a failure prints it.
@@ -61,6 +61,7 @@ enum class Kind : std::uint8_t {
   cache,
   evict,
   reopen,
+  elsewhere,
   count,
 };
 
@@ -73,9 +74,9 @@ struct Command {
 
 const char* text_of(Kind kind) {
   constexpr std::array<const char*, static_cast<std::size_t>(Kind::count)> kTexts{
-      "open",      "close",      "write", "append", "read",  "truncate", "truncate_name",
-      "fallocate", "copy_range", "map",   "store",  "unmap", "sync",     "rename",
-      "unlink",    "link",       "cache", "evict",  "reopen"};
+      "open",      "close",      "write", "append", "read",   "truncate", "truncate_name",
+      "fallocate", "copy_range", "map",   "store",  "unmap",  "sync",     "rename",
+      "unlink",    "link",       "cache", "evict",  "reopen", "elsewhere"};
   return kTexts[static_cast<std::size_t>(kind)];
 }
 
@@ -86,25 +87,12 @@ std::ostream& operator<<(std::ostream& out, const Command& command) {
 const char* last_command = "";
 
 rc::Gen<Command> any_command() {
-  const auto kind = rc::gen::weightedElement<Kind>({{12, Kind::open},
-                                                    {5, Kind::close},
-                                                    {14, Kind::write},
-                                                    {5, Kind::append},
-                                                    {6, Kind::read},
-                                                    {4, Kind::truncate},
-                                                    {2, Kind::truncate_name},
-                                                    {3, Kind::fallocate},
-                                                    {3, Kind::copy_range},
-                                                    {4, Kind::map},
-                                                    {4, Kind::store},
-                                                    {2, Kind::unmap},
-                                                    {2, Kind::sync},
-                                                    {2, Kind::rename},
-                                                    {1, Kind::unlink},
-                                                    {1, Kind::link},
-                                                    {5, Kind::cache},
-                                                    {1, Kind::evict},
-                                                    {2, Kind::reopen}});
+  const auto kind = rc::gen::weightedElement<Kind>(
+      {{12, Kind::open},      {5, Kind::close},    {14, Kind::write},        {5, Kind::append},
+       {6, Kind::read},       {4, Kind::truncate}, {2, Kind::truncate_name}, {3, Kind::fallocate},
+       {3, Kind::copy_range}, {4, Kind::map},      {4, Kind::store},         {2, Kind::unmap},
+       {2, Kind::sync},       {2, Kind::rename},   {1, Kind::unlink},        {1, Kind::link},
+       {5, Kind::cache},      {1, Kind::evict},    {2, Kind::reopen},        {3, Kind::elsewhere}});
   const auto number = rc::gen::resize(100, rc::gen::arbitrary<std::uint32_t>());
   return rc::gen::build<Command>(
       rc::gen::set(&Command::kind, kind), rc::gen::set(&Command::a, number),
@@ -149,8 +137,9 @@ class Map {
 
 class World {
  public:
-  World(TestMount& mount, std::uint64_t run)
-      : mount_(mount), directory_("run" + std::to_string(run)) {
+  // `other` has the same backend, and its own cache.
+  World(TestMount& mount, TestMount& other, std::uint64_t run)
+      : mount_(mount), other_(other), directory_("run" + std::to_string(run)) {
     std::filesystem::create_directory(mount.backend(directory_));
     std::filesystem::create_directory(plain_directory());
     for (std::size_t name = 0; name + 1 < kNames; ++name) {
@@ -231,6 +220,9 @@ class World {
         break;
       case Kind::reopen:
         reopen(command);
+        break;
+      case Kind::elsewhere:
+        read_elsewhere(command);
         break;
       case Kind::count:
         break;
@@ -517,6 +509,18 @@ class World {
     done.get_future().wait();
   }
 
+  // Who opens a file on another machine finds all that was written before, cached there or not.
+  void read_elsewhere(const Command& command) {
+    const std::string file = directory_ + "/f" + std::to_string(command.a % kNames);
+    const FileRead plain = read_file(plain_path(command.a));
+    // That a name is missing may be remembered for a while.
+    if (plain.error != 0) return;
+    if (command.b % 2 == 0) other_.bring_into_cache(file);
+    const FileRead there = read_file(other_.mounted(file));
+    RC_ASSERT(there.error == 0);
+    RC_ASSERT(there.bytes == plain.bytes);
+  }
+
   struct FreeMemory {
     void operator()(void* memory) const { std::free(memory); }
   };
@@ -582,6 +586,7 @@ class World {
   }
 
   TestMount& mount_;
+  TestMount& other_;
   const std::string directory_;
   std::vector<std::unique_ptr<Handle>> handles_;
   std::vector<std::unique_ptr<Map>> maps_;
@@ -591,10 +596,14 @@ class World {
 void check_model(PassedFiles passthrough) {
   TestMount mount;
   mount.start({.passthrough = passthrough});
+  TestMount other;
+  std::filesystem::remove(other.backend());
+  std::filesystem::create_directory_symlink(mount.backend(), other.backend());
+  other.start({.passthrough = passthrough, .racy_window = 2 * kSecond});
   std::uint64_t runs = 0;
   EXPECT_TRUE(rc::check("the mount is like the plain directory", [&] {
     const auto commands = *rc::gen::container<std::vector<Command>>(any_command());
-    World world(mount, ++runs);
+    World world(mount, other, ++runs);
     for (const Command& command : commands) world.run(command);
     world.compare_all();
   }));
