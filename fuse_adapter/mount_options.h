@@ -13,6 +13,7 @@
 
 #include "engine/config.h"
 #include "fuse_adapter/cachefs.h"
+#include "fuse_adapter/metadata_options.h"
 #include "io/types.h"
 
 namespace ncfs {
@@ -39,6 +40,7 @@ struct MountOptions {
   std::uint32_t scrub_interval_hours = 7 * 24;  // 0: no scrub
   std::uint32_t min_free_percent = 1;  // 0: the file system is not asked
   std::uint32_t cache_ttl_hours = 0;   // 0: for ever
+  MetadataOptions metadata;
   // MS_* of mount(2). Set-user-id programs and device files of a tree that anybody may serve are
   // not honoured unless asked for.
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;
