@@ -1,6 +1,7 @@
 #include "fuse_adapter/cachefs.h"
 
 #include <spdlog/spdlog.h>
+#include <sys/statvfs.h>
 
 #include <atomic>
 #include <cerrno>
@@ -16,6 +17,16 @@ namespace {
 // The kernel answers the greeting of a mount at once; a machine that needs longer than this is in
 // deeper trouble than a mount that fails.
 constexpr std::chrono::seconds kReadyPatience{30};
+
+// What the source refuses altogether is refused by the kernel, access(2) included, of which the
+// source is not asked. A source that cannot be asked says so at the first request.
+MountSettings as_writable_as_source(MountSettings settings) {
+  struct statvfs status {};
+  const bool is_read_only = ::fstatvfs(settings.source_root, &status) == 0 &&
+                            (status.f_flag & static_cast<unsigned long>(ST_RDONLY)) != 0;
+  if (is_read_only) settings.mount_flags |= MS_RDONLY;
+  return settings;
+}
 
 }  // namespace
 
@@ -34,6 +45,7 @@ class CacheFs::Impl {
   MountResult mount() {
     MountResult result;
     try {
+      settings_ = as_writable_as_source(std::move(settings_));
       core_ = std::make_shared<FuseCore>(settings_, runtime_, stats_);
     } catch (const std::system_error& error) {
       return {error.code().value(), error.what()};
@@ -78,7 +90,7 @@ class CacheFs::Impl {
     return {};
   }
 
-  const MountSettings settings_;
+  MountSettings settings_;
   Runtime& runtime_;
   const std::shared_ptr<AdapterStats> stats_;
   std::shared_ptr<FuseCore> core_;

@@ -40,6 +40,7 @@ struct MountSettings {
   int source_root = -1;                 // O_PATH or O_DIRECTORY; opened before mounting; not owned
   bool allow_other = false;
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;  // MS_* of mount(2)
+  [[nodiscard]] bool is_read_only() const { return (mount_flags & MS_RDONLY) != 0; }
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;
   // The kernel's readahead window on this mount.

@@ -4,10 +4,14 @@
 
 #include <fmt/format.h>
 #include <grp.h>
+#include <linux/capability.h>
+#include <sched.h>
 #include <sys/fsuid.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <fstream>
 #include <sstream>
@@ -29,6 +33,31 @@ uid_t file_user() {
 }
 gid_t file_group() {
   return static_cast<gid_t>(::setfsgid(static_cast<gid_t>(-1)));
+}
+
+using Capabilities = std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3>;
+
+Capabilities own_capabilities() {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  Capabilities own{};
+  NCFS_ASSERT(::syscall(SYS_capget, &header, own.data()) == 0);
+  return own;
+}
+
+// Of the calling thread. What is permitted stays, so that it can be made effective again.
+void set_effective(const Capabilities& capabilities, bool effective) {
+  __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
+  Capabilities wanted = capabilities;
+  if (!effective) {
+    for (auto& word : wanted) word.effective = 0;
+  }
+  NCFS_ASSERT(::syscall(SYS_capset, &header, wanted.data()) == 0);
+}
+
+// As they were before the thread first acted as somebody else.
+const Capabilities& thread_capabilities() {
+  thread_local const Capabilities capabilities = own_capabilities();
+  return capabilities;
 }
 
 std::vector<gid_t> read_groups(pid_t thread) {
@@ -71,6 +100,7 @@ CallerGroups::Groups CallerGroups::of(const Caller& caller) {
 
 CallerCredentials::CallerCredentials(const Caller& caller, CallerGroups& groups) {
   if (caller.user == 0) return;
+  static_cast<void>(thread_capabilities());
   const int count = ::getgroups(0, nullptr);
   NCFS_ASSERT(count >= 0);
   own_groups_.resize(static_cast<std::size_t>(count));
@@ -85,16 +115,29 @@ CallerCredentials::CallerCredentials(const Caller& caller, CallerGroups& groups)
   ::setfsgid(caller.group);
   ::setfsuid(caller.user);
   if (file_group() != caller.group || file_user() != caller.user) error_ = EPERM;
+  set_effective(thread_capabilities(), false);
 }
 
 CallerCredentials::~CallerCredentials() {
   if (!is_switched_) return;
+  set_effective(thread_capabilities(), true);
   ::setfsuid(own_user_);
   ::setfsgid(own_group_);
   // A thread that went on as somebody else would give one user the rights of another.
   NCFS_ASSERT(file_user() == own_user_);
   NCFS_ASSERT(file_group() == own_group_);
   NCFS_ASSERT(set_groups(own_groups_));
+}
+
+CallerUmask::CallerUmask(mode_t umask) {
+  // The threads of a process share it until one asks for its own.
+  thread_local const bool is_own = ::unshare(CLONE_FS) == 0;
+  NCFS_ASSERT(is_own);
+  own_ = ::umask(umask);
+}
+
+CallerUmask::~CallerUmask() {
+  ::umask(own_);
 }
 
 }  // namespace ncfs

@@ -16,6 +16,7 @@ struct Caller {
   uid_t user = 0;
   gid_t group = 0;
   pid_t thread = 0;  // 0 if it is in a PID namespace that the daemon cannot see
+  mode_t umask = 0;  // only of requests that create something
 };
 
 // Supplementary groups of callers. The kernel does not send them; reading them from /proc costs
@@ -42,7 +43,8 @@ class CallerGroups {
 };
 
 // Makes the calling thread, and it alone, act on files as `caller` for the object's life. Costs
-// nothing for root. The thread keeps its other privileges.
+// nothing for root. Other callers have no capabilities: not those that the daemon has, and not
+// their own, which no server would hear of.
 class CallerCredentials {
  public:
   CallerCredentials(const Caller& caller, CallerGroups& groups);
@@ -59,6 +61,19 @@ class CallerCredentials {
   uid_t own_user_ = 0;
   gid_t own_group_ = 0;
   std::vector<gid_t> own_groups_;
+};
+
+// Makes the calling thread, and it alone, create files with `umask` for the object's life. It is
+// the source that applies it, as the default ACL of a directory takes its place.
+class CallerUmask {
+ public:
+  explicit CallerUmask(mode_t umask);
+  ~CallerUmask();
+  CallerUmask(const CallerUmask&) = delete;
+  CallerUmask& operator=(const CallerUmask&) = delete;
+
+ private:
+  mode_t own_ = 0;
 };
 
 }  // namespace ncfs

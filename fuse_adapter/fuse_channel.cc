@@ -278,6 +278,12 @@ int FuseChannel::reply_open_passthrough(fuse_req_t request, const fuse_file_info
   return result;
 }
 
+// Fails only if the kernel does not know the node any more, or nothing is mounted.
+void FuseChannel::forget_attributes(std::uint64_t node) {
+  constexpr off_t kNoPages = -1;
+  fuse_lowlevel_notify_inval_inode(session_, node, kNoPages, 0);
+}
+
 ssize_t FuseChannel::read_hook(int device, void* buffer, std::size_t size, void* self) {
   const ssize_t received = ::read(device, buffer, size);
   auto& channel = *static_cast<FuseChannel*>(self);

@@ -58,6 +58,10 @@ class FuseChannel {
   [[nodiscard]] int register_backing(int descriptor) const;
   void unregister_backing(int backing_id) const;
 
+  // Makes the kernel forget the attributes and ACLs of a node. Waits for no page and no answer of
+  // ours, so it may be called by whoever owes one.
+  void forget_attributes(std::uint64_t node);
+
   // As fuse_reply_open(), with passthrough to `backing_id`.
   int reply_open_passthrough(fuse_req_t request, const fuse_file_info& info, int backing_id);
 

@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <ctime>
 #include <system_error>
 #include <utility>
 
 #include "io/source_identity.h"
+#include "io/wall_clock.h"
 
 namespace ncfs {
 namespace {
@@ -43,7 +45,8 @@ void init(void*, fuse_conn_info* connection) {
     connection->want |= connection->capable & capabilities;
   };
   want(FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_READDIRPLUS |
-       FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_ATOMIC_O_TRUNC);
+       FUSE_CAP_READDIRPLUS_AUTO | FUSE_CAP_CACHE_SYMLINKS | FUSE_CAP_ATOMIC_O_TRUNC |
+       FUSE_CAP_DONT_MASK | FUSE_CAP_POSIX_ACL);
   // Splicing costs more than it saves (page by page). Writeback makes the kernel deaf to changes of
   // size and time. Changes are noticed at open, so that every read need not ask.
   connection->want &=
@@ -61,7 +64,8 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
     : settings(mount_settings),
       stats(std::move(counters)),
       tree(mount_settings.source_root, groups),
-      channel(std::make_shared<FuseChannel>(operation_table(), this, mount_settings.passthrough)),
+      channel(std::make_shared<FuseChannel>(operation_table(settings.is_read_only()), this,
+                                            mount_settings.passthrough)),
       nodes(facts_of_root(mount_settings.source_root),
             {.register_backing =
                  [this](int descriptor) { return channel->register_backing(descriptor); },
@@ -97,12 +101,38 @@ void FuseCore::post(fuse_req_t raw, Work work) {
   request->error(ENOMEM);
 }
 
-FoundFile FuseCore::find(NodeId node, const Caller& caller) const {
-  const auto location = nodes.locate(node);
-  if (location) return tree.find(*location, caller);
-  FoundFile lost;
-  lost.error = ESTALE;
-  return lost;
+FoundFile FuseCore::find(NodeId node, const Caller& caller) {
+  FoundFile found;
+  do {
+    const auto location = nodes.locate(node);
+    if (location) {
+      found = tree.find(*location, caller);
+    } else {
+      found.error = ESTALE;
+    }
+  } while (found.error == ESTALE && nodes.try_other_name(node));
+  return found;
+}
+
+void FuseCore::own_change(const FileFacts& before, const FileFacts& after,
+                          const std::string& /*path*/) {
+  const bool is_content_kept = before.version.size == after.version.size &&
+                               before.version.mtime_ns == after.version.mtime_ns;
+  if (!is_content_kept) return;
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  const std::int64_t newest = std::max(before.version.mtime_ns, before.version.ctime_ns);
+  const bool was_settled = wall_nanos(now.tv_sec, now.tv_nsec) - newest >=
+                           static_cast<std::int64_t>(settings.racy_window);
+  const auto known = nodes.note_attribute_change(before, after, was_settled);
+  if (known.size() < 2) return;
+  for (const NodeId node : known) channel->forget_attributes(node);
+}
+
+std::string FuseCore::path_of(const FileKey& file) const {
+  const auto node = nodes.current(file);
+  const auto location = node ? nodes.locate(*node) : std::nullopt;
+  return location ? location->path : std::string();
 }
 
 void FuseCore::stop() {
@@ -132,14 +162,16 @@ int stat_child(const FuseCore& core, int directory, const char* name, const Call
   return ::fstatat(directory, name, &attributes, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
 }
 
-fuse_lowlevel_ops operation_table() {
+fuse_lowlevel_ops operation_table(bool is_read_only) {
   fuse_lowlevel_ops table{};
   table.init = init;
   add_metadata_operations(table);
   add_directory_operations(table);
   add_open_operations(table);
   add_read_operations(table);
-  add_refused_operations(table);
+  add_name_operations(table);
+  add_attribute_operations(table);
+  if (is_read_only) add_refused_operations(table);
   return table;
 }
 

@@ -12,6 +12,7 @@
 #include <string>
 
 #include "fuse_adapter/adapter_stats.h"
+#include "fuse_adapter/attribute_changes.h"
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/fuse_channel.h"
@@ -46,7 +47,15 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
   void post(fuse_req_t request, Work work);
 
-  [[nodiscard]] FoundFile find(NodeId node, const Caller& caller) const;
+  [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
+
+  // To be called when the mount has changed attributes or a name of a file and took it from
+  // `before` to `after`; `path` is where it is now, or empty if it has no name. What is cached of it
+  // stays, unless size or mtime show that somebody else changed its content at the same time. The
+  // kernel is told under whichever other nodes it knows the file.
+  void own_change(const FileFacts& before, const FileFacts& after, const std::string& path);
+  // Where the file is by the name last looked up. Empty if it has none that is known.
+  [[nodiscard]] std::string path_of(const FileKey& file) const;
   [[nodiscard]] HandleId next_handle() {
     return HandleId{last_handle_.fetch_add(1, std::memory_order_relaxed) + 1};
   }
@@ -60,6 +69,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   const SourceTree tree;
   const std::shared_ptr<FuseChannel> channel;
   InodeTable nodes;
+  ChangeLocks changes;
   StaleAnswers stale;
   OpenFiles files;
   OpenDirectories directories;
@@ -75,17 +85,31 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   std::atomic<std::uint64_t> last_handle_{0};
 };
 
-[[nodiscard]] fuse_lowlevel_ops operation_table();
+[[nodiscard]] fuse_lowlevel_ops operation_table(bool is_read_only);
 
 // The table's parts, one for each file of implementations.
 void add_metadata_operations(fuse_lowlevel_ops& table);
 void add_directory_operations(fuse_lowlevel_ops& table);
 void add_open_operations(fuse_lowlevel_ops& table);
 void add_read_operations(fuse_lowlevel_ops& table);
-void add_refused_operations(fuse_lowlevel_ops& table);
+void add_name_operations(fuse_lowlevel_ops& table);
+void add_attribute_operations(fuse_lowlevel_ops& table);
+void add_refused_operations(fuse_lowlevel_ops& table);  // in place of all that change the source
 
 // The answer to a look-up that found `attributes` under `node`.
 [[nodiscard]] fuse_entry_param entry_of(NodeId node, const struct stat& attributes);
+
+// The file of a node, which may have lost its name while it is open.
+[[nodiscard]] FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller);
+
+// fstat of the file of a node; that of an open file needs no walk. An errno.
+[[nodiscard]] int stat_node(FuseCore& core, NodeId node, const Caller& caller,
+                            struct stat& attributes);
+
+// SETATTR of a size, through `file` if the application holds one. `done` is called once, on any
+// thread, when all readers see it; with an errno if it was refused.
+void set_size(FuseCore& core, const KernelRequestPointer& request, NodeId node, OpenFile* file,
+              std::uint64_t size, const std::function<void(int error)>& done);
 
 // lstat of `name` in a directory, as the daemon, or as the caller if the daemon may not. An errno.
 [[nodiscard]] int stat_child(const FuseCore& core, int directory, const char* name,

@@ -23,7 +23,8 @@ FileFacts FileFacts::of(const struct stat& attributes) {
       .type = attributes.st_mode & S_IFMT,
       .version = {.size = static_cast<std::uint64_t>(attributes.st_size),
                   .mtime_ns = wall_nanos(attributes.st_mtim.tv_sec, attributes.st_mtim.tv_nsec),
-                  .ctime_ns = wall_nanos(attributes.st_ctim.tv_sec, attributes.st_ctim.tv_nsec)}};
+                  .ctime_ns = wall_nanos(attributes.st_ctim.tv_sec, attributes.st_ctim.tv_nsec)},
+      .links = attributes.st_nlink};
 }
 
 InodeTable::InodeTable(const FileFacts& root, Kernel kernel) : kernel_(std::move(kernel)) {
@@ -50,7 +51,7 @@ NodeId InodeTable::look_up(NodeId parent, std::string_view name, const FileFacts
     Node& node = nodes_.at(id);
     if (stands_for(node, facts)) {
       ++node.lookups;
-      if (id != kRootNode) place(node, parent, name);
+      if (id != kRootNode) place(id, parent, name, facts.links > 1);
       return id;
     }
     retire_locked(id, node);
@@ -61,22 +62,70 @@ NodeId InodeTable::look_up(NodeId parent, std::string_view name, const FileFacts
   node.type = facts.type;
   node.version = facts.version;
   node.lookups = 1;
-  place(node, parent, name);
+  place(id, parent, name, false);
   current_.emplace(facts.file, id);
   return id;
 }
 
 // A child keeps its parent alive, so that a path can always be made of names.
-void InodeTable::place(Node& node, NodeId parent, std::string_view name) {
-  if (node.name != name) node.name = name;
-  if (node.parent == parent) return;
+void InodeTable::place(NodeId id, NodeId parent, std::string_view name, bool keep_other) {
+  Node& node = nodes_.at(id);
+  if (node.parent == parent && node.name == name) return;
   const auto next = nodes_.find(parent);
   if (next == nodes_.end()) return;  // forgotten meanwhile: the older place is as good
   ++next->second.children;
-  const NodeId previous = std::exchange(node.parent, parent);
-  if (previous == 0) return;
-  --nodes_.at(previous).children;
-  drop_if_unused(previous);
+  Place previous{std::exchange(node.parent, parent), std::exchange(node.name, std::string(name))};
+  remove_other_name(id, {parent, node.name});
+  if (previous.parent == 0) return;
+  if (keep_other) {
+    auto& others = other_names_[id];
+    if (others.size() < kOtherNamesMax) {
+      others.push_back(std::move(previous));
+      return;
+    }
+  }
+  leave(previous.parent);
+}
+
+// The name of a child in `parent` counts no more.
+void InodeTable::leave(NodeId parent) {
+  --nodes_.at(parent).children;
+  drop_if_unused(parent);
+}
+
+void InodeTable::remove_other_name(NodeId id, const Place& place) {
+  const auto found = other_names_.find(id);
+  if (found == other_names_.end()) return;
+  const std::size_t removed = std::erase(found->second, place);
+  if (found->second.empty()) other_names_.erase(found);
+  if (removed > 0) leave(place.parent);
+}
+
+// Gives up the name of the node for the last one it had before.
+bool InodeTable::promote_other_name(NodeId id) {
+  Node& node = nodes_.at(id);
+  Place place;
+  const auto found = other_names_.find(id);
+  if (found != other_names_.end()) {
+    place = std::move(found->second.back());
+    found->second.pop_back();
+    if (found->second.empty()) other_names_.erase(found);
+  }
+  const bool has_name = place.parent != 0;
+  node.name = std::move(place.name);
+  const NodeId previous = std::exchange(node.parent, place.parent);
+  if (previous != 0) leave(previous);
+  return has_name;
+}
+
+std::vector<NodeId> InodeTable::nodes_of(const FileKey& file) const {
+  std::vector<NodeId> nodes;
+  if (const auto known = current_.find(file); known != current_.end()) {
+    nodes.push_back(known->second);
+  }
+  const auto [first, last] = retired_.equal_range(file);
+  for (auto entry = first; entry != last; ++entry) nodes.push_back(entry->second);
+  return nodes;
 }
 
 void InodeTable::drop_if_unused(NodeId id) {
@@ -90,8 +139,15 @@ void InodeTable::drop_if_unused(NodeId id) {
     if (is_used) return;
     const auto known = current_.find(node.file);
     if (known != current_.end() && known->second == id) current_.erase(known);
+    if (node.is_retired) {
+      const auto [first, last] = retired_.equal_range(node.file);
+      retired_.erase(std::find(first, last, std::pair<const FileKey, NodeId>(node.file, id)));
+    }
     const NodeId parent = node.parent;
     nodes_.erase(found);
+    if (auto others = other_names_.extract(id)) {
+      for (const Place& place : others.mapped()) leave(place.parent);
+    }
     if (parent != 0) --nodes_.at(parent).children;
     id = parent;
   }
@@ -125,7 +181,9 @@ std::optional<InodeTable::Location> InodeTable::locate(NodeId node) const {
 }
 
 void InodeTable::retire_locked(NodeId id, Node& node) {
+  if (node.is_retired) return;
   node.is_retired = true;
+  retired_.emplace(node.file, id);
   const auto known = current_.find(node.file);
   if (known != current_.end() && known->second == id) current_.erase(known);
 }
@@ -148,10 +206,79 @@ void InodeTable::retire(NodeId node) {
   retire_locked(node, found->second);
 }
 
+void InodeTable::note_change(NodeId id, const FileFacts& before, const FileFacts& after) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end()) return;
+  Node& node = found->second;
+  if (stands_for(node, before)) {
+    node.version = after.version;
+    node.was_settled = false;
+  } else if (id != kRootNode && !stands_for(node, after)) {
+    retire_locked(id, node);
+  }
+}
+
+std::vector<NodeId> InodeTable::note_attribute_change(const FileFacts& before,
+                                                      const FileFacts& after, bool was_settled) {
+  const std::lock_guard lock(mutex_);
+  std::vector<NodeId> nodes = nodes_of(after.file);
+  for (const NodeId id : nodes) {
+    Node& node = nodes_.at(id);
+    if (stands_for(node, before)) {
+      node.version = after.version;
+      if (was_settled) node.was_settled = true;
+    } else if (id != kRootNode && !stands_for(node, after)) {
+      retire_locked(id, node);
+    }
+  }
+  return nodes;
+}
+
+void InodeTable::move_name(const FileKey& file, NodeId parent, std::string_view name,
+                           NodeId new_parent, std::string_view new_name) {
+  const std::lock_guard lock(mutex_);
+  for (const NodeId id : nodes_of(file)) {
+    const Node& node = nodes_.at(id);
+    if (node.parent == parent && node.name == name) {
+      place(id, new_parent, new_name, false);
+    } else {
+      remove_other_name(id, {parent, std::string(name)});
+    }
+  }
+}
+
+void InodeTable::remove_name(const FileKey& file, NodeId parent, std::string_view name) {
+  const std::lock_guard lock(mutex_);
+  for (const NodeId id : nodes_of(file)) {
+    const Node& node = nodes_.at(id);
+    if (node.parent == parent && node.name == name) {
+      promote_other_name(id);
+    } else {
+      remove_other_name(id, {parent, std::string(name)});
+    }
+  }
+}
+
+bool InodeTable::try_other_name(NodeId id) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end() || !other_names_.contains(id)) return false;
+  return promote_other_name(id);
+}
+
+std::optional<NodeId> InodeTable::current(const FileKey& file) const {
+  const std::lock_guard lock(mutex_);
+  const auto known = current_.find(file);
+  if (known == current_.end()) return std::nullopt;
+  return known->second;
+}
+
 InodeTable::OpenAnswer InodeTable::open_through_page_cache(Node& node, const OpenRequest& request) {
   OpenAnswer answer;
-  answer.keep_cache = request.is_settled && !node.has_young_pages;
-  if (!request.is_settled) {
+  const bool is_settled = request.is_settled || node.was_settled;
+  answer.keep_cache = is_settled && !node.has_young_pages;
+  if (!is_settled) {
     node.has_young_pages = true;
   } else if (node.page_cache_opens == 0) {
     // Not keeping makes the kernel drop the young pages, and nobody is left to read new ones.

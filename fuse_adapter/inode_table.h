@@ -16,6 +16,9 @@
 //     closed with the last of them;
 //   * a retired node gets no backing id any more.
 //
+// Our own changes of a file do not retire its node: what they took from one version to another is
+// told to the table (note_*), as are the names they moved and removed.
+//
 // Any thread. Every function is short and waits for nothing.
 #pragma once
 
@@ -30,6 +33,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <vector>
 
 #include "io/types.h"
 
@@ -50,6 +54,7 @@ struct FileFacts {
   FileKey file;
   std::uint32_t type = 0;  // S_IFMT part of st_mode
   SourceVersion version;
+  std::uint64_t links = 1;
 
   [[nodiscard]] static FileFacts of(const struct stat& attributes);
 };
@@ -93,6 +98,24 @@ class InodeTable {
   // The file is not where the node's names lead.
   void retire(NodeId node);
 
+  // We changed the file through `node` from `before` to `after`. A node that stood for `before`
+  // stands for `after`; one that stood for something else is retired, as by observe().
+  void note_change(NodeId node, const FileFacts& before, const FileFacts& after);
+  // The same for a change that left the content alone: of all nodes of the file, which are
+  // returned. `was_settled`: `before` was older than the racy window, so that who has seen that
+  // content has seen all of it.
+  std::vector<NodeId> note_attribute_change(const FileFacts& before, const FileFacts& after,
+                                            bool was_settled);
+  // We renamed the file, or removed one of its names.
+  void move_name(const FileKey& file, NodeId parent, std::string_view name, NodeId new_parent,
+                 std::string_view new_name);
+  void remove_name(const FileKey& file, NodeId parent, std::string_view name);
+  // The file is not where locate() leads. True if it may have another name, to which locate() leads
+  // from now on. Names beyond the few that are remembered are found by the next look-up.
+  [[nodiscard]] bool try_other_name(NodeId node);
+  // The node that the next look-up of the file finds, if it is known and has not changed.
+  [[nodiscard]] std::optional<NodeId> current(const FileKey& file) const;
+
   struct OpenRequest {
     Standing standing = Standing::current;  // what observe() said when the file was opened
     // page_cache, or one of the passthrough modes for the file `backing`.
@@ -130,13 +153,25 @@ class InodeTable {
     std::uint32_t direct_opens = 0;
     int backing_id = -1;
     bool is_retired = false;
+    bool was_settled = false;      // when only its attributes changed
     bool has_young_pages = false;  // pages may have been read within the racy window
   };
   using Nodes = std::unordered_map<NodeId, Node>;
+  struct Place {
+    NodeId parent = 0;
+    std::string name;
+    friend bool operator==(const Place&, const Place&) = default;
+  };
+  // A file with more names than this is looked up by another one when all of these were removed.
+  static constexpr std::size_t kOtherNamesMax = 16;
 
   [[nodiscard]] static bool stands_for(const Node& node, const FileFacts& facts);
   void retire_locked(NodeId id, Node& node);
-  void place(Node& node, NodeId parent, std::string_view name);
+  void place(NodeId id, NodeId parent, std::string_view name, bool keep_other);
+  void leave(NodeId parent);
+  void remove_other_name(NodeId id, const Place& place);
+  bool promote_other_name(NodeId id);
+  [[nodiscard]] std::vector<NodeId> nodes_of(const FileKey& file) const;
   void drop_if_unused(NodeId id);
   [[nodiscard]] static OpenAnswer open_through_page_cache(Node& node, const OpenRequest& request);
 
@@ -144,6 +179,9 @@ class InodeTable {
   mutable std::mutex mutex_;
   Nodes nodes_;
   std::map<FileKey, NodeId> current_;
+  std::multimap<FileKey, NodeId> retired_;
+  // Names of hard links beside the one in the node. They keep their parents, too.
+  std::unordered_map<NodeId, std::vector<Place>> other_names_;
   NodeId next_ = kRootNode;
 };
 

@@ -285,5 +285,108 @@ TEST_F(InodeTableTest, AnUnknownNodeIsLookedUpAgain) {
   EXPECT_TRUE(open(99, false).retry);
 }
 
+TEST_F(InodeTableTest, OurOwnChangeOfAttributesKeepsTheNode) {
+  const NodeId node = find(5, 1);
+  EXPECT_TRUE(open(node, true).mode == OpenMode::passthrough);
+  EXPECT_EQ(table_.note_attribute_change(regular(5, 1), regular(5, 2), true),
+            std::vector<NodeId>{node});
+  EXPECT_EQ(find(5, 2), node);
+  EXPECT_EQ(table_.observe(node, regular(5, 2)), Standing::current);
+  EXPECT_TRUE(open(node, true).mode == OpenMode::passthrough);
+}
+
+TEST_F(InodeTableTest, OurOwnChangeAfterSomebodyElsesRetiresTheNode) {
+  const NodeId node = find(5, 1);
+  table_.note_attribute_change(regular(5, 2), regular(5, 3), true);
+  EXPECT_NE(find(5, 3), node);
+  EXPECT_EQ(table_.observe(node, regular(5, 3)), Standing::other);
+}
+
+TEST_F(InodeTableTest, RetiredNodesFollowOurOwnChangesOfAttributes) {
+  const NodeId old = find(5, 1);
+  static_cast<void>(open(old, false));
+  EXPECT_TRUE(open(old, true).retry);
+  const NodeId node = find(5, 1);
+  ASSERT_NE(node, old);
+  EXPECT_EQ(table_.note_attribute_change(regular(5, 1), regular(5, 2), true).size(), 2U);
+  EXPECT_EQ(table_.observe(old, regular(5, 2)), Standing::retired);
+  EXPECT_EQ(table_.observe(node, regular(5, 2)), Standing::current);
+  table_.release(old, OpenMode::page_cache);
+  table_.forget(old, 1);
+  EXPECT_EQ(table_.note_attribute_change(regular(5, 2), regular(5, 3), true),
+            std::vector<NodeId>{node});
+}
+
+TEST_F(InodeTableTest, ContentChangedThroughANodeIsThatNodesAlone) {
+  const NodeId old = find(5, 1);
+  static_cast<void>(open(old, false));
+  EXPECT_TRUE(open(old, true).retry);
+  const NodeId node = find(5, 1);
+  table_.note_change(node, regular(5, 1), regular(5, 2));
+  EXPECT_EQ(find(5, 2), node);
+  EXPECT_EQ(table_.observe(old, regular(5, 2)), Standing::other);
+  table_.note_change(node, regular(5, 8), regular(5, 9));
+  EXPECT_NE(find(5, 9), node);
+}
+
+TEST_F(InodeTableTest, PagesOfAnOldFileAreKeptWhenItsAttributesWereJustChanged) {
+  const NodeId node = find(5, 1);
+  table_.note_attribute_change(regular(5, 1), regular(5, 2), true);
+  const auto answer = table_.open(node, {.is_settled = false, .may_retry = [] { return false; }});
+  EXPECT_TRUE(answer.keep_cache);
+  // Not if somebody changed the content.
+  table_.note_change(node, regular(5, 2), regular(5, 3));
+  EXPECT_FALSE(
+      table_.open(node, {.is_settled = false, .may_retry = [] { return false; }}).keep_cache);
+}
+
+TEST_F(InodeTableTest, WhatWeRenameIsFoundUnderItsNewName) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const NodeId b = table_.look_up(kRootNode, "b", directory(6));
+  const NodeId file = table_.look_up(a, "file", regular(7));
+  table_.move_name({1, 7}, a, "file", b, "moved");
+  EXPECT_EQ(table_.locate(file)->path, "b/moved");
+  table_.move_name({1, 6}, kRootNode, "b", a, "c");
+  EXPECT_EQ(table_.locate(file)->path, "a/c/moved");
+  table_.move_name({1, 7}, a, "not its name", a, "x");
+  EXPECT_EQ(table_.locate(file)->path, "a/c/moved");
+}
+
+FileFacts linked(std::uint64_t inode) {
+  FileFacts facts = regular(inode);
+  facts.links = 2;
+  return facts;
+}
+
+TEST_F(InodeTableTest, WhenANameIsRemovedAnotherOneLeadsToTheFile) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const NodeId node = table_.look_up(kRootNode, "1", linked(7));
+  EXPECT_EQ(table_.look_up(a, "2", linked(7)), node);
+  EXPECT_EQ(table_.locate(node)->path, "a/2");
+  table_.remove_name({1, 7}, a, "2");
+  EXPECT_EQ(table_.locate(node)->path, "1");
+  table_.forget(a, 1);
+  EXPECT_EQ(table_.size(), 2U);  // nothing holds a any more
+  table_.remove_name({1, 7}, kRootNode, "1");
+  EXPECT_FALSE(table_.locate(node));
+  EXPECT_EQ(table_.look_up(kRootNode, "3", regular(7)), node);
+  EXPECT_EQ(table_.locate(node)->path, "3");
+}
+
+TEST_F(InodeTableTest, AnotherNameIsTriedWhenTheLastOneLeadsNowhere) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const NodeId node = table_.look_up(a, "1", linked(7));
+  EXPECT_EQ(table_.look_up(kRootNode, "2", linked(7)), node);
+  EXPECT_TRUE(table_.try_other_name(node));
+  EXPECT_EQ(table_.locate(node)->path, "a/1");
+  EXPECT_FALSE(table_.try_other_name(node));
+  EXPECT_EQ(table_.locate(node)->path, "a/1");
+  EXPECT_EQ(table_.look_up(kRootNode, "2", linked(7)), node);
+  // The names go with the node.
+  table_.forget(node, 3);
+  table_.forget(a, 1);
+  EXPECT_EQ(table_.size(), 1U);
+}
+
 }  // namespace
 }  // namespace ncfs

@@ -7,7 +7,8 @@ namespace ncfs {
 
 Caller caller_of(fuse_req_t request) {
   const fuse_ctx* context = fuse_req_ctx(request);
-  return {.user = context->uid, .group = context->gid, .thread = context->pid};
+  return {
+      .user = context->uid, .group = context->gid, .thread = context->pid, .umask = context->umask};
 }
 
 KernelRequest::KernelRequest(std::shared_ptr<FuseChannel> channel, fuse_req_t request)

@@ -70,27 +70,6 @@ void forget_multi(fuse_req_t raw, std::size_t count, fuse_forget_data* forgets) 
   fuse_reply_none(raw);
 }
 
-// A file that is open may have lost its name; its descriptor still knows it.
-FoundFile find_or_held(const FuseCore& core, NodeId node, const Caller& caller) {
-  FoundFile found = core.find(node, caller);
-  if (found.error != ESTALE) return found;
-  const auto holder = core.files.any_of(node);
-  if (!holder) return found;
-  found.file = Descriptor(::fcntl(holder->source, F_DUPFD_CLOEXEC, 0));
-  const bool is_held = found.file.is_open() && ::fstat(found.file.get(), &found.attributes) == 0;
-  found.error = is_held ? 0 : ESTALE;
-  return found;
-}
-
-// That of an open file needs no walk.
-int stat_node(const FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes) {
-  const auto open_file = core.files.any_of(node);
-  if (open_file && ::fstat(open_file->source, &attributes) == 0) return 0;
-  const FoundFile found = core.find(node, caller);
-  attributes = found.attributes;
-  return found.error;
-}
-
 void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   FuseCore::of(raw).post(raw, [node](FuseCore& core, const KernelRequestPointer& request) {
     struct stat attributes {};
@@ -132,7 +111,7 @@ void readlink(fuse_req_t raw, fuse_ino_t node) {
 }
 
 void access(fuse_req_t raw, fuse_ino_t node, int mask) {
-  if ((mask & W_OK) != 0) {
+  if ((mask & W_OK) != 0 && FuseCore::of(raw).settings.is_read_only()) {
     fuse_reply_err(raw, EROFS);
     return;
   }
@@ -203,6 +182,25 @@ void listxattr(fuse_req_t raw, fuse_ino_t node, std::size_t size) {
 }
 
 }  // namespace
+
+FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller) {
+  FoundFile found = core.find(node, caller);
+  if (found.error != ESTALE) return found;
+  const auto holder = core.files.any_of(node);
+  if (!holder) return found;
+  found.file = Descriptor(::fcntl(holder->source, F_DUPFD_CLOEXEC, 0));
+  const bool is_held = found.file.is_open() && ::fstat(found.file.get(), &found.attributes) == 0;
+  found.error = is_held ? 0 : ESTALE;
+  return found;
+}
+
+int stat_node(FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes) {
+  const auto open_file = core.files.any_of(node);
+  if (open_file && ::fstat(open_file->source, &attributes) == 0) return 0;
+  const FoundFile found = core.find(node, caller);
+  attributes = found.attributes;
+  return found.error;
+}
 
 void add_metadata_operations(fuse_lowlevel_ops& table) {
   table.lookup = look_up;

@@ -91,6 +91,7 @@ void TestMount::start(const TestMountOptions& options) {
   settings.mountpoint = mounted();
   settings.source_root = source_.get();
   settings.allow_other = true;
+  if (options.read_only) settings.mount_flags |= MS_RDONLY;
   settings.passthrough = options.passthrough == PassedFiles::none ? PassthroughPolicy::disabled
                                                                   : PassthroughPolicy::automatic;
   settings.cold_passthrough = options.passthrough == PassedFiles::all

@@ -43,6 +43,7 @@ struct TestMountOptions {
   bool direct_io = true;
   Nanos source_deadline = 180 * kSecond;
   Checksum checksum = Checksum::copy;
+  bool read_only = false;
 };
 
 class TestMount {

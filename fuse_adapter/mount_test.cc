@@ -282,11 +282,11 @@ TEST_P(MountTest, WhoMayNotReadAFileOnTheBackendMayNotHere) {
   }
 }
 
-TEST_P(MountTest, EveryChangeIsRefused) {
+TEST_P(MountTest, AReadOnlyMountRefusesEveryChange) {
   const auto bytes = content(1, 0, 2 * kMiB);
   fs::create_directory(mount_.backend("directory"));
   write("file", bytes);
-  start();
+  mount_.start({.passthrough = GetParam(), .read_only = true});
   mount_.bring_into_cache("file");
   const std::string file = mount_.mounted("file");
   const std::string absent = mount_.mounted("absent");
@@ -311,6 +311,7 @@ TEST_P(MountTest, EveryChangeIsRefused) {
   EXPECT_TRUE(refused(::utimensat(AT_FDCWD, file.c_str(), nullptr, 0)));
   EXPECT_TRUE(refused(::setxattr(file.c_str(), "user.x", "y", 1, 0)));
   EXPECT_TRUE(refused(::removexattr(file.c_str(), "user.x")));
+  EXPECT_TRUE(refused(::access(file.c_str(), W_OK)));
   EXPECT_TRUE(read_file(file).bytes == bytes);
   EXPECT_TRUE(read_file(mount_.backend("file")).bytes == bytes);
 }

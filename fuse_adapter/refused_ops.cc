@@ -1,4 +1,4 @@
-// Everything that would change the source: the mount is for reading.
+// What a read-only mount answers to everything that would change the source, should the kernel ask.
 #include <cerrno>
 
 #include "fuse_adapter/fuse_ops.h"

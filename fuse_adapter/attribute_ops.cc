@@ -1,0 +1,183 @@
+// Changing attributes, as the caller: it is the source that says who may, and what else changes by
+// it (a setgid bit that is lost, the mode that follows an ACL).
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "fuse_adapter/fuse_ops.h"
+
+namespace ncfs {
+namespace {
+
+constexpr int kOwner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
+constexpr int kAccessTime = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW;
+constexpr int kModifyTime = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
+
+struct Wanted {
+  struct stat attributes = {};
+  int which = 0;  // FUSE_SET_ATTR_*
+  [[nodiscard]] bool has(int any) const { return (which & any) != 0; }
+};
+
+timespec time_of(const Wanted& wanted, int any, int now, const timespec& value) {
+  if (!wanted.has(any)) return {.tv_sec = 0, .tv_nsec = UTIME_OMIT};
+  return wanted.has(now) ? timespec{.tv_sec = 0, .tv_nsec = UTIME_NOW} : value;
+}
+
+// On a thread that acts as the caller. An errno.
+int set_attributes(int file, const Wanted& wanted) {
+  const std::string path = fmt::format("/proc/self/fd/{}", file);
+  if (wanted.has(kOwner)) {
+    const uid_t user =
+        wanted.has(FUSE_SET_ATTR_UID) ? wanted.attributes.st_uid : static_cast<uid_t>(-1);
+    const gid_t group =
+        wanted.has(FUSE_SET_ATTR_GID) ? wanted.attributes.st_gid : static_cast<gid_t>(-1);
+    if (::fchownat(file, "", user, group, AT_EMPTY_PATH) != 0) return errno;
+  }
+  // After the owner, which takes setuid away.
+  if (wanted.has(FUSE_SET_ATTR_MODE) &&
+      ::chmod(path.c_str(), wanted.attributes.st_mode & 07777U) != 0) {
+    return errno;
+  }
+  if (wanted.has(kAccessTime | kModifyTime)) {
+    const std::array<timespec, 2> times{
+        time_of(wanted, kAccessTime, FUSE_SET_ATTR_ATIME_NOW, wanted.attributes.st_atim),
+        time_of(wanted, kModifyTime, FUSE_SET_ATTR_MTIME_NOW, wanted.attributes.st_mtim)};
+    if (::utimensat(AT_FDCWD, path.c_str(), times.data(), 0) != 0) return errno;
+  }
+  return 0;
+}
+
+// What an application changes through a descriptor changes even if the file has no name.
+FoundFile find_through(FuseCore& core, NodeId node, const OpenFile* handle, const Caller& caller) {
+  if (handle == nullptr) return find_or_held(core, node, caller);
+  FoundFile found;
+  found.file = Descriptor(::fcntl(handle->source, F_DUPFD_CLOEXEC, 0));
+  const bool is_known = found.file.is_open() && ::fstat(found.file.get(), &found.attributes) == 0;
+  if (!is_known) found.error = errno;
+  return found;
+}
+
+void answer_attributes(FuseCore& core, KernelRequest& request, NodeId node, int file) {
+  struct stat attributes {};
+  if (::fstat(file, &attributes) != 0) {
+    request.error(errno);
+    return;
+  }
+  core.nodes.observe(node, FileFacts::of(attributes));
+  core.files.note_source_size(node, static_cast<std::uint64_t>(attributes.st_size));
+  request.attributes(attributes, kTimeoutSeconds);
+}
+
+void change_attributes(FuseCore& core, const KernelRequestPointer& request, NodeId node,
+                       const std::shared_ptr<OpenFile>& handle, Wanted wanted) {
+  FoundFile found = find_through(core, node, handle.get(), request->caller());
+  if (found.error != 0) {
+    request->error(found.error);
+    return;
+  }
+  // Changing the size changes this time, too, and takes no more rights than that.
+  if (wanted.has(FUSE_SET_ATTR_SIZE)) wanted.which &= ~kModifyTime;
+  constexpr int kAll = kOwner | FUSE_SET_ATTR_MODE | kAccessTime | kModifyTime;
+  if (wanted.has(kAll)) {
+    OwnChange change(core, found);
+    int error = 0;
+    {
+      const CallerCredentials credentials(request->caller(), core.groups);
+      error =
+          credentials.error() != 0 ? credentials.error() : set_attributes(found.file.get(), wanted);
+    }
+    // Once we have set this time, it does not tell whether others changed the content.
+    if (!wanted.has(kModifyTime)) change.end();
+    if (error != 0) {
+      request->error(error);
+      return;
+    }
+  }
+  if (!wanted.has(FUSE_SET_ATTR_SIZE)) {
+    answer_attributes(core, *request, node, found.file.get());
+    return;
+  }
+  set_size(core, request, node, handle.get(), static_cast<std::uint64_t>(wanted.attributes.st_size),
+           [core = core.shared_from_this(), request, node, handle,
+            file = std::make_shared<Descriptor>(std::move(found.file))](int error) {
+             if (error != 0) {
+               request->error(error);
+             } else {
+               answer_attributes(*core, *request, node, file->get());
+             }
+           });
+}
+
+void setattr(fuse_req_t raw, fuse_ino_t node, struct stat* attributes, int which,
+             fuse_file_info* info) {
+  auto handle = info != nullptr ? handle_of<OpenFile>(info->fh).shared_from_this() : nullptr;
+  FuseCore::of(raw).post(raw,
+                         [node, handle = std::move(handle), wanted = Wanted{*attributes, which}](
+                             FuseCore& core, const KernelRequestPointer& request) {
+                           change_attributes(core, request, node, handle, wanted);
+                         });
+}
+
+// `call(path)` returns 0 or sets errno.
+template <typename Call>
+void change_extended(fuse_req_t raw, NodeId node, Call call) {
+  FuseCore::of(raw).post(
+      raw, [node, call = std::move(call)](FuseCore& core, const KernelRequestPointer& request) {
+        const FoundFile found = find_or_held(core, node, request->caller());
+        int error = found.error;
+        if (error == 0) {
+          OwnChange change(core, found);
+          {
+            const CallerCredentials credentials(request->caller(), core.groups);
+            const std::string path = fmt::format("/proc/self/fd/{}", found.file.get());
+            error = credentials.error() != 0  ? credentials.error()
+                    : call(path.c_str()) == 0 ? 0
+                                              : errno;
+          }
+          change.end();
+        }
+        request->error(error);
+      });
+}
+
+void setxattr(fuse_req_t raw, fuse_ino_t node, const char* name, const char* value,
+              std::size_t size, int flags) {
+  change_extended(raw, node,
+                  [name = std::string(name), bytes = std::vector<char>(value, value + size),
+                   flags](const char* path) {
+                    return ::setxattr(path, name.c_str(), bytes.data(), bytes.size(), flags);
+                  });
+}
+
+void removexattr(fuse_req_t raw, fuse_ino_t node, const char* name) {
+  change_extended(raw, node, [name = std::string(name)](const char* path) {
+    return ::removexattr(path, name.c_str());
+  });
+}
+
+}  // namespace
+
+// In place of the one that changes it.
+void set_size(FuseCore& /*core*/, const KernelRequestPointer& /*request*/, NodeId /*node*/,
+              OpenFile* /*file*/, std::uint64_t /*size*/,
+              const std::function<void(int error)>& done) {
+  done(EROFS);
+}
+
+void add_attribute_operations(fuse_lowlevel_ops& table) {
+  table.setattr = setattr;
+  table.setxattr = setxattr;
+  table.removexattr = removexattr;
+}
+
+}  // namespace ncfs

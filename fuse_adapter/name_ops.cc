@@ -1,0 +1,234 @@
+// Making, linking, renaming and removing files. Each is done in the directory that was found, as
+// the caller: it is the source that says who may, and with which owner and mode a file is born.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <string>
+#include <utility>
+
+#include "fuse_adapter/fuse_ops.h"
+
+namespace ncfs {
+namespace {
+
+// The errno of `call`, which returns 0 or sets errno, made as the caller.
+template <typename Call>
+int as_caller(FuseCore& core, const Caller& caller, const Call& call) {
+  const CallerCredentials credentials(caller, core.groups);
+  if (credentials.error() != 0) return credentials.error();
+  const CallerUmask umask(caller.umask);
+  return call() == 0 ? 0 : errno;
+}
+
+// Answers with what has the name now.
+void answer_with_child(FuseCore& core, KernelRequest& request, const FoundFile& directory,
+                       NodeId parent, const std::string& name) {
+  struct stat attributes {};
+  const int error =
+      stat_child(core, directory.file.get(), name.c_str(), request.caller(), attributes);
+  if (error != 0) {
+    request.error(error);
+    return;
+  }
+  const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(attributes));
+  if (!request.entry(entry_of(node, attributes))) core.nodes.forget(node, 1);
+}
+
+// Runs `use` with the directory found, answering the error if it was not.
+template <typename Use>
+void post_in_directory(fuse_req_t raw, NodeId parent, Use use) {
+  FuseCore::of(raw).post(
+      raw, [parent, use = std::move(use)](FuseCore& core, const KernelRequestPointer& request) {
+        const FoundFile directory = core.find(parent, request->caller());
+        if (directory.error == 0) {
+          use(core, *request, directory);
+        } else {
+          request->error(directory.error);
+        }
+      });
+}
+
+// `make(directory, name)` returns 0 or sets errno.
+template <typename Make>
+void create(fuse_req_t raw, NodeId parent, const char* name, Make make) {
+  post_in_directory(raw, parent,
+                    [parent, name = std::string(name), make = std::move(make)](
+                        FuseCore& core, KernelRequest& request, const FoundFile& directory) {
+                      const int error = as_caller(core, request.caller(), [&] {
+                        return make(directory.file.get(), name.c_str());
+                      });
+                      if (error != 0) {
+                        request.error(error);
+                      } else {
+                        answer_with_child(core, request, directory, parent, name);
+                      }
+                    });
+}
+
+void mknod(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode, dev_t device) {
+  create(raw, parent, name, [mode, device](int directory, const char* child) {
+    return ::mknodat(directory, child, mode, device);
+  });
+}
+
+void mkdir(fuse_req_t raw, fuse_ino_t parent, const char* name, mode_t mode) {
+  create(raw, parent, name,
+         [mode](int directory, const char* child) { return ::mkdirat(directory, child, mode); });
+}
+
+void symlink(fuse_req_t raw, const char* target, fuse_ino_t parent, const char* name) {
+  create(raw, parent, name, [target = std::string(target)](int directory, const char* child) {
+    return ::symlinkat(target.c_str(), directory, child);
+  });
+}
+
+void link(fuse_req_t raw, fuse_ino_t node, fuse_ino_t parent, const char* name) {
+  post_in_directory(raw, parent,
+                    [node, parent, name = std::string(name)](FuseCore& core, KernelRequest& request,
+                                                             const FoundFile& directory) {
+                      const FoundFile file = find_or_held(core, node, request.caller());
+                      if (file.error != 0) {
+                        request.error(file.error);
+                        return;
+                      }
+                      OwnChange change(core, file);
+                      // By the descriptor's link: to link the descriptor itself takes privileges.
+                      const std::string path = fmt::format("/proc/self/fd/{}", file.file.get());
+                      const int error = as_caller(core, request.caller(), [&] {
+                        return ::linkat(AT_FDCWD, path.c_str(), directory.file.get(), name.c_str(),
+                                        AT_SYMLINK_FOLLOW);
+                      });
+                      if (error != 0) {
+                        request.error(error);
+                        return;
+                      }
+                      change.end();
+                      answer_with_child(core, request, directory, parent, name);
+                    });
+}
+
+// A name in a directory, and what it names; nothing if that cannot be told.
+struct Named {
+  NodeId parent = 0;
+  const std::string& name;
+  bool exists = false;
+  struct stat attributes = {};
+
+  [[nodiscard]] FileFacts facts() const { return FileFacts::of(attributes); }
+};
+
+Named look_at(FuseCore& core, const FoundFile& directory, NodeId parent, const std::string& name,
+              const Caller& caller) {
+  Named named{.parent = parent, .name = name};
+  named.exists =
+      stat_child(core, directory.file.get(), name.c_str(), caller, named.attributes) == 0;
+  return named;
+}
+
+// The name is gone. The file may live on, by other names or because it is open; no descriptor was
+// kept to see what it is like now, as that would make an NFS client rename it instead.
+void note_removed(FuseCore& core, const Named& removed, const Caller& caller) {
+  if (!removed.exists) return;
+  const FileFacts before = removed.facts();
+  core.nodes.remove_name(before.file, removed.parent, removed.name);
+  const auto node = core.nodes.current(before.file);
+  if (!node || S_ISDIR(removed.attributes.st_mode)) return;
+  struct stat after {};
+  const bool lives =
+      stat_node(core, *node, caller, after) == 0 && FileFacts::of(after).file == before.file;
+  if (lives) {
+    core.own_change(before, FileFacts::of(after), {});
+  } else {
+    // Its number may be given to another file.
+    core.nodes.retire(*node);
+  }
+}
+
+template <typename Remove>
+void remove(fuse_req_t raw, NodeId parent, const char* name, Remove remove_child) {
+  post_in_directory(raw, parent,
+                    [parent, name = std::string(name), remove_child](
+                        FuseCore& core, KernelRequest& request, const FoundFile& directory) {
+                      const Named named = look_at(core, directory, parent, name, request.caller());
+                      const auto lock = core.changes.serialize(named.facts().file);
+                      const int error = as_caller(core, request.caller(), [&] {
+                        return remove_child(directory.file.get(), name.c_str());
+                      });
+                      if (error == 0) note_removed(core, named, request.caller());
+                      request.error(error);
+                    });
+}
+
+void unlink(fuse_req_t raw, fuse_ino_t parent, const char* name) {
+  remove(raw, parent, name,
+         [](int directory, const char* child) { return ::unlinkat(directory, child, 0); });
+}
+
+void rmdir(fuse_req_t raw, fuse_ino_t parent, const char* name) {
+  remove(raw, parent, name, [](int directory, const char* child) {
+    return ::unlinkat(directory, child, AT_REMOVEDIR);
+  });
+}
+
+// The file now has another name, which was a change of it.
+void note_moved(FuseCore& core, const Named& from, NodeId parent, const std::string& name,
+                int directory, const Caller& caller) {
+  if (!from.exists) return;
+  const FileFacts before = from.facts();
+  core.nodes.move_name(before.file, from.parent, from.name, parent, name);
+  struct stat after {};
+  if (S_ISDIR(from.attributes.st_mode)) return;
+  if (stat_child(core, directory, name.c_str(), caller, after) != 0) return;
+  const FileFacts facts = FileFacts::of(after);
+  if (facts.file == before.file) core.own_change(before, facts, core.path_of(facts.file));
+}
+
+void rename(fuse_req_t raw, fuse_ino_t parent, const char* name, fuse_ino_t new_parent,
+            const char* new_name, unsigned flags) {
+  post_in_directory(raw, parent,
+                    [parent, name = std::string(name), new_parent, new_name = std::string(new_name),
+                     flags](FuseCore& core, KernelRequest& request, const FoundFile& directory) {
+                      const Caller& caller = request.caller();
+                      const FoundFile new_directory = core.find(new_parent, caller);
+                      if (new_directory.error != 0) {
+                        request.error(new_directory.error);
+                        return;
+                      }
+                      const Named from = look_at(core, directory, parent, name, caller);
+                      const Named to = look_at(core, new_directory, new_parent, new_name, caller);
+                      const auto locks = core.changes.serialize(from.facts().file, to.facts().file);
+                      const int error = as_caller(core, caller, [&] {
+                        return ::renameat2(directory.file.get(), name.c_str(),
+                                           new_directory.file.get(), new_name.c_str(), flags);
+                      });
+                      // Two names of one file are left alone.
+                      const bool has_moved = !to.exists || from.facts().file != to.facts().file;
+                      if (error == 0 && has_moved) {
+                        const bool is_exchange = (flags & RENAME_EXCHANGE) != 0;
+                        if (!is_exchange) note_removed(core, to, caller);
+                        note_moved(core, from, new_parent, new_name, new_directory.file.get(),
+                                   caller);
+                        if (is_exchange)
+                          note_moved(core, to, parent, name, directory.file.get(), caller);
+                      }
+                      request.error(error);
+                    });
+}
+
+}  // namespace
+
+void add_name_operations(fuse_lowlevel_ops& table) {
+  table.mknod = mknod;
+  table.mkdir = mkdir;
+  table.symlink = symlink;
+  table.link = link;
+  table.unlink = unlink;
+  table.rmdir = rmdir;
+  table.rename = rename;
+}
+
+}  // namespace ncfs
