@@ -28,10 +28,11 @@ struct AdapterStats {
   Counter source_bytes;   // answered by the daemon from the source or from what was just fetched
   Counter stale_answers;  // opens answered with ESTALE so that the kernel looks up again
   Counter passthrough_refused;  // files the kernel would not pass through
-  Counter cache_faults;  // reads of a cache file that failed and were answered from the source
-  Counter timeouts;      // requests answered with ETIMEDOUT
-  Counter rejected;      // requests answered with ENOMEM as too many were waiting
-  Counter errors;        // reads and opens of regular files answered with another error
+  Counter cache_faults;   // reads of a cache file that failed and were answered from the source
+  Counter timeouts;       // requests answered with ETIMEDOUT
+  Counter rejected;       // requests answered with ENOMEM as too many were waiting
+  Counter listings_read;  // directories read from the source, and not listed from memory
+  Counter errors;         // reads and opens of regular files answered with another error
 };
 
 }  // namespace ncfs

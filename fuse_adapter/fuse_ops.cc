@@ -70,6 +70,7 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
             {.register_backing =
                  [this](int descriptor) { return channel->register_backing(descriptor); },
              .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
+      known_metadata(mount_settings.metadata, groups),
       engine(std::make_shared<RuntimeGate>(runtime)),
       metadata({.name = "ncfs-metadata",
                 .threads = kMetadataThreads,
@@ -144,22 +145,52 @@ void FuseCore::stop() {
   engine->shut();
 }
 
-fuse_entry_param entry_of(NodeId node, const struct stat& attributes) {
+fuse_entry_param entry_of(NodeId node, const struct stat& attributes,
+                          const KnownMetadata::Left& left) {
   fuse_entry_param entry{};
   entry.ino = node;
   entry.attr = attributes;
-  entry.attr_timeout = kTimeoutSeconds;
-  entry.entry_timeout = kTimeoutSeconds;
+  entry.attr_timeout = left.attributes;
+  entry.entry_timeout = left.entry;
   return entry;
 }
 
+namespace {
+
 int stat_child(const FuseCore& core, int directory, const char* name, const Caller& caller,
-               struct stat& attributes) {
+               struct stat& attributes, bool& as_caller) {
+  as_caller = false;
   if (::fstatat(directory, name, &attributes, AT_SYMLINK_NOFOLLOW) == 0) return 0;
   if (errno != EACCES || caller.user == 0) return errno;
   const CallerCredentials credentials(caller, core.tree.groups());
   if (credentials.error() != 0) return credentials.error();
+  as_caller = true;
   return ::fstatat(directory, name, &attributes, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
+}
+
+}  // namespace
+
+int stat_child(const FuseCore& core, int directory, const char* name, const Caller& caller,
+               struct stat& attributes) {
+  bool as_caller = false;
+  return stat_child(core, directory, name, caller, attributes, as_caller);
+}
+
+FoundChild find_child(FuseCore& core, const FoundFile& directory, const char* name,
+                      const Caller& caller) {
+  FoundChild child;
+  const FileKey parent = key_of(directory.attributes);
+  const KnownMetadata::Ticket ticket = core.known_metadata.begin(parent);
+  bool as_caller = false;
+  child.error = stat_child(core, directory.file.get(), name, caller, child.attributes, as_caller);
+  as_caller = as_caller || directory.as_caller;
+  if (child.error == 0) {
+    child.left =
+        core.known_metadata.found(ticket, parent, name, child.attributes, caller, as_caller);
+  } else if (child.error == ENOENT) {
+    child.left = core.known_metadata.absent(ticket, parent, name, caller, as_caller);
+  }
+  return child;
 }
 
 fuse_lowlevel_ops operation_table(bool is_read_only) {

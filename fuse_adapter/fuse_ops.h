@@ -19,15 +19,12 @@
 #include "fuse_adapter/inode_table.h"
 #include "fuse_adapter/job_pool.h"
 #include "fuse_adapter/kernel_request.h"
+#include "fuse_adapter/known_metadata.h"
 #include "fuse_adapter/open_files.h"
 #include "fuse_adapter/source_tree.h"
 #include "fuse_adapter/stale_answers.h"
 
 namespace ncfs {
-
-// How long the kernel may believe names, attributes and the absence of names: what NFS clients do
-// at least, and enough to spare a walk of a tree most questions.
-inline constexpr double kTimeoutSeconds = 1.0;
 
 // Everything the operations work on. Threads that are stuck in the source keep it alive.
 class FuseCore : public std::enable_shared_from_this<FuseCore> {
@@ -50,9 +47,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
 
   // To be called when the mount has changed attributes or a name of a file and took it from
-  // `before` to `after`; `path` is where it is now, or empty if it has no name. What is cached of it
-  // stays, unless size or mtime show that somebody else changed its content at the same time. The
-  // kernel is told under whichever other nodes it knows the file.
+  // `before` to `after`; `path` is where it is now, or empty if it has no name. What is cached of
+  // it stays, unless size or mtime show that somebody else changed its content at the same time.
+  // The kernel is told under whichever other nodes it knows the file.
   void own_change(const FileFacts& before, const FileFacts& after, const std::string& path);
   // Where the file is by the name last looked up. Empty if it has none that is known.
   [[nodiscard]] std::string path_of(const FileKey& file) const;
@@ -69,6 +66,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   const SourceTree tree;
   const std::shared_ptr<FuseChannel> channel;
   InodeTable nodes;
+  KnownMetadata known_metadata;
   ChangeLocks changes;
   StaleAnswers stale;
   OpenFiles files;
@@ -97,14 +95,21 @@ void add_attribute_operations(fuse_lowlevel_ops& table);
 void add_refused_operations(fuse_lowlevel_ops& table);  // in place of all that change the source
 
 // The answer to a look-up that found `attributes` under `node`.
-[[nodiscard]] fuse_entry_param entry_of(NodeId node, const struct stat& attributes);
+[[nodiscard]] fuse_entry_param entry_of(NodeId node, const struct stat& attributes,
+                                        const KnownMetadata::Left& left);
+
+// The file that a descriptor of any kind told these attributes of.
+[[nodiscard]] inline FileKey key_of(const struct stat& attributes) {
+  return FileFacts::of(attributes).file;
+}
 
 // The file of a node, which may have lost its name while it is open.
 [[nodiscard]] FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller);
 
-// fstat of the file of a node; that of an open file needs no walk. An errno.
+// fstat of the file of a node; that of an open file needs no walk. An errno. `as_caller` as in
+// FoundFile.
 [[nodiscard]] int stat_node(FuseCore& core, NodeId node, const Caller& caller,
-                            struct stat& attributes);
+                            struct stat& attributes, bool* as_caller = nullptr);
 
 // SETATTR of a size, through `file` if the application holds one. `done` is called once, on any
 // thread, when all readers see it; with an errno if it was refused.
@@ -114,5 +119,14 @@ void set_size(FuseCore& core, const KernelRequestPointer& request, NodeId node, 
 // lstat of `name` in a directory, as the daemon, or as the caller if the daemon may not. An errno.
 [[nodiscard]] int stat_child(const FuseCore& core, int directory, const char* name,
                              const Caller& caller, struct stat& attributes);
+
+// What a look-up of `name` in `directory` found, or that there is none: learns it.
+struct FoundChild {
+  int error = 0;
+  struct stat attributes = {};
+  KnownMetadata::Left left;
+};
+[[nodiscard]] FoundChild find_child(FuseCore& core, const FoundFile& directory, const char* name,
+                                    const Caller& caller);
 
 }  // namespace ncfs

@@ -44,6 +44,7 @@ struct TestMountOptions {
   Nanos source_deadline = 180 * kSecond;
   Checksum checksum = Checksum::copy;
   bool read_only = false;
+  MetadataConfig metadata = {};  // but for racy_window
 };
 
 class TestMount {

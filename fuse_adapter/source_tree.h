@@ -17,6 +17,7 @@ struct FoundFile {
   int error = 0;
   Descriptor file;
   struct stat attributes = {};
+  bool as_caller = false;  // the daemon was refused, the caller was not
 };
 
 class SourceTree {
