@@ -70,6 +70,7 @@ struct AdapterStats {
   Histogram open_miss_time;
   Histogram read_cache_time;
   Histogram read_source_time;
+  Counter listings_read;  // directories read from the source, and not listed from memory
 };
 
 }  // namespace ncfs

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/metadata.h"
 #include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/runtime.h"
 #include "io/types.h"
@@ -50,6 +51,8 @@ struct MountSettings {
   Nanos source_deadline = 180 * kSecond;
   Nanos cache_deadline = 10 * kSecond;
   Nanos racy_window = 2 * kSecond;
+  MetadataConfig metadata;
+  StaleOpen stale_open = StaleOpen::estale;
   // Two answer as fast as the kernel asks on small machines; idle ones cost wake-up latency.
   unsigned dispatch_threads = 2;
 };

@@ -74,6 +74,7 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
             {.register_backing =
                  [this](int descriptor) { return channel->register_backing(descriptor); },
              .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
+      known_metadata(mount_settings.metadata, groups),
       engine(std::make_shared<RuntimeGate>(runtime)),
       metadata({.name = "ncfs-metadata",
                 .threads = kMetadataThreads,
@@ -165,23 +166,44 @@ void FuseCore::stop() {
   engine->shut();
 }
 
-fuse_entry_param entry_of(NodeId node, const struct stat& attributes) {
+fuse_entry_param entry_of(NodeId node, const struct stat& attributes,
+                          const KnownMetadata::Left& left) {
   fuse_entry_param entry{};
   entry.ino = node;
   entry.attr = attributes;
-  entry.attr_timeout = kTimeoutSeconds;
-  entry.entry_timeout = kTimeoutSeconds;
+  entry.attr_timeout = left.attributes;
+  entry.entry_timeout = left.entry;
   return entry;
 }
 
 int stat_child(const FuseCore& core, int directory, const char* name, const Caller& caller,
-               struct stat& attributes, int sync) {
+               struct stat& attributes, int sync, bool* as_caller) {
+  if (as_caller != nullptr) *as_caller = false;
   const int flags = AT_SYMLINK_NOFOLLOW | sync;
   const int error = stat_at(directory, name, flags, attributes);
   if (error != EACCES || caller.user == 0) return error;
   const CallerCredentials credentials(caller, core.tree.groups());
   if (credentials.error() != 0) return credentials.error();
+  if (as_caller != nullptr) *as_caller = true;
   return stat_at(directory, name, flags, attributes);
+}
+
+FoundChild find_child(FuseCore& core, const FoundFile& directory, const char* name,
+                      const Caller& caller) {
+  FoundChild child;
+  const FileKey parent = key_of(directory.attributes);
+  const KnownMetadata::Ticket ticket = core.known_metadata.begin(parent);
+  bool as_caller = false;
+  child.error = stat_child(core, directory.file.get(), name, caller, child.attributes,
+                           AT_STATX_SYNC_AS_STAT, &as_caller);
+  as_caller = as_caller || directory.as_caller;
+  if (child.error == 0) {
+    child.left =
+        core.known_metadata.found(ticket, parent, name, child.attributes, caller, as_caller);
+  } else if (child.error == ENOENT) {
+    child.left = core.known_metadata.absent(ticket, parent, name, caller, as_caller);
+  }
+  return child;
 }
 
 fuse_lowlevel_ops operation_table(bool is_read_only) {

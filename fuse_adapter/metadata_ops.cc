@@ -20,28 +20,50 @@
 namespace ncfs {
 namespace {
 
+void answer_name(FuseCore& core, KernelRequest& request, NodeId parent, const std::string& name,
+                 const struct stat& attributes, const KnownMetadata::Left& left) {
+  const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(attributes));
+  if (!request.entry(entry_of(node, attributes, left))) core.nodes.forget(node, 1);
+}
+
+void answer_absence(KernelRequest& request, const KnownMetadata::Left& left) {
+  fuse_entry_param absent{};
+  absent.entry_timeout = left.entry;
+  request.entry(absent);
+}
+
+bool answer_from_memory(FuseCore& core, KernelRequest& request, NodeId parent,
+                        const std::string& name) {
+  // After an ESTALE nothing that was known of the path is to be believed.
+  if (core.stale.is_looking_up_again(request.caller().thread)) return false;
+  const auto location = core.nodes.locate(parent);
+  if (!location) return false;
+  const auto known = core.known_metadata.find_name(location->file, name, request.caller());
+  if (!known) return false;
+  if (known->exists) {
+    answer_name(core, request, parent, name, known->attributes, known->left);
+  } else {
+    answer_absence(request, known->left);
+  }
+  return true;
+}
+
 void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
                     const std::string& name) {
+  if (answer_from_memory(core, *request, parent, name)) return;
   const FoundFile directory = core.find(parent, request->caller());
   if (directory.error != 0) {
     request->error(directory.error);
     return;
   }
-  struct stat attributes {};
-  const int error =
-      stat_child(core, directory.file.get(), name.c_str(), request->caller(), attributes);
-  if (error == ENOENT) {
-    fuse_entry_param absent{};
-    absent.entry_timeout = kTimeoutSeconds;
-    request->entry(absent);
-    return;
+  const FoundChild child = find_child(core, directory, name.c_str(), request->caller());
+  if (child.error == ENOENT) {
+    answer_absence(*request, child.left);
+  } else if (child.error != 0) {
+    request->error(child.error);
+  } else {
+    answer_name(core, *request, parent, name, child.attributes, child.left);
   }
-  if (error != 0) {
-    request->error(error);
-    return;
-  }
-  const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(attributes));
-  if (!request->entry(entry_of(node, attributes))) core.nodes.forget(node, 1);
 }
 
 void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
@@ -73,14 +95,19 @@ void forget_multi(fuse_req_t raw, std::size_t count, fuse_forget_data* forgets) 
 void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   const auto answer = [node](FuseCore& core, const KernelRequestPointer& request) {
     struct stat attributes {};
-    const int error = stat_node(core, node, request->caller(), attributes);
+    const auto location = core.nodes.locate(node);
+    KnownMetadata::Ticket ticket;  // of a file that has no name any more: of before anything
+    if (location) ticket = core.known_metadata.begin(location->file);
+    bool as_caller = false;
+    const int error = stat_node(core, node, request->caller(), attributes, &as_caller);
     if (error != 0) {
       request->error(error);
       return;
     }
+    const double left = core.known_metadata.learn(ticket, attributes, request->caller(), as_caller);
     core.nodes.observe(node, FileFacts::of(attributes));
     core.files.note_source_size(node, static_cast<std::uint64_t>(attributes.st_size));
-    request->attributes(attributes, kTimeoutSeconds);
+    request->attributes(attributes, left);
   };
   // The kernel asks before it reads to the end of a file, and fails the read if there is no answer.
   // What is open and cached can be read while the source is silent, so it is told what is known,
@@ -92,7 +119,7 @@ void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
     // By the kernel's memory: the source is not asked.
     if (stat_at(holder->source, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, attributes) != 0) return;
     const double waited_s = static_cast<double>(core.settings.source_deadline) / kSecond;
-    request->attributes(attributes, std::max(kTimeoutSeconds, waited_s));
+    request->attributes(attributes, waited_s);
   };
   FuseCore::of(raw).post(raw, answer, answer_late);
 }
@@ -207,11 +234,13 @@ FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller) {
   return found;
 }
 
-int stat_node(FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes) {
+int stat_node(FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes,
+              bool* as_caller) {
   const auto open_file = core.files.any_of(node);
   if (open_file && ::fstat(open_file->source, &attributes) == 0) return 0;
   const FoundFile found = core.find(node, caller);
   attributes = found.attributes;
+  if (as_caller != nullptr) *as_caller = found.as_caller;
   return found.error;
 }
 

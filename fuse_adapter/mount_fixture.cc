@@ -100,6 +100,8 @@ void TestMount::start(const TestMountOptions& options) {
                                   : ColdPassthroughPolicy::disabled;
   settings.direct_io = options.direct_io;
   settings.racy_window = options.racy_window;
+  settings.metadata = options.metadata;
+  settings.metadata.racy_window = options.racy_window;
   settings.source_deadline = options.source_deadline;
   file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
   const auto result = file_system_->mount();

@@ -45,6 +45,7 @@ struct TestMountOptions {
   Checksum checksum = Checksum::copy;
   bool read_only = false;
   std::uint32_t min_free_percent = 1;
+  MetadataConfig metadata = {};  // but for racy_window
 };
 
 class TestMount {

@@ -71,6 +71,7 @@ FoundFile SourceTree::find_whatever_is_at(const std::string& path, const Caller&
   if (found.error == EACCES && caller.user != 0) {
     const CallerCredentials credentials(caller, groups_);
     if (credentials.error() == 0) found.file = walk(root_, path, found.error);
+    found.as_caller = true;
   }
   const bool has_moved = found.error == ENOENT || found.error == ENOTDIR || found.error == ELOOP;
   if (has_moved) found.error = ESTALE;

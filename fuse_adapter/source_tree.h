@@ -17,6 +17,7 @@ struct FoundFile {
   int error = 0;
   Descriptor file;
   struct stat attributes = {};
+  bool as_caller = false;  // the daemon was refused, the caller was not
 };
 
 // stat(2) by statx(2): `flags` are AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW and AT_STATX_*. An errno.

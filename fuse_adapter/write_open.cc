@@ -144,10 +144,12 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
           directory.file.get(), name.c_str(),
           source_flags(info.flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, mode));
       error = made.is_open() ? 0 : errno;
+      core.known_metadata.name_changed(key_of(directory.attributes), name);
     }
   }
   // Somebody else made it after the kernel found that it was not there: to be looked up and opened.
   if (error == EEXIST && (info.flags & O_EXCL) == 0) error = ESTALE;
+  const KnownMetadata::Ticket ticket = core.known_metadata.begin(key_of(directory.attributes));
   struct stat attributes {};
   if (error == 0 && ::fstat(made.get(), &attributes) != 0) error = errno;
   const SourceLook look = error == 0 ? look_at_source(made.get(), Freshness::as_opened)
@@ -162,7 +164,11 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
   WriteOpening opening(core, request, node, info,
                        {std::move(made), look.state, InodeTable::Standing::current,
                         core.shared_files.of(facts.file), std::nullopt});
-  opening.answer_created(entry_of(node, attributes));
+  // The name is there for whoever may search the directory, as after a look-up by the daemon.
+  const KnownMetadata::Left left =
+      core.known_metadata.found(ticket, key_of(directory.attributes), name, attributes,
+                                request->caller(), directory.as_caller);
+  opening.answer_created(entry_of(node, attributes, left));
   opening.run();
 }
 
