@@ -72,17 +72,18 @@ struct MetadataConfig {
   Nanos attr_timeout = kSecond;       // attributes of what is no directory, targets of links
   Nanos dir_attr_timeout = kSecond;   // attributes of directories
   // That there is no such name, once it was missed `negative_min_uses` times, each time no later
-  // than `negative_window` after the first of them.
-  Nanos negative_timeout = kSecond;
+  // than `negative_window` after the first of them. Not by default: an open of a name believed to
+  // be absent asks nobody, so it would miss what was closed elsewhere before.
+  Nanos negative_timeout = 0;
   std::uint32_t negative_min_uses = 1;
   Nanos negative_window = 60 * kSecond;
   Nanos racy_window = 2 * kSecond;  // as Config::racy_window
   // Every open, of files and of directories, asks the backend. Without it (nocto) an open within
   // the attribute timeout does not, if this caller was let in before.
   bool is_close_to_open = true;
-  // Memory for listings, and for names and attributes in equal parts.
+  // Memory for listings, and for names and attributes in equal parts: enough for 150 000 files.
   std::uint64_t listings_bytes_max = 256 * kMiB;
-  std::uint64_t facts_bytes_max = 64 * kMiB;
+  std::uint64_t facts_bytes_max = 128 * kMiB;
 };
 
 enum class MetadataProfile : std::uint8_t {
@@ -111,6 +112,14 @@ struct MetadataStats {
   std::uint64_t changes_seen = 0;   // answers that showed that somebody else changed something
   std::uint64_t stale_avoided = 0;  // answers not kept, as something changed while they came
   std::uint64_t evicted = 0;        // entries that made room for others
+};
+
+struct MetadataStatus {
+  MetadataStats stats;
+  std::uint64_t facts_bytes = 0;  // of names and attributes
+  std::uint64_t facts_bytes_max = 0;
+  std::uint64_t listings_bytes = 0;
+  std::uint64_t listings_bytes_max = 0;
 };
 
 }  // namespace ncfs

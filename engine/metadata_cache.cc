@@ -429,6 +429,7 @@ void MetadataCache::name_changed(const FileId& parent, std::string_view name) {
 }
 
 void MetadataCache::file_changed(const FileId& id) {
+  if (NCFS_PLANT(own_change_of_file_ignored)) return;
   File& file = file_of(id);
   file.changed = ++serial_;
   file.names_changed = serial_;  // of a directory: who may list it has changed, perhaps

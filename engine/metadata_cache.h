@@ -133,6 +133,7 @@ class MetadataCache {
   // This mount changed content or attributes: write, truncate, chmod, links gained or lost.
   void file_changed(const FileId& file);
 
+  [[nodiscard]] const MetadataConfig& config() const { return config_; }
   [[nodiscard]] const MetadataStats& stats() const { return stats_; }
   [[nodiscard]] std::uint64_t listings_bytes() const { return listings_.bytes(); }
   [[nodiscard]] std::uint64_t facts_bytes() const { return files_.bytes() + names_.bytes(); }

@@ -179,6 +179,7 @@ TEST(MetadataCache, StrictAnswersNothing) {
 
 TEST(MetadataCache, AbsenceIsBelievedAfterEnoughMissesInTheWindow) {
   MetadataConfig config;
+  config.negative_timeout = kSecond;
   config.negative_min_uses = 3;
   MetadataCache cache(config);
   EXPECT_EQ((Asked{cache, 0}.absent("a").entry_left), 0);
@@ -196,7 +197,9 @@ TEST(MetadataCache, AbsenceIsBelievedAfterEnoughMissesInTheWindow) {
 }
 
 TEST(MetadataCache, CreationEndsAbsenceAlsoForALookUpThatOvertookIt) {
-  MetadataCache cache({});
+  MetadataConfig config;
+  config.negative_timeout = kSecond;
+  MetadataCache cache(config);
   Asked{cache, 0}.absent("a");
   const auto ticket = cache.begin(1, kDirectory);  // asks before the creation
   cache.name_changed(kDirectory, "a");
@@ -207,7 +210,9 @@ TEST(MetadataCache, CreationEndsAbsenceAlsoForALookUpThatOvertookIt) {
 }
 
 TEST(MetadataCache, ChangeOfTheDirectoryByOthersEndsWhatIsKnownOfItsNames) {
-  MetadataCache cache({});
+  MetadataConfig config;
+  config.negative_timeout = kSecond;
+  MetadataCache cache(config);
   const Asked asked{cache, 0};
   asked.learn(directory_at(1));
   asked.absent("a");
@@ -331,7 +336,9 @@ TEST(MetadataCache, TargetIsNotKeptForOthersByAnAnswerToOneCaller) {
 // Found by MetadataWorld: what anyone was shown first does not make for anyone what Alice was shown
 // later.
 TEST(MetadataCache, OverlappingAnswersThatAgreeAreKeptForTheLaterViewer) {
-  MetadataCache cache({});
+  MetadataConfig config;
+  config.negative_timeout = kSecond;
+  MetadataCache cache(config);
   const auto first = cache.begin(0, kDirectory);
   const auto second = cache.begin(100, kDirectory);
   cache.absent(100, second, kDirectory, "a", kAlice);

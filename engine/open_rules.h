@@ -72,7 +72,8 @@ enum class OpenVerdict : std::uint8_t {
     return OpenVerdict::keep_pages;
   }
   const bool was_just_told = open.was_just_told && !NCFS_PLANT(stale_told_twice);
-  if (open.policy == StaleOpen::estale && !was_just_told) return OpenVerdict::look_up_again;
+  const bool may_be_told = open.policy == StaleOpen::estale || NCFS_PLANT(inval_ignored);
+  if (may_be_told && !was_just_told) return OpenVerdict::look_up_again;
   if (open.name == NameLeads::to_the_file) return OpenVerdict::read_past_pages;
   if (open.is_held) return OpenVerdict::serve_held;
   const bool has_no_name = open.was_just_told && open.is_same_node;

@@ -86,7 +86,10 @@
   X(stale_told_twice, "a thread is told to look up again twice in a row", "M6 StaleOnce") \
   X(viewer_ignored, "what one caller was shown is shown to all", "M7 Viewer") \
   X(change_of_parent_ignored, "names stay known when their directory was seen to change", \
-    "M8 Observed")
+    "M8 Observed") \
+  X(own_change_of_file_ignored, "attributes stay known after this mount changed them", \
+    "M2 OwnChanges") \
+  X(inval_ignored, "an open is told to look up again though stale_open=inval", "M6 StaleOnce")
 // clang-format on
 
 namespace ncfs {

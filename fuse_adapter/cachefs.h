@@ -82,6 +82,7 @@ class CacheFs {
 
   [[nodiscard]] bool passthrough_active() const;
   [[nodiscard]] const AdapterStats& stats() const;
+  [[nodiscard]] MetadataStatus metadata_status() const;  // after mount()
 
  private:
   class Impl;

@@ -35,20 +35,22 @@ int open_stream(FuseCore& core, const Caller& caller, OpenDirectory& directory) 
 // question, or none with nocto; else from a stream. An errno.
 int prepare(FuseCore& core, const Caller& caller, NodeId node, OpenDirectory& directory) {
   using Step = KnownMetadata::ListingPlan::Step;
-  const auto location = core.nodes.locate(node);
-  if (!location) return ESTALE;
-  const KnownMetadata::ListingPlan plan = core.known_metadata.plan_listing(location->file, caller);
+  const auto file = core.nodes.file_of(node);
+  if (!file) return ESTALE;
+  directory.file = *file;
+  const KnownMetadata::ListingPlan plan = core.known_metadata.plan_listing(*file, caller);
   directory.is_at_start = true;
   directory.names = plan.snapshot;
   directory.stream.reset();
   directory.next = nullptr;
   if (plan.step == Step::serve) return 0;
-  const KnownMetadata::Ticket ticket = core.known_metadata.begin(location->file);
+  const KnownMetadata::Ticket ticket = core.known_metadata.begin(*file);
   FoundFile& found = directory.found;
   if (!found.file.is_open()) {
     found = core.find(node, caller);
-  } else if (::fstat(found.file.get(), &found.attributes) != 0) {
-    found.error = errno;
+  } else {
+    core.stats->source_looks.add();
+    found.error = stat_at(found.file.get(), "", AT_EMPTY_PATH, found.attributes);
   }
   if (found.error != 0) return found.error;
   if (plan.step == Step::validate && !plan.must_open) {
@@ -76,6 +78,7 @@ int read_names(FuseCore& core, const Caller& caller, OpenDirectory& directory) {
   const KnownMetadata::Ticket ticket = core.known_metadata.begin(key_of(before));
   auto names = std::make_shared<DirectorySnapshot>();
   core.stats->listings_read.add();
+  core.stats->source_looks.add();
   while (true) {
     errno = 0;
     const dirent* const entry = ::readdir(stream);
@@ -97,23 +100,46 @@ int read_names(FuseCore& core, const Caller& caller, OpenDirectory& directory) {
   return 0;
 }
 
+// With nocto the kernel may keep the listing, too, until the next open that finds another one.
+void let_kernel_keep(FuseCore& core, NodeId node, OpenDirectory& directory, fuse_file_info& info) {
+  if (core.settings.metadata.is_close_to_open || !directory.names) return;
+  const auto answer = core.nodes.open_listing(node, directory.names);
+  if (!answer.may_fill) return;
+  directory.filled_node = node;
+  info.cache_readdir = 1;
+  info.keep_cache = answer.keep ? 1 : 0;
+}
+
+void forget_directory(FuseCore& core, const OpenDirectory& directory) {
+  core.directories.remove(directory);
+  if (directory.filled_node != 0) core.nodes.release_listing(directory.filled_node);
+}
+
 void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   FuseCore::of(raw).post(
       raw, [node, answer = *info](FuseCore& core, const KernelRequestPointer& request) mutable {
         auto directory = std::make_shared<OpenDirectory>();
-        if (const int error = prepare(core, request->caller(), node, *directory); error != 0) {
+        const Caller& caller = request->caller();
+        int error = prepare(core, caller, node, *directory);
+        const bool reads_ahead = !core.settings.metadata.is_close_to_open && directory->stream;
+        if (error == 0 && reads_ahead) error = read_names(core, caller, *directory);
+        if (error != 0) {
           request->error(error);
           return;
         }
+        let_kernel_keep(core, node, *directory, answer);
         core.directories.add(directory);
         answer.fh = number_of(*directory);
-        if (!request->opened(answer)) core.directories.remove(*directory);
+        if (!request->opened(answer)) forget_directory(core, *directory);
       });
 }
 
 void releasedir(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
   FuseCore& core = FuseCore::of(raw);
   auto directory = core.directories.remove(handle_of<OpenDirectory>(info->fh));
+  if (directory && directory->filled_node != 0) {
+    core.nodes.release_listing(directory->filled_node);
+  }
   // Closing may wait for the source.
   core.post(raw, [directory = std::move(directory)](
                      FuseCore&, const KernelRequestPointer& request) { request->error(0); });
@@ -228,13 +254,14 @@ class Listing {
   }
 
   FoundChild look_up(NodeId parent, const char* name) {
+    const auto known = core_.known_metadata.find_name(directory_.file, name, request_.caller());
+    const bool is_written = known && S_ISREG(known->attributes.st_mode) &&
+                            core_.shared_files.is_written(key_of(known->attributes));
+    if (known && known->exists && !is_written) return {0, known->attributes, known->left};
     if (!directory_.found.file.is_open()) {
       directory_.found = core_.find(parent, request_.caller());
-      if (directory_.found.error != 0) return FoundChild{directory_.found.error, {}, {}};
+      if (directory_.found.error != 0) return {directory_.found.error, {}, {}};
     }
-    const auto known = core_.known_metadata.find_name(key_of(directory_.found.attributes), name,
-                                                      request_.caller());
-    if (known && known->exists) return FoundChild{0, known->attributes, known->left};
     return find_child(core_, directory_.found, name, request_.caller());
   }
 

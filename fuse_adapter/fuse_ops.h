@@ -20,6 +20,7 @@
 #include "fuse_adapter/fuse_channel.h"
 #include "fuse_adapter/inode_table.h"
 #include "fuse_adapter/job_pool.h"
+#include "fuse_adapter/kept_sources.h"
 #include "fuse_adapter/kernel_request.h"
 #include "fuse_adapter/known_metadata.h"
 #include "fuse_adapter/lock_table.h"
@@ -51,6 +52,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
 
   [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
 
+  // Whether an OPEN of `node` by `thread` may be answered with ESTALE now; if so it has been.
+  [[nodiscard]] bool may_tell_stale(pid_t thread, NodeId node);
+
   // To be called when the mount has changed attributes or a name of a file and took it from
   // `before` to `after`, both asked of the server; `path` is where it is now, or empty if it has no
   // name. What is cached of it stays, unless size or mtime show that somebody else changed its
@@ -80,6 +84,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   StaleAnswers stale;
   OpenFiles files;
   SharedFiles shared_files;
+  KeptSources kept_sources;
   OpenDirectories directories;
   const std::shared_ptr<RuntimeGate> engine;
   JobPool metadata;

@@ -108,7 +108,6 @@ std::optional<KnownMetadata::Name> KnownMetadata::find_name(const FileKey& paren
   const auto answer = cache_.find_name(monotonic_now(), id_of(parent), name, asker);
   if (!answer) return std::nullopt;
   if (!answer->attributes) return Name{false, {}, left_of(*answer)};
-  if (S_ISREG(answer->attributes->mode)) return std::nullopt;
   return Name{.exists = true, .attributes = stat_of(*answer->attributes), .left = left_of(*answer)};
 }
 
@@ -135,6 +134,54 @@ double KnownMetadata::learn(const Ticket& ticket, const struct stat& attributes,
   const std::lock_guard lock(mutex_);
   return seconds(
       cache_.learn_attributes(monotonic_now(), ticket, attributes_of(attributes), viewer));
+}
+
+std::optional<KnownMetadata::Attributes> KnownMetadata::find_attributes(const FileKey& file,
+                                                                        const Caller& caller) {
+  const Viewer asker = asker_of(caller);
+  const std::lock_guard lock(mutex_);
+  const auto answer = cache_.find_attributes(monotonic_now(), id_of(file), asker);
+  if (!answer) return std::nullopt;
+  return Attributes{.attributes = stat_of(answer->attributes), .left = seconds(answer->left)};
+}
+
+std::optional<std::string> KnownMetadata::find_target(const FileKey& link, const Caller& caller) {
+  const Viewer asker = asker_of(caller);
+  const std::lock_guard lock(mutex_);
+  return cache_.find_target(monotonic_now(), id_of(link), asker);
+}
+
+void KnownMetadata::learn_target(const Ticket& ticket, const FileKey& link,
+                                 std::string_view target, const Caller& caller, bool as_caller) {
+  const Viewer viewer = viewer_of(caller, as_caller);
+  const std::lock_guard lock(mutex_);
+  cache_.learn_target(ticket, id_of(link), target, viewer);
+}
+
+std::optional<struct stat> KnownMetadata::open_unasked(const FileKey& file, const Caller& caller) {
+  const Viewer asker = asker_of(caller);
+  const std::lock_guard lock(mutex_);
+  const auto attributes = cache_.open_unasked(monotonic_now(), id_of(file), asker);
+  if (!attributes) return std::nullopt;
+  return stat_of(*attributes);
+}
+
+void KnownMetadata::opened(const Ticket& ticket, const struct stat& attributes,
+                           const Caller& caller, bool as_caller) {
+  const Viewer asker = asker_of(caller);
+  const Viewer viewer = as_caller ? asker : Viewer::anyone();
+  const std::lock_guard lock(mutex_);
+  cache_.opened(monotonic_now(), ticket, attributes_of(attributes), viewer, asker);
+}
+
+void KnownMetadata::closed(const FileKey& file) {
+  const std::lock_guard lock(mutex_);
+  cache_.closed(id_of(file));
+}
+
+void KnownMetadata::count(OpenVerdict verdict) {
+  const std::lock_guard lock(mutex_);
+  cache_.count(verdict);
 }
 
 KnownMetadata::ListingPlan KnownMetadata::plan_listing(const FileKey& directory,
@@ -171,9 +218,13 @@ void KnownMetadata::file_changed(const FileKey& file) {
   cache_.file_changed(id_of(file));
 }
 
-KnownMetadata::Status KnownMetadata::status() const {
+MetadataStatus KnownMetadata::status() const {
   const std::lock_guard lock(mutex_);
-  return {cache_.stats(), cache_.facts_bytes(), cache_.listings_bytes()};
+  return {.stats = cache_.stats(),
+          .facts_bytes = cache_.facts_bytes(),
+          .facts_bytes_max = cache_.config().facts_bytes_max,
+          .listings_bytes = cache_.listings_bytes(),
+          .listings_bytes_max = cache_.config().listings_bytes_max};
 }
 
 }  // namespace ncfs

@@ -35,9 +35,8 @@ class KnownMetadata {
 
   [[nodiscard]] Ticket begin(const FileKey& subject);
 
-  // What the caller may be told of the name without asking: a directory, a link or another special
-  // file, or that there is nothing. Regular files are always asked about, as their size may be
-  // changing through handles of this mount.
+  // What the caller may be told of the name without asking, or that there is none. A file that is
+  // being written through this mount may be more than that by now.
   struct Name {
     bool exists = false;
     struct stat attributes = {};
@@ -54,6 +53,17 @@ class KnownMetadata {
   double learn(const Ticket& ticket, const struct stat& attributes, const Caller& caller,
                bool as_caller);
 
+  struct Attributes {
+    struct stat attributes = {};
+    double left = 0;
+  };
+  [[nodiscard]] std::optional<Attributes> find_attributes(const FileKey& file,
+                                                          const Caller& caller);
+
+  [[nodiscard]] std::optional<std::string> find_target(const FileKey& link, const Caller& caller);
+  void learn_target(const Ticket& ticket, const FileKey& link, std::string_view target,
+                    const Caller& caller, bool as_caller);
+
   [[nodiscard]] ListingPlan plan_listing(const FileKey& directory, const Caller& caller);
   // `opened`: the attributes are of the directory opened as the caller.
   [[nodiscard]] Snapshot validate(const Ticket& ticket, const struct stat& attributes,
@@ -63,15 +73,17 @@ class KnownMetadata {
                      const struct stat& after, Snapshot snapshot, const Caller& caller);
   [[nodiscard]] static std::int64_t age_of(const struct stat& attributes);
 
+  // The functions of the same names.
+  [[nodiscard]] std::optional<struct stat> open_unasked(const FileKey& file, const Caller& caller);
+  void opened(const Ticket& ticket, const struct stat& attributes, const Caller& caller,
+              bool as_caller);
+  void closed(const FileKey& file);
+  void count(OpenVerdict verdict);
+
   void name_changed(const FileKey& parent, std::string_view name);
   void file_changed(const FileKey& file);
 
-  struct Status {
-    MetadataStats stats;
-    std::uint64_t facts_bytes = 0;
-    std::uint64_t listings_bytes = 0;
-  };
-  [[nodiscard]] Status status() const;
+  [[nodiscard]] MetadataStatus status() const;
 
  private:
   [[nodiscard]] Viewer asker_of(const Caller& caller);

@@ -28,12 +28,12 @@ constexpr FileKey kParent{0x801, 2};
 
 TEST(KnownMetadata, TellsEveryAttributeAsItWasLearnt) {
   CallerGroups groups;
-  KnownMetadata known({}, groups);
+  KnownMetadata known(metadata_config(MetadataProfile::unchanged), groups);
   const struct stat in = directory_with(10);
   const Caller caller{.thread = ::gettid()};
   const auto left = known.found(known.begin(kParent), kParent, "a", in, caller, false);
   EXPECT_GT(left.entry, 0);
-  EXPECT_LE(left.entry, 1);
+  EXPECT_LE(left.entry, 3600);
   const auto found = known.find_name(kParent, "a", caller);
   ASSERT_TRUE(found);
   ASSERT_TRUE(found->exists);
@@ -55,19 +55,9 @@ TEST(KnownMetadata, TellsEveryAttributeAsItWasLearnt) {
   EXPECT_EQ(out.st_atim.tv_nsec, in.st_atim.tv_nsec);
 }
 
-TEST(KnownMetadata, AsksAboutRegularFilesAlways) {
-  CallerGroups groups;
-  KnownMetadata known({}, groups);
-  struct stat file = directory_with(10);
-  file.st_mode = S_IFREG | 0644;
-  const auto left = known.found(known.begin(kParent), kParent, "a", file, {}, false);
-  EXPECT_GT(left.attributes, 0);
-  EXPECT_FALSE(known.find_name(kParent, "a", {}));
-}
-
 TEST(KnownMetadata, WhatOnlyOneCallerMaySeeIsItsOwn) {
   CallerGroups groups;
-  KnownMetadata known({}, groups);
+  KnownMetadata known(metadata_config(MetadataProfile::unchanged), groups);
   const Caller alice{.user = 1000, .group = 1000, .thread = ::gettid()};
   const Caller bob{.user = 1001, .group = 1000, .thread = ::gettid()};
   const auto left =

@@ -32,25 +32,32 @@ void answer_absence(KernelRequest& request, const KnownMetadata::Left& left) {
   request.entry(absent);
 }
 
-bool answer_from_memory(FuseCore& core, KernelRequest& request, NodeId parent,
-                        const std::string& name) {
+// What is known of a regular file may be less than its writer has done.
+bool is_being_written(const FuseCore& core, const struct stat& attributes) {
+  return S_ISREG(attributes.st_mode) && core.shared_files.is_written(key_of(attributes));
+}
+
+// On a dispatch thread, as what is in memory needs nobody to wait.
+bool look_up_in_memory(FuseCore& core, fuse_req_t raw, NodeId parent, std::string_view name) {
+  const Caller caller = caller_of(raw);
   // After an ESTALE nothing that was known of the path is to be believed.
-  if (core.stale.is_looking_up_again(request.caller().thread)) return false;
-  const auto location = core.nodes.locate(parent);
-  if (!location) return false;
-  const auto known = core.known_metadata.find_name(location->file, name, request.caller());
-  if (!known) return false;
+  if (core.stale.is_looking_up_again(caller.thread)) return false;
+  const auto directory = core.nodes.file_of(parent);
+  if (!directory) return false;
+  const auto known = core.known_metadata.find_name(*directory, name, caller);
+  if (!known || is_being_written(core, known->attributes)) return false;
+  fuse_entry_param entry{};
+  entry.entry_timeout = known->left.entry;
   if (known->exists) {
-    answer_name(core, request, parent, name, known->attributes, known->left);
-  } else {
-    answer_absence(request, known->left);
+    const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(known->attributes));
+    entry = entry_of(node, known->attributes, known->left);
   }
+  if (fuse_reply_entry(raw, &entry) != 0 && known->exists) core.nodes.forget(entry.ino, 1);
   return true;
 }
 
 void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
                     const std::string& name) {
-  if (answer_from_memory(core, *request, parent, name)) return;
   const FoundFile directory = core.find(parent, request->caller());
   if (directory.error != 0) {
     request->error(directory.error);
@@ -73,6 +80,7 @@ void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
     fuse_reply_err(raw, ESTALE);
     return;
   }
+  if (look_up_in_memory(FuseCore::of(raw), raw, parent, asked)) return;
   FuseCore::of(raw).post(
       raw, [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
         answer_look_up(core, request, parent, name);
@@ -92,7 +100,19 @@ void forget_multi(fuse_req_t raw, std::size_t count, fuse_forget_data* forgets) 
   fuse_reply_none(raw);
 }
 
+// A file that is open may have no name any more, or be written to: it is asked about.
+bool get_attributes_from_memory(FuseCore& core, fuse_req_t raw, NodeId node) {
+  const auto file = core.nodes.file_of(node);
+  if (!file || core.files.any_of(node)) return false;
+  const auto known = core.known_metadata.find_attributes(*file, caller_of(raw));
+  if (!known || is_being_written(core, known->attributes)) return false;
+  core.nodes.observe(node, FileFacts::of(known->attributes));
+  fuse_reply_attr(raw, &known->attributes, known->left);
+  return true;
+}
+
 void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
+  if (get_attributes_from_memory(FuseCore::of(raw), raw, node)) return;
   const auto answer = [node](FuseCore& core, const KernelRequestPointer& request) {
     struct stat attributes {};
     const auto location = core.nodes.locate(node);
@@ -138,15 +158,40 @@ void post_with_file(fuse_req_t raw, NodeId node, Use use) {
       });
 }
 
+void answer_link(FuseCore& core, KernelRequest& request, NodeId node) {
+  const auto known = core.nodes.file_of(node);
+  KnownMetadata::Ticket ticket;
+  if (known) ticket = core.known_metadata.begin(*known);
+  const FoundFile link = find_or_held(core, node, request.caller());
+  std::array<char, PATH_MAX> buffer{};
+  ssize_t length = -1;
+  int error = link.error;
+  if (error == 0) {
+    core.stats->source_looks.add();
+    length = ::readlinkat(link.file.get(), "", buffer.data(), buffer.size());
+    if (length < 0) error = errno;
+  }
+  if (error != 0) {
+    request.error(error);
+    return;
+  }
+  const std::string target(buffer.data(), static_cast<std::size_t>(length));
+  core.known_metadata.learn_target(ticket, key_of(link.attributes), target, request.caller(),
+                                   link.as_caller);
+  request.link(target);
+}
+
 void readlink(fuse_req_t raw, fuse_ino_t node) {
-  post_with_file(raw, node, [](FuseCore&, KernelRequest& request, const FoundFile& link) {
-    std::array<char, PATH_MAX> target{};
-    const ssize_t length = ::readlinkat(link.file.get(), "", target.data(), target.size());
-    if (length < 0) {
-      request.error(errno);
-    } else {
-      request.link(std::string(target.data(), static_cast<std::size_t>(length)));
+  FuseCore& core = FuseCore::of(raw);
+  const auto link = core.nodes.file_of(node);
+  if (link) {
+    if (const auto target = core.known_metadata.find_target(*link, caller_of(raw))) {
+      fuse_reply_readlink(raw, target->c_str());
+      return;
     }
+  }
+  core.post(raw, [node](FuseCore& mount, const KernelRequestPointer& request) {
+    answer_link(mount, *request, node);
   });
 }
 
@@ -237,6 +282,7 @@ FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller) {
 int stat_node(FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes,
               bool* as_caller) {
   const auto open_file = core.files.any_of(node);
+  if (open_file) core.stats->source_looks.add();
   if (open_file && ::fstat(open_file->source, &attributes) == 0) return 0;
   const FoundFile found = core.find(node, caller);
   attributes = found.attributes;

@@ -21,7 +21,7 @@ struct MetadataOptions {
   std::optional<bool> is_close_to_open;
   std::uint32_t negative_min_uses = 1;
   std::uint64_t dir_cache_bytes = 256 * kMiB;
-  std::uint64_t attr_cache_bytes = 64 * kMiB;
+  std::uint64_t attr_cache_bytes = 128 * kMiB;
   StaleOpen stale_open = StaleOpen::estale;
 
   [[nodiscard]] MetadataConfig config() const;

@@ -75,7 +75,8 @@ void TestMount::start(const TestMountOptions& options) {
   CacheDirectoryResult opened = open_cache_directory(directory_ + "/cache");
   ASSERT_TRUE(opened.directory) << opened.error;
   cache_.emplace(std::move(*opened.directory));
-  source_ = Descriptor(::open(backend().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const std::string source = options.backend.empty() ? backend() : options.backend;
+  source_ = Descriptor(::open(source.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   Runtime::Options engine;
   engine.engine.cache_size_bytes = options.cache_size_bytes;
   engine.engine.racy_window = options.racy_window;
@@ -102,6 +103,7 @@ void TestMount::start(const TestMountOptions& options) {
   settings.racy_window = options.racy_window;
   settings.metadata = options.metadata;
   settings.metadata.racy_window = options.racy_window;
+  settings.stale_open = options.stale_open;
   settings.source_deadline = options.source_deadline;
   file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
   const auto result = file_system_->mount();

@@ -46,6 +46,8 @@ struct TestMountOptions {
   bool read_only = false;
   std::uint32_t min_free_percent = 1;
   MetadataConfig metadata = {};  // but for racy_window
+  StaleOpen stale_open = StaleOpen::estale;
+  std::string backend = {};  // of another mount, to share; empty: its own
 };
 
 class TestMount {

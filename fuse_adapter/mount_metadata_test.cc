@@ -180,21 +180,54 @@ TEST_F(MountMetadataTest, StrictSeesEveryChangeAtOnce) {
   }
 }
 
-TEST_F(MountMetadataTest, AttributesAreBelievedForTheirTimeout) {
-  write("file", "x");
-  fs::create_directory(mount_.backend("d"));
-  MetadataConfig config = metadata_config(MetadataProfile::strict);
-  config.attr_timeout = 3600 * kSecond;
-  config.entry_timeout = 3600 * kSecond;
+// One timeout is 0, the others an hour: only what belongs to it is seen to change.
+struct OneTimeout {
+  const char* name;
+  Nanos MetadataConfig::* timeout;
+};
+
+class MountTimeoutTest : public MountMetadataTest, public testing::WithParamInterface<OneTimeout> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Each, MountTimeoutTest,
+    testing::Values(OneTimeout{"Entry", &MetadataConfig::entry_timeout},
+                    OneTimeout{"DirEntry", &MetadataConfig::dir_entry_timeout},
+                    OneTimeout{"Attr", &MetadataConfig::attr_timeout},
+                    OneTimeout{"DirAttr", &MetadataConfig::dir_attr_timeout},
+                    OneTimeout{"Negative", &MetadataConfig::negative_timeout}),
+    [](const testing::TestParamInfo<OneTimeout>& one) { return one.param.name; });
+
+TEST_P(MountTimeoutTest, BelongsToItsOwnKindOfAnswer) {
+  for (const std::string name : {"file", "moved file"}) write(name, "x");
+  for (const std::string name : {"directory", "moved directory"}) {
+    fs::create_directory(mount_.backend(name));
+  }
+  for (const std::string name : {"file", "directory"}) {
+    ASSERT_EQ(::chmod(mount_.backend(name).c_str(), 0700), 0);
+  }
+  MetadataConfig config = believing_for_an_hour();
+  config.*GetParam().timeout = 0;
   start(config);
-  ASSERT_EQ(::chmod(mount_.backend("file").c_str(), 0600), 0);
-  ASSERT_EQ(::chmod(mount_.backend("d").c_str(), 0700), 0);
-  EXPECT_EQ(permissions("file"), 0600U);
-  EXPECT_EQ(permissions("d"), 0700U);
-  ASSERT_EQ(::chmod(mount_.backend("file").c_str(), 0644), 0);
-  ASSERT_EQ(::chmod(mount_.backend("d").c_str(), 0755), 0);
-  EXPECT_EQ(permissions("file"), 0600U);
-  EXPECT_EQ(permissions("d"), 0755U);
+  EXPECT_EQ(permissions("file"), 0700U);
+  EXPECT_EQ(permissions("directory"), 0700U);
+  EXPECT_TRUE(exists("moved file"));
+  EXPECT_TRUE(exists("moved directory"));
+  EXPECT_FALSE(exists("made"));
+  ASSERT_EQ(::chmod(mount_.backend("file").c_str(), 0755), 0);
+  ASSERT_EQ(::chmod(mount_.backend("directory").c_str(), 0755), 0);
+  const auto is = [](Nanos MetadataConfig::* timeout) { return GetParam().timeout == timeout; };
+  // Attributes come with names as well.
+  const bool asks_of_files = is(&MetadataConfig::attr_timeout) || is(&MetadataConfig::entry_timeout);
+  const bool asks_of_directories =
+      is(&MetadataConfig::dir_attr_timeout) || is(&MetadataConfig::dir_entry_timeout);
+  EXPECT_EQ(permissions("file"), asks_of_files ? 0755U : 0700U);
+  EXPECT_EQ(permissions("directory"), asks_of_directories ? 0755U : 0700U);
+  fs::rename(mount_.backend("moved file"), mount_.backend("away file"));
+  fs::rename(mount_.backend("moved directory"), mount_.backend("away directory"));
+  write("made", "x");
+  EXPECT_EQ(exists("moved file"), !asks_of_files);
+  EXPECT_EQ(exists("moved directory"), !asks_of_directories);
+  EXPECT_EQ(exists("made"), is(&MetadataConfig::negative_timeout));
 }
 
 // The kernel and the daemon believe every name on the path for an hour.
@@ -222,6 +255,90 @@ TEST_F(MountMetadataTest, OpenFollowsWhatWasReplacedAnywhereOnItsPath) {
     fs::rename(mount_.backend("top/a/deep/other"), mount_.backend("top/a/deep/file"));
     fs::rename(mount_.backend("top/a/deep/aside"), mount_.backend("top/a/deep/other"));
     EXPECT_EQ(read("top/a/deep/file"), is_swapped ? "b" : "a") << round;
+  }
+}
+
+// find, and a stat of all that it finds.
+TEST_F(MountMetadataTest, WithTheStaticProfileASecondWalkAsksNothing) {
+  for (int directory = 0; directory < 10; ++directory) {
+    const std::string name = "d" + std::to_string(directory);
+    fs::create_directory(mount_.backend(name));
+    for (int file = 0; file < 50; ++file) write(name + "/f" + std::to_string(file), "x");
+    fs::create_symlink("f1", mount_.backend(name + "/link"));
+  }
+  let_a_tick_pass();
+  start(metadata_config(MetadataProfile::unchanged));
+  const auto walk = [this] {
+    std::uint64_t count = 0;
+    for (const auto& entry : fs::recursive_directory_iterator(mount_.mounted())) {
+      struct stat attributes {};
+      EXPECT_EQ(::lstat(entry.path().c_str(), &attributes), 0) << entry.path();
+      if (entry.is_symlink()) {
+        EXPECT_EQ(fs::read_symlink(entry.path()), "f1");
+      }
+      ++count;
+    }
+    return count;
+  };
+  EXPECT_EQ(walk(), 10U * 52);
+  const std::uint64_t looks = mount_.stats().source_looks.value();
+  for (int round = 0; round < 3; ++round) EXPECT_EQ(walk(), 10U * 52);
+  EXPECT_EQ(mount_.stats().source_looks.value(), looks);
+  // What this mount changes is there all the same, in the listings that the kernel keeps, too.
+  ASSERT_EQ(::mkdir(mount_.mounted("d3/new").c_str(), 0755), 0);
+  ASSERT_EQ(::unlink(mount_.mounted("d4/f7").c_str()), 0);
+  EXPECT_TRUE(list("d3").contains("new"));
+  EXPECT_FALSE(list("d4").contains("f7"));
+  EXPECT_EQ(walk(), 10U * 52);
+}
+
+TEST_F(MountMetadataTest, AnOpenAsksOnceOrWithNoctoNotAtAll) {
+  write("file", "old");
+  let_a_tick_pass();
+  MetadataConfig config = believing_for_an_hour();
+  start(config);
+  EXPECT_EQ(read("file"), "old");
+  std::uint64_t looks = mount_.stats().source_looks.value();
+  EXPECT_EQ(read("file"), "old");
+  EXPECT_EQ(mount_.stats().source_looks.value(), looks + 1);
+  mount_.stop();
+  config.is_close_to_open = false;
+  start(config);
+  EXPECT_EQ(read("file"), "old");
+  looks = mount_.stats().source_looks.value();
+  EXPECT_EQ(read("file"), "old");
+  EXPECT_EQ(mount_.stats().source_looks.value(), looks);
+  // Others' changes are not asked for; our own are known.
+  write("other", "newer");
+  fs::rename(mount_.backend("other"), mount_.backend("file"));
+  EXPECT_EQ(read("file"), "old");
+  std::ofstream(mount_.mounted("file")) << "ours";
+  EXPECT_EQ(read("file"), "ours");
+}
+
+// Opens that are told nothing but what there is, for users of the mount that do not try again.
+TEST_F(MountMetadataTest, StaleOpensCanBeServedWithoutLookingUpAgain) {
+  for (const StaleOpen how : {StaleOpen::inval, StaleOpen::estale}) {
+    write("file", "old");
+    fs::create_directory(mount_.backend("aside"));
+    mount_.start({.metadata = believing_for_an_hour(), .stale_open = how});
+    EXPECT_EQ(read("file"), "old");
+    std::ofstream(mount_.backend("file"), std::ios::app) << " and grown";
+    EXPECT_EQ(read("file"), "old and grown");
+    struct stat attributes {};
+    EXPECT_EQ(::stat(mount_.mounted("file").c_str(), &attributes), 0);
+    EXPECT_EQ(attributes.st_size, 13);
+    write("other", "another one");
+    fs::rename(mount_.backend("other"), mount_.backend("file"));
+    EXPECT_EQ(read("file"), "another one");
+    fs::rename(mount_.backend("file"), mount_.backend("aside/file"));
+    EXPECT_FALSE(std::ifstream(mount_.mounted("file")).is_open());
+    const bool is_told = mount_.stats().stale_answers.value() > 0;
+    EXPECT_EQ(is_told, how == StaleOpen::estale);
+    if (how == StaleOpen::inval) {
+      EXPECT_FALSE(mount_.passes_through());
+    }
+    mount_.stop();
   }
 }
 

@@ -308,7 +308,7 @@ const std::array kOwnOptions = {
     OwnOption{{"dir_attr_timeout", "S", "1", "the same for attributes of a directory"},
               kTimeoutAllowed,
               set_timeout<&MetadataOptions::dir_attr_timeout>},
-    OwnOption{{"negative_timeout", "S", "1",
+    OwnOption{{"negative_timeout", "S", "0",
                "seconds for which it is believed that there is no such name; 0: not at all"},
               kTimeoutAllowed,
               set_timeout<&MetadataOptions::negative_timeout>},
@@ -324,7 +324,7 @@ const std::array kOwnOptions = {
               [](Draft& draft, std::string_view value) {
                 return set_mebibytes(draft.options.metadata.dir_cache_bytes, value, 0, 65536);
               }},
-    OwnOption{{"attr_cache_mb", "N", "64", "memory for names and attributes in MiB, 1-65536"},
+    OwnOption{{"attr_cache_mb", "N", "128", "memory for names and attributes in MiB, 1-65536"},
               "a whole number from 1 to 65536 (MiB)",
               [](Draft& draft, std::string_view value) {
                 return set_mebibytes(draft.options.metadata.attr_cache_bytes, value, 1, 65536);
@@ -533,6 +533,11 @@ std::optional<std::string> check_together(const Draft& draft) {
   if (options.passthrough == PassthroughPolicy::disabled &&
       options.cold_passthrough == ColdPassthroughPolicy::enabled) {
     return "option cold_passthrough=yes needs passthrough, which passthrough=no switches off";
+  }
+  if (options.metadata.stale_open == StaleOpen::inval &&
+      options.passthrough == PassthroughPolicy::required) {
+    return "options stale_open=inval and passthrough=yes exclude each other: what the kernel reads "
+           "by itself changes only when it looks up again";
   }
   // Fewer blocks than the copies and readers in flight would make every copy evict another.
   const std::uint64_t block_mib = options.block_size_bytes / kMiB;

@@ -112,7 +112,7 @@ TEST(MountOptions, TimeoutsAreOfTheProfileUnlessGiven) {
   };
   const MetadataConfig normal = mount_settings(parsed(kMinimal), "/m", "s", 5).metadata;
   EXPECT_EQ(normal.entry_timeout, kSecond);
-  EXPECT_EQ(normal.negative_timeout, kSecond);
+  EXPECT_EQ(normal.negative_timeout, 0U);
   EXPECT_TRUE(normal.is_close_to_open);
   const MetadataConfig strict = metadata("entry_timeout=5,profile=strict,attr_timeout=0.25");
   EXPECT_EQ(strict.entry_timeout, 5 * kSecond);
@@ -129,15 +129,16 @@ TEST(MountOptions, TimeoutsAreOfTheProfileUnlessGiven) {
 
 TEST(MountOptions, MetadataLimitsArrive) {
   const MountSettings settings =
-      mount_settings(with("negative_timeout=0,negative_min_uses=5,dir_cache_mb=0,attr_cache_mb=8,"
+      mount_settings(with("negative_timeout=2,negative_min_uses=5,dir_cache_mb=0,attr_cache_mb=8,"
                           "dir_entry_timeout=31536000,stale_open=inval"),
                      "/m", "s", 5);
-  EXPECT_EQ(settings.metadata.negative_timeout, 0U);
+  EXPECT_EQ(settings.metadata.negative_timeout, 2 * kSecond);
   EXPECT_EQ(settings.metadata.negative_min_uses, 5U);
   EXPECT_EQ(settings.metadata.listings_bytes_max, 0U);
   EXPECT_EQ(settings.metadata.facts_bytes_max, 8 * kMiB);
   EXPECT_EQ(settings.metadata.dir_entry_timeout, 31536000 * kSecond);
   EXPECT_EQ(settings.stale_open, StaleOpen::inval);
+  EXPECT_THAT(error_with("stale_open=inval,passthrough=yes"), HasSubstr("exclude each other"));
 }
 
 TEST(MountOptions, CurveFsSpellingsAreAccepted) {

@@ -161,6 +161,7 @@ void remove(fuse_req_t raw, NodeId parent, const char* name, Remove remove_child
                         FuseCore& core, KernelRequest& request, const FoundFile& directory) {
                       const Named named = look_at(core, directory, parent, name, request.caller());
                       const auto lock = core.changes.serialize(named.file());
+                      core.kept_sources.drop(named.file());
                       const int error = as_caller(core, request.caller(), [&] {
                         return remove_child(directory.file.get(), name.c_str());
                       });
@@ -207,6 +208,7 @@ void rename(fuse_req_t raw, fuse_ino_t parent, const char* name, fuse_ino_t new_
                       const Named from = look_at(core, directory, parent, name, caller);
                       const Named to = look_at(core, new_directory, new_parent, new_name, caller);
                       const auto locks = core.changes.serialize(from.file(), to.file());
+                      core.kept_sources.drop(to.file());
                       const int error = as_caller(core, caller, [&] {
                         return ::renameat2(directory.file.get(), name.c_str(),
                                            new_directory.file.get(), new_name.c_str(), flags);

@@ -172,6 +172,8 @@ struct CloseStream {
 // One open of a directory. Members are guarded by `mutex`.
 struct OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
   std::mutex mutex;
+  FileKey file;
+  NodeId filled_node = 0;  // the node whose page cache the kernel may fill with `names`; 0: none
   // The directory of the source, as a descriptor of any kind. Closed if its listing was told
   // without asking.
   FoundFile found;

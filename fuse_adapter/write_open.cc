@@ -72,7 +72,7 @@ class WriteOpening {
  private:
   [[nodiscard]] InodeTable::OpenAnswer decide(bool is_foreign) const {
     const auto may_retry = [this] {
-      return core_->stale.try_answer(request_->caller().thread, node_, monotonic_now());
+      return core_->may_tell_stale(request_->caller().thread, node_);
     };
     return core_->nodes.open(
         node_,
@@ -149,7 +149,6 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
   }
   // Somebody else made it after the kernel found that it was not there: to be looked up and opened.
   if (error == EEXIST && (info.flags & O_EXCL) == 0) error = ESTALE;
-  const KnownMetadata::Ticket ticket = core.known_metadata.begin(key_of(directory.attributes));
   struct stat attributes {};
   if (error == 0 && ::fstat(made.get(), &attributes) != 0) error = errno;
   const SourceLook look = error == 0 ? look_at_source(made.get(), Freshness::as_opened)
@@ -164,11 +163,11 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
   WriteOpening opening(core, request, node, info,
                        {std::move(made), look.state, InodeTable::Standing::current,
                         core.shared_files.of(facts.file), std::nullopt});
-  // The name is there for whoever may search the directory, as after a look-up by the daemon.
-  const KnownMetadata::Left left =
-      core.known_metadata.found(ticket, key_of(directory.attributes), name, attributes,
-                                request->caller(), directory.as_caller);
-  opening.answer_created(entry_of(node, attributes, left));
+  // Whether others may be shown the name as well, a look-up tells.
+  const FoundChild child = find_child(core, directory, name.c_str(), request->caller());
+  const bool is_child = child.error == 0 && key_of(child.attributes) == facts.file;
+  opening.answer_created(
+      entry_of(node, attributes, is_child ? child.left : KnownMetadata::Left{}));
   opening.run();
 }
 

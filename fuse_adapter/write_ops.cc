@@ -263,19 +263,23 @@ void flush(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
 }
 
 // A handle whose listing comes from memory has no descriptor to sync.
-void fsyncdir(fuse_req_t raw, fuse_ino_t node, int only_data, fuse_file_info*) {
-  FuseCore::of(raw).post(
-      raw, [node, only_data](FuseCore& core, const KernelRequestPointer& request) {
-        const FoundFile found = core.find(node, request->caller());
-        int error = found.error;
-        if (error == 0) {
-          const Descriptor directory = core.tree.reopen(
-              found.file.get(), O_RDONLY | O_DIRECTORY, request->caller(), error);
-          const auto sync = only_data != 0 ? ::fdatasync : ::fsync;
-          if (error == 0 && sync(directory.get()) != 0) error = errno;
-        }
-        request->error(error);
-      });
+void fsyncdir(fuse_req_t raw, fuse_ino_t node, int only_data, fuse_file_info* info) {
+  auto directory = handle_of<OpenDirectory>(info->fh).shared_from_this();
+  FuseCore::of(raw).post(raw, [directory = std::move(directory), node, only_data](
+                                  FuseCore& core, const KernelRequestPointer& request) {
+    const std::lock_guard lock(directory->mutex);
+    FoundFile& found = directory->found;
+    if (!found.file.is_open()) found = core.find(node, request->caller());
+    int error = found.error;
+    Descriptor readable;
+    if (error == 0) {
+      readable = core.tree.reopen(found.file.get(), O_RDONLY | O_DIRECTORY, request->caller(),
+                                  error);
+    }
+    const auto sync = only_data != 0 ? ::fdatasync : ::fsync;
+    if (error == 0 && sync(readable.get()) != 0) error = errno;
+    request->error(error);
+  });
 }
 
 }  // namespace

@@ -170,6 +170,9 @@ void MetadataWorld::check_content(const Opener& opener, std::optional<std::uint6
 }
 
 void MetadataWorld::check_stale(const Opener& opener, OpenVerdict verdict) {
+  if (stale_open_ == StaleOpen::inval && verdict == OpenVerdict::look_up_again) {
+    return report("M6 StaleOnce", "ESTALE for somebody who does not try again");
+  }
   if (!opener.was_told) return;
   if (verdict == OpenVerdict::look_up_again) report("M6 StaleOnce", "a second ESTALE in a row");
   const bool is_found = verdict == OpenVerdict::keep_pages || verdict == OpenVerdict::drop_pages;

@@ -31,6 +31,7 @@ MetadataKnobs make_metadata_knobs(Rng& rng) {
     config.facts_bytes_max = MetadataConfig::kFactsBytesMin + rng.below(4) * kKiB;
     config.listings_bytes_max = rng.below(4) * kKiB;
   }
+  if (rng.chance({1, 8})) knobs.stale_open = StaleOpen::inval;
   return knobs;
 }
 

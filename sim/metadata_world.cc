@@ -59,7 +59,10 @@ std::optional<Violation> run_metadata_plan(const MetadataKnobs& knobs, const Met
 }
 
 MetadataWorld::MetadataWorld(const MetadataKnobs& knobs)
-    : config_(knobs.config), tree_(knobs.remote), cache_(knobs.config) {
+    : config_(knobs.config),
+      stale_open_(knobs.stale_open),
+      tree_(knobs.remote),
+      cache_(knobs.config) {
   // Later than any window, so that what was there at first is settled.
   now_ = 1000 * kSecond;
 }
@@ -442,6 +445,7 @@ void MetadataWorld::send_open(Opener& opener) {
   if (!directory || !RemoteTree::may_search(state, *directory, kStranger)) return;
   const auto named = RemoteTree::look_up(state, *directory, opener.name);
   OpenSituation situation;
+  situation.policy = stale_open_;
   situation.was_just_told = opener.was_told;
   situation.is_same_node = opener.told_about == opener.node;
   situation.is_held = !opener.has_name;

@@ -12,7 +12,7 @@
 //   M4 CloseToOpen an open sees a content that the name led to after the open began
 //   M5 Bytes      the cache is within its bounds, and its books are right
 //   M6 StaleOnce  no application gets ESTALE; told once, an opener finds the new node if nothing
-//                 changed again
+//                 changed again; with stale_open=inval nobody is told
 //   M7 Viewer     nobody is shown what the backend would have refused then
 //   M8 Observed   once a directory was seen to have changed, the cache gives no older answer about
 //                 its names (as long as nothing had to be forgotten; the kernel keeps what it has)
@@ -63,6 +63,7 @@ inline constexpr std::uint32_t kShortMetadataWaits = 4;
 struct MetadataKnobs {
   RemoteTree::Knobs remote;
   MetadataConfig config;
+  StaleOpen stale_open = StaleOpen::estale;
 };
 // Both from the seed: timeouts of every size, small memories, coarse clocks; rare and frequent
 // kinds of steps.
@@ -178,6 +179,7 @@ class MetadataWorld {
   void report(const char* name, const std::string& message);
 
   const MetadataConfig config_;
+  const StaleOpen stale_open_;
   Nanos now_ = 0;
   RemoteTree tree_;
   MetadataCache cache_;
