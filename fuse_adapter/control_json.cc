@@ -223,7 +223,8 @@ json metadata_json(const MetadataStatus& status, const AdapterStats& adapter) {
           {"stale_avoided", stats.stale_avoided},
           {"evicted", stats.evicted},
           {"backend_looks", adapter.source_looks.value()},
-          {"bytes", {{"names_and_attributes", status.facts_bytes}, {"listings", status.listings_bytes}}},
+          {"bytes",
+           {{"names_and_attributes", status.facts_bytes}, {"listings", status.listings_bytes}}},
           {"limit_bytes",
            {{"names_and_attributes", status.facts_bytes_max},
             {"listings", status.listings_bytes_max}}}};

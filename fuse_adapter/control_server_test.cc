@@ -174,7 +174,10 @@ TEST_F(ControlServerTest, StatusTellsMountCacheAndCounters) {
 }
 
 TEST_F(ControlServerTest, StatusTellsWhatIsKnownOfNamesAndAttributes) {
-  metadata_ = {.stats = {}, .facts_bytes = 10, .facts_bytes_max = 100, .listings_bytes = 20,
+  metadata_ = {.stats = {},
+               .facts_bytes = 10,
+               .facts_bytes_max = 100,
+               .listings_bytes = 20,
                .listings_bytes_max = 200};
   metadata_.stats.name_hits = 3;
   metadata_.stats.name_misses = 1;

@@ -140,6 +140,10 @@ void releasedir(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
   if (directory && directory->filled_node != 0) {
     core.nodes.release_listing(directory->filled_node);
   }
+  if (directory && !directory->stream && !directory->found.file.is_open()) {
+    fuse_reply_err(raw, 0);
+    return;
+  }
   // Closing may wait for the source.
   core.post(raw, [directory = std::move(directory)](
                      FuseCore&, const KernelRequestPointer& request) { request->error(0); });

@@ -24,7 +24,6 @@
 #include "fuse_adapter/kernel_request.h"
 #include "fuse_adapter/known_metadata.h"
 #include "fuse_adapter/lock_table.h"
-#include "fuse_adapter/known_metadata.h"
 #include "fuse_adapter/open_files.h"
 #include "fuse_adapter/shared_file.h"
 #include "fuse_adapter/source_tree.h"

@@ -151,8 +151,8 @@ std::optional<std::string> KnownMetadata::find_target(const FileKey& link, const
   return cache_.find_target(monotonic_now(), id_of(link), asker);
 }
 
-void KnownMetadata::learn_target(const Ticket& ticket, const FileKey& link,
-                                 std::string_view target, const Caller& caller, bool as_caller) {
+void KnownMetadata::learn_target(const Ticket& ticket, const FileKey& link, std::string_view target,
+                                 const Caller& caller, bool as_caller) {
   const Viewer viewer = viewer_of(caller, as_caller);
   const std::lock_guard lock(mutex_);
   cache_.learn_target(ticket, id_of(link), target, viewer);

@@ -195,13 +195,14 @@ void add_metadata(Exposition& out, const ControlSubject& subject) {
                {{"kind", "attributes"}, stats.attribute_misses},
                {{"kind", "link"}, stats.link_misses},
                {{"kind", "listing"}, stats.listing_misses}});
-  out.counter("nfs_cachefs_revalidations_total",
-              "Opens that asked the backend whether what the kernel has is right. estale: the kernel "
-              "was made to look up again; unproven: too young to be sure.",
-              {{{"result", "same"}, stats.opens_same},
-               {{"result", "unproven"}, stats.opens_unproven},
-               {{"result", "changed"}, stats.opens_changed},
-               {{"result", "estale"}, stats.opens_estale}});
+  out.counter(
+      "nfs_cachefs_revalidations_total",
+      "Opens that asked the backend whether what the kernel has is right. estale: the kernel "
+      "was made to look up again; unproven: too young to be sure.",
+      {{{"result", "same"}, stats.opens_same},
+       {{"result", "unproven"}, stats.opens_unproven},
+       {{"result", "changed"}, stats.opens_changed},
+       {{"result", "estale"}, stats.opens_estale}});
   out.counter("nfs_cachefs_opens_unasked_total", "Opens that did not ask the backend (nocto).",
               stats.opens_unasked);
   out.counter("nfs_cachefs_metadata_changes_seen_total",

@@ -97,6 +97,19 @@ TEST_F(MountMetadataTest, UnchangedDirectoryIsReadFromTheBackendOnce) {
   EXPECT_EQ(listings_read(), read_before + 1);
 }
 
+TEST_F(MountMetadataTest, UnchangedDirectoryIsListedAfterOneQuestion) {
+  fs::create_directory(mount_.backend("d"));
+  for (int index = 0; index < 100; ++index) write("d/file" + std::to_string(index), "x");
+  let_a_tick_pass();
+  start(believing_for_an_hour());
+  const Names first = list("d");
+  for (int round = 0; round < 5; ++round) {
+    const std::uint64_t looks = mount_.stats().source_looks.value();
+    EXPECT_EQ(list("d"), first);
+    EXPECT_EQ(mount_.stats().source_looks.value(), looks + 1);
+  }
+}
+
 TEST_F(MountMetadataTest, WithoutMemoryForListingsEveryListingIsRead) {
   fs::create_directory(mount_.backend("d"));
   for (int index = 0; index < 500; ++index) write("d/file" + std::to_string(index), "x");
@@ -183,19 +196,21 @@ TEST_F(MountMetadataTest, StrictSeesEveryChangeAtOnce) {
 // One timeout is 0, the others an hour: only what belongs to it is seen to change.
 struct OneTimeout {
   const char* name;
-  Nanos MetadataConfig::* timeout;
+  Nanos MetadataConfig::*timeout;
 };
 
-class MountTimeoutTest : public MountMetadataTest, public testing::WithParamInterface<OneTimeout> {};
+class MountTimeoutTest : public MountMetadataTest,
+                         public testing::WithParamInterface<OneTimeout> {};
 
-INSTANTIATE_TEST_SUITE_P(
-    Each, MountTimeoutTest,
-    testing::Values(OneTimeout{"Entry", &MetadataConfig::entry_timeout},
-                    OneTimeout{"DirEntry", &MetadataConfig::dir_entry_timeout},
-                    OneTimeout{"Attr", &MetadataConfig::attr_timeout},
-                    OneTimeout{"DirAttr", &MetadataConfig::dir_attr_timeout},
-                    OneTimeout{"Negative", &MetadataConfig::negative_timeout}),
-    [](const testing::TestParamInfo<OneTimeout>& one) { return one.param.name; });
+INSTANTIATE_TEST_SUITE_P(Each, MountTimeoutTest,
+                         testing::Values(OneTimeout{"Entry", &MetadataConfig::entry_timeout},
+                                         OneTimeout{"DirEntry", &MetadataConfig::dir_entry_timeout},
+                                         OneTimeout{"Attr", &MetadataConfig::attr_timeout},
+                                         OneTimeout{"DirAttr", &MetadataConfig::dir_attr_timeout},
+                                         OneTimeout{"Negative", &MetadataConfig::negative_timeout}),
+                         [](const testing::TestParamInfo<OneTimeout>& one) {
+                           return one.param.name;
+                         });
 
 TEST_P(MountTimeoutTest, BelongsToItsOwnKindOfAnswer) {
   for (const std::string name : {"file", "moved file"}) write(name, "x");
@@ -215,9 +230,10 @@ TEST_P(MountTimeoutTest, BelongsToItsOwnKindOfAnswer) {
   EXPECT_FALSE(exists("made"));
   ASSERT_EQ(::chmod(mount_.backend("file").c_str(), 0755), 0);
   ASSERT_EQ(::chmod(mount_.backend("directory").c_str(), 0755), 0);
-  const auto is = [](Nanos MetadataConfig::* timeout) { return GetParam().timeout == timeout; };
+  const auto is = [](Nanos MetadataConfig::*timeout) { return GetParam().timeout == timeout; };
   // Attributes come with names as well.
-  const bool asks_of_files = is(&MetadataConfig::attr_timeout) || is(&MetadataConfig::entry_timeout);
+  const bool asks_of_files =
+      is(&MetadataConfig::attr_timeout) || is(&MetadataConfig::entry_timeout);
   const bool asks_of_directories =
       is(&MetadataConfig::dir_attr_timeout) || is(&MetadataConfig::dir_entry_timeout);
   EXPECT_EQ(permissions("file"), asks_of_files ? 0755U : 0700U);
@@ -255,6 +271,33 @@ TEST_F(MountMetadataTest, OpenFollowsWhatWasReplacedAnywhereOnItsPath) {
     fs::rename(mount_.backend("top/a/deep/other"), mount_.backend("top/a/deep/file"));
     fs::rename(mount_.backend("top/a/deep/aside"), mount_.backend("top/a/deep/other"));
     EXPECT_EQ(read("top/a/deep/file"), is_swapped ? "b" : "a") << round;
+  }
+}
+
+// The kernel does not tell by which of its names it opens a file, and the file itself does not
+// change when a directory on the way to it does.
+TEST_F(MountMetadataTest, OpenFollowsEachNameOfALinkedFile) {
+  for (const std::string directory : {"a", "b", "c", "other"}) {
+    fs::create_directory(mount_.backend(directory));
+  }
+  write("a/file", "linked");
+  write("other/file", "another");
+  for (const std::string directory : {"b", "c"}) {
+    fs::create_hard_link(mount_.backend("a/file"), mount_.backend(directory + "/file"));
+  }
+  start(believing_for_an_hour());
+  for (const std::string replaced : {"a", "b", "c"}) {
+    for (const std::string name : {"a", "b", "c"}) ASSERT_EQ(read(name + "/file"), "linked");
+    const auto swap = [&] {
+      ASSERT_EQ(::renameat2(AT_FDCWD, mount_.backend("other").c_str(), AT_FDCWD,
+                            mount_.backend(replaced).c_str(), RENAME_EXCHANGE),
+                0);
+    };
+    swap();
+    for (const std::string name : {"a", "b", "c"}) {
+      EXPECT_EQ(read(name + "/file"), name == replaced ? "another" : "linked") << name;
+    }
+    swap();
   }
 }
 

@@ -492,7 +492,8 @@ std::optional<std::string> apply(Draft& draft, const Assignment& assignment,
                                  UnknownOptions unknown) {
   for (const OwnOption& option : kOwnOptions) {
     if (option.help.name != own_spelling(assignment.name)) continue;
-    draft.options.given[std::string(option.help.name)] = assignment.has_value ? assignment.value : "true";
+    draft.options.given[std::string(option.help.name)] =
+        assignment.has_value ? assignment.value : "true";
     return apply_own(draft, option, assignment);
   }
   if (is_ignored(assignment.has_value ? assignment.name + "=" : assignment.name)) {

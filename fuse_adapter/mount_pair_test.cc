@@ -1,6 +1,6 @@
-// Method: two mounts of one backend, each with its own cache and its own beliefs, with the product's
-// timeouts. What one of them closed, made, renamed or removed, the other one finds at its next open
-// or creation: at once, whatever the kernel believes of the name.
+// Method: two mounts of one backend, each with its own cache and its own beliefs, with the
+// product's timeouts. What one of them closed, made, renamed or removed, the other one finds at its
+// next open or creation: at once, whatever the kernel believes of the name.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>

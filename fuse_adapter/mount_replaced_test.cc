@@ -178,8 +178,8 @@ TEST(MountReplacedTest, AnOpenOfACachedFileAsksTheServerOnceAndWithNoctoNotAtAll
     mount.start({.metadata = config});
     const std::string path = mount.mounted("file");
     EXPECT_EQ(read_file(path).error, 0);
-    ASSERT_TRUE(mount.wait_until(
-        [](const EngineStatus& status) { return status.objects_cached == 1; }));
+    ASSERT_TRUE(
+        mount.wait_until([](const EngineStatus& status) { return status.objects_cached == 1; }));
     EXPECT_TRUE(read_file(path).bytes == client.bytes());
     for (int round = 0; round < 3; ++round) {
       const std::uint64_t before = client.questions();

@@ -98,6 +98,7 @@ class Opening {
     if (situation.name == NameLeads::to_the_file) {
       situation.content = content_of(standing, look.state);
       if (judge(situation) == OpenVerdict::look_up_again) return;
+      if (has_lost_a_name() && try_look_up_again()) return;
       // The same content, but to be read in another way.
       if (standing == InodeTable::Standing::retired && try_look_up_again()) return;
     }
@@ -160,6 +161,20 @@ class Opening {
     } else {
       core_.known_metadata.opened(ticket, attributes, caller, found.as_caller);
     }
+  }
+
+  // The kernel does not say by which of its names it opens a file. If one of them leads elsewhere
+  // by now, that may be the one: it will find out by looking it up.
+  bool has_lost_a_name() {
+    bool is_lost = false;
+    for (const auto& other : core_.nodes.other_names(node_)) {
+      const FoundFile found =
+          core_.tree.find(other.location, request_->caller(), AT_STATX_DONT_SYNC);
+      if (!is_gone(found.error)) continue;
+      core_.nodes.forget_other_name(node_, other);
+      is_lost = true;
+    }
+    return is_lost;
   }
 
   [[nodiscard]] Sameness content_of(InodeTable::Standing standing, const SourceState& state) const {

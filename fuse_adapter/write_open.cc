@@ -166,8 +166,7 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
   // Whether others may be shown the name as well, a look-up tells.
   const FoundChild child = find_child(core, directory, name.c_str(), request->caller());
   const bool is_child = child.error == 0 && key_of(child.attributes) == facts.file;
-  opening.answer_created(
-      entry_of(node, attributes, is_child ? child.left : KnownMetadata::Left{}));
+  opening.answer_created(entry_of(node, attributes, is_child ? child.left : KnownMetadata::Left{}));
   opening.run();
 }
 

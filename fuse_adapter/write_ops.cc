@@ -273,8 +273,8 @@ void fsyncdir(fuse_req_t raw, fuse_ino_t node, int only_data, fuse_file_info* in
     int error = found.error;
     Descriptor readable;
     if (error == 0) {
-      readable = core.tree.reopen(found.file.get(), O_RDONLY | O_DIRECTORY, request->caller(),
-                                  error);
+      readable =
+          core.tree.reopen(found.file.get(), O_RDONLY | O_DIRECTORY, request->caller(), error);
     }
     const auto sync = only_data != 0 ? ::fdatasync : ::fsync;
     if (error == 0 && sync(readable.get()) != 0) error = errno;
