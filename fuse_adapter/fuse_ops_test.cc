@@ -623,5 +623,20 @@ TEST_F(FuseCloseToOpenTest, AnOpenFindsOutThatItsNameLeadsElsewhere) {
   EXPECT_EQ(known.opens_same, 1U);
 }
 
+TEST_F(FuseCloseToOpenTest, WhoFoundNothingWhenLookingUpAgainMayBeToldOfAnotherFile) {
+  for (const char* name : {"gone", "file"}) write(name, "old");
+  const NodeId gone = find("gone");
+  const NodeId node = find("file");
+  ASSERT_EQ(::unlink(directory_.path("gone").c_str()), 0);
+  EXPECT_EQ(open(gone).error, ESTALE);
+  EXPECT_EQ(find("gone"), 0U);
+  write("other", "newer");
+  ASSERT_EQ(::rename(directory_.path("other").c_str(), directory_.path("file").c_str()), 0);
+  EXPECT_EQ(open(node).error, ESTALE);
+  const NodeId found = find("file");
+  const auto opened = open(found).as<fuse_open_out>();
+  release(found, opened.fh);
+}
+
 }  // namespace
 }  // namespace ncfs

@@ -273,28 +273,25 @@ bool InodeTable::try_other_name(NodeId id) {
   return promote_other_name(id);
 }
 
-std::vector<InodeTable::OtherName> InodeTable::other_names(NodeId id) const {
-  std::vector<OtherName> names;
+std::vector<InodeTable::Location> InodeTable::other_names(NodeId id) const {
+  std::vector<Place> places;
+  Location file;
   {
     const std::lock_guard lock(mutex_);
     const auto found = other_names_.find(id);
-    if (found == other_names_.end()) return names;
+    if (found == other_names_.end()) return {};
+    places = found->second;
     const Node& node = nodes_.at(id);
-    for (const Place& place : found->second) {
-      names.push_back({{place.name, node.file, node.type}, place.parent, place.name});
-    }
+    file = {.path = {}, .file = node.file, .type = node.type};
   }
-  std::erase_if(names, [this](OtherName& name) {
-    const auto parent = locate(name.parent);
-    if (parent && !parent->path.empty()) name.location.path = parent->path + '/' + name.name;
-    return !parent;
-  });
+  std::vector<Location> names;
+  for (const Place& place : places) {
+    const auto parent = locate(place.parent);
+    if (!parent) continue;
+    file.path = parent->path.empty() ? place.name : parent->path + '/' + place.name;
+    names.push_back(file);
+  }
   return names;
-}
-
-void InodeTable::forget_other_name(NodeId node, const OtherName& name) {
-  const std::lock_guard lock(mutex_);
-  remove_other_name(node, {name.parent, name.name});
 }
 
 std::optional<FileKey> InodeTable::file_of(NodeId node) const {

@@ -115,16 +115,8 @@ class InodeTable {
   // The file is not where locate() leads. True if it may have another name, to which locate() leads
   // from now on. Names beyond the few that are remembered are found by the next look-up.
   [[nodiscard]] bool try_other_name(NodeId node);
-  // Names of hard links that the kernel may know the node by, beside the one that locate() leads
-  // to.
-  struct OtherName {
-    Location location;
-    NodeId parent = 0;
-    std::string name;
-  };
-  [[nodiscard]] std::vector<OtherName> other_names(NodeId node) const;
-  // The name leads elsewhere.
-  void forget_other_name(NodeId node, const OtherName& name);
+  // Where hard links lead that the kernel may know the node by, beside that of locate().
+  [[nodiscard]] std::vector<Location> other_names(NodeId node) const;
   // Nothing if the node is unknown.
   [[nodiscard]] std::optional<FileKey> file_of(NodeId node) const;
   // The node that the next look-up of the file finds, if it is known and has not changed.

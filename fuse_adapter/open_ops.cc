@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <optional>
 #include <string>
@@ -94,12 +95,15 @@ class Opening {
       learn(ticket, found, facts.version == look.state.version, source);
     }
     facts.version = look.state.version;
-    const auto standing = core_.nodes.observe(node_, facts);
+    auto standing = core_.nodes.observe(node_, facts);
+    if (standing == InodeTable::Standing::current && has_lost_a_name()) {
+      core_.nodes.retire(node_);
+      standing = InodeTable::Standing::retired;
+    }
     if (situation.name == NameLeads::to_the_file) {
       situation.content = content_of(standing, look.state);
       if (judge(situation) == OpenVerdict::look_up_again) return;
-      if (has_lost_a_name() && try_look_up_again()) return;
-      // The same content, but to be read in another way.
+      // The same content, but to be read in another way, or found by other names.
       if (standing == InodeTable::Standing::retired && try_look_up_again()) return;
     }
     // The kernel has the size of what it knew.
@@ -163,18 +167,11 @@ class Opening {
     }
   }
 
-  // The kernel does not say by which of its names it opens a file. If one of them leads elsewhere
-  // by now, that may be the one: it will find out by looking it up.
-  bool has_lost_a_name() {
-    bool is_lost = false;
-    for (const auto& other : core_.nodes.other_names(node_)) {
-      const FoundFile found =
-          core_.tree.find(other.location, request_->caller(), AT_STATX_DONT_SYNC);
-      if (!is_gone(found.error)) continue;
-      core_.nodes.forget_other_name(node_, other);
-      is_lost = true;
-    }
-    return is_lost;
+  // The kernel does not say by which of its names it opens a file, so all have to lead to it.
+  [[nodiscard]] bool has_lost_a_name() const {
+    return std::ranges::any_of(core_.nodes.other_names(node_), [this](const auto& other) {
+      return is_gone(core_.tree.find(other, request_->caller(), AT_STATX_DONT_SYNC).error);
+    });
   }
 
   [[nodiscard]] Sameness content_of(InodeTable::Standing standing, const SourceState& state) const {
