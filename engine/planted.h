@@ -5,7 +5,8 @@
 // *_canary are the same sources compiled with NCFS_CANARY; there it tells whether the test has
 // planted that bug, and a broken NCFS_ASSERT throws.
 //
-// A new bug is a line in the table and `NCFS_PLANT(its_name)` at the place of the mistake.
+// A new bug is a line in a table and `NCFS_PLANT(its_name)` at the place of the mistake. The second
+// table is that of the metadata cache (proptests/metadata_planted_test.cc).
 #pragma once
 
 #ifndef NCFS_CANARY
@@ -68,6 +69,27 @@
   X(checksum_not_compared, "a cached block is returned without a look at its checksum", "S13 Rot") \
   X(resident_prefetched, "readahead fetches what is in the cache", "S15 OnceOverTheWire") \
   X(checkpoint_not_awaited, "blocks are written however many are not durable yet", "L3 Resume")
+
+#define NCFS_METADATA_BUGS(X) \
+  X(age_ignored, "an answer is good for its whole timeout, however old it is", "M1 Age") \
+  X(creation_not_noticed, "a name that this mount made stays known to be absent", "M2 OwnChanges") \
+  X(racing_look_up_kept, "a look-up from before a change is kept after it", \
+    "M2 OwnChanges; M8 Observed for changes by others") \
+  X(young_timestamps_trusted, "equal timestamps prove no change, however young", \
+    "M4 CloseToOpen; M3 OneMoment for listings") \
+  X(listing_not_validated, "a listing is served whatever the directory says", "M3 OneMoment") \
+  X(racing_listing_kept, "a listing from before a creation is kept after it", "M2 OwnChanges") \
+  X(only_mtime_compared, "a restored mtime hides a change", \
+    "M4 CloseToOpen; M7 Viewer if it was a change of permissions") \
+  X(name_not_revalidated, "an open does not ask where its name leads", "M4 CloseToOpen") \
+  X(names_not_bounded, "names are kept without bound", "M5 Bytes") \
+  X(stale_told_twice, "a thread is told to look up again twice in a row", "M6 StaleOnce") \
+  X(viewer_ignored, "what one caller was shown is shown to all", "M7 Viewer") \
+  X(change_of_parent_ignored, "names stay known when their directory was seen to change", \
+    "M8 Observed") \
+  X(own_change_of_file_ignored, "attributes stay known after this mount changed them", \
+    "M2 OwnChanges") \
+  X(inval_ignored, "an open is told to look up again though stale_open=inval", "M6 StaleOnce")
 // clang-format on
 
 namespace ncfs {
@@ -75,7 +97,7 @@ namespace ncfs {
 enum class Bug : std::uint8_t {
   none,
 #define NCFS_BUG(name, wrong, invariant) name,
-  NCFS_BUGS(NCFS_BUG)
+  NCFS_BUGS(NCFS_BUG) NCFS_METADATA_BUGS(NCFS_BUG)
 #undef NCFS_BUG
 };
 

@@ -70,6 +70,10 @@ struct AdapterStats {
   Histogram open_miss_time;
   Histogram read_cache_time;
   Histogram read_source_time;
+  Counter listings_read;  // directories read from the source, and not listed from memory
+  // Looks at the source: opens, stats, listings, targets of links. A network file system may have
+  // to ask its server for each.
+  Counter source_looks;
 };
 
 }  // namespace ncfs

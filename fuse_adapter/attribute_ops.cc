@@ -71,14 +71,22 @@ FoundFile find_through(FuseCore& core, NodeId node, const OpenFile* handle, cons
 }
 
 void answer_attributes(FuseCore& core, KernelRequest& request, NodeId node, int file) {
+  const auto location = core.nodes.locate(node);
+  KnownMetadata::Ticket ticket;
+  if (location) {
+    core.known_metadata.file_changed(location->file);
+    ticket = core.known_metadata.begin(location->file);
+  }
   struct stat attributes {};
   if (::fstat(file, &attributes) != 0) {
     request.error(errno);
     return;
   }
+  // Who may see them was not asked.
+  const double left = core.known_metadata.learn(ticket, attributes, request.caller(), true);
   core.nodes.observe(node, FileFacts::of(attributes));
   core.files.note_source_size(node, static_cast<std::uint64_t>(attributes.st_size));
-  request.attributes(attributes, kTimeoutSeconds);
+  request.attributes(attributes, left);
 }
 
 void change_attributes(FuseCore& core, const KernelRequestPointer& request, NodeId node,
@@ -101,6 +109,7 @@ void change_attributes(FuseCore& core, const KernelRequestPointer& request, Node
     }
     // Who may write need not be the owner.
     if (wanted.which == kNothing && error == EPERM) error = 0;
+    core.known_metadata.file_changed(key_of(found.attributes));
     // Once we have set this time, it does not tell whether others changed the content.
     if (!wanted.has(kModifyTime)) change.end();
     if (error != 0) {
@@ -149,6 +158,7 @@ void change_extended(fuse_req_t raw, NodeId node, Call call) {
                     : call(path.c_str()) == 0 ? 0
                                               : errno;
           }
+          core.known_metadata.file_changed(key_of(found.attributes));
           change.end();
         }
         request->error(error);

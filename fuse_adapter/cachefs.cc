@@ -72,6 +72,7 @@ class CacheFs::Impl {
     return core_ && core_->channel->passthrough_active();
   }
   [[nodiscard]] const AdapterStats& stats() const { return *stats_; }
+  [[nodiscard]] MetadataStatus metadata_status() const { return core_->known_metadata.status(); }
 
  private:
   MountResult agree_with_kernel() {
@@ -115,6 +116,9 @@ bool CacheFs::passthrough_active() const {
 }
 const AdapterStats& CacheFs::stats() const {
   return impl_->stats();
+}
+MetadataStatus CacheFs::metadata_status() const {
+  return impl_->metadata_status();
 }
 
 }  // namespace ncfs

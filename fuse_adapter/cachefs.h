@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 
+#include "engine/metadata.h"
 #include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/runtime.h"
 #include "io/types.h"
@@ -60,6 +61,8 @@ struct MountSettings {
   Nanos racy_window = 2 * kSecond;
   // Files and directories that may be open at once; who opens more gets ENFILE.
   std::size_t open_files_max = SIZE_MAX;
+  MetadataConfig metadata;
+  StaleOpen stale_open = StaleOpen::estale;
   // Two answer as fast as the kernel asks on small machines; idle ones cost wake-up latency.
   unsigned dispatch_threads = 2;
   // So many more do themselves what may block, as long as they are not all doing so: handing each
@@ -93,6 +96,7 @@ class CacheFs {
 
   [[nodiscard]] bool passthrough_active() const;
   [[nodiscard]] const AdapterStats& stats() const;
+  [[nodiscard]] MetadataStatus metadata_status() const;  // after mount()
 
  private:
   class Impl;

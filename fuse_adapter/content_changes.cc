@@ -67,6 +67,7 @@ void Notices::stop(std::chrono::nanoseconds patience) {
 
 void announce_change(FuseCore& core, const SharedFilePointer& file, const ContentChange& change,
                      std::function<void()> done) {
+  core.known_metadata.file_changed(file->key);
   SharedFile::Audience audience = file->note_change(change.node);
   for (const auto& passed : audience.passed) follow_change(core, *passed, change.range);
   if (change.is_from_pages) {

@@ -209,6 +209,34 @@ json writes_json(const AdapterStats& stats) {
           {"mirror_failures", stats.mirror_failures.value()}};
 }
 
+// What is known of names and attributes, and how opens found what the kernel had.
+json metadata_json(const MetadataStatus& status, const AdapterStats& adapter) {
+  const MetadataStats& stats = status.stats;
+  const auto counts = [](std::uint64_t hits, std::uint64_t misses) {
+    return json{{"hits", hits}, {"misses", misses}, {"hit_ratio", ratio(hits, hits + misses)}};
+  };
+  return {{"names", counts(stats.name_hits, stats.name_misses)},
+          {"negative_hits", stats.negative_hits},
+          {"attributes", counts(stats.attribute_hits, stats.attribute_misses)},
+          {"links", counts(stats.link_hits, stats.link_misses)},
+          {"listings", counts(stats.listing_hits, stats.listing_misses)},
+          {"revalidations",
+           {{"same", stats.opens_same},
+            {"unproven", stats.opens_unproven},
+            {"changed", stats.opens_changed},
+            {"estale", stats.opens_estale}}},
+          {"opens_unasked", stats.opens_unasked},
+          {"changes_seen", stats.changes_seen},
+          {"stale_avoided", stats.stale_avoided},
+          {"evicted", stats.evicted},
+          {"backend_looks", adapter.source_looks.value()},
+          {"bytes",
+           {{"names_and_attributes", status.facts_bytes}, {"listings", status.listings_bytes}}},
+          {"limit_bytes",
+           {{"names_and_attributes", status.facts_bytes_max},
+            {"listings", status.listings_bytes_max}}}};
+}
+
 }  // namespace
 
 std::string status_json(const ControlSubject& subject, std::chrono::seconds uptime,
@@ -239,6 +267,7 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
                {"opens", opens_json(stats)},
                {"reads_by_daemon", reads_json(stats)},
                {"writes", writes_json(stats)},
+               {"metadata", metadata_json(subject.metadata_status(), stats)},
                {"backend_reads",
                 {{"bytes", engine.source_bytes},
                  {"bytes_on_demand", engine.source_bytes_demand},

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "engine/engine.h"
+#include "engine/metadata.h"
 #include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/warm_jobs.h"
 
@@ -52,6 +53,7 @@ struct ControlSubject {
   std::uint64_t buffer_bytes = 0;                               // all buffers together
   std::uint64_t block_size_bytes = 0;
   std::function<EngineStatus()> engine_status;
+  std::function<MetadataStatus()> metadata_status = [] { return MetadataStatus{}; };
   std::function<std::vector<FileReport>(const FileQuery&)> files;  // as Engine::files()
   // As Runtime::verify().
   std::function<VerifyToken(std::vector<std::string> paths,

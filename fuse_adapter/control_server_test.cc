@@ -85,6 +85,7 @@ class ControlServerTest : public ::testing::Test {
     subject.version = "1.2.3";
     subject.passthrough_detail = "switched off";
     subject.engine_status = [this] { return engine_; };
+    subject.metadata_status = [this] { return metadata_; };
     subject.block_size_bytes = 1;
     subject.config = {{"cache_size", "", "", "the limit", true},
                       {"eviction", "arc", "lru", "what goes", true},
@@ -136,6 +137,7 @@ class ControlServerTest : public ::testing::Test {
   std::filesystem::path directory_;
   FakeWarmTarget fake_{::testing::TempDir()};
   EngineStatus engine_;
+  MetadataStatus metadata_;
   bool refuses_verify_ = false;
   std::string log_level_ = "info";
   FileQuery file_query_;
@@ -175,6 +177,35 @@ TEST_F(ControlServerTest, StatusTellsMountCacheAndCounters) {
   EXPECT_EQ(copy["path"], "models/big");
   EXPECT_EQ(copy["bytes_per_second"], 100.0);  // 400 bytes in 4 s, those resumed not counted
   EXPECT_EQ(copy["eta_seconds"], 4.0);
+}
+
+TEST_F(ControlServerTest, StatusTellsWhatIsKnownOfNamesAndAttributes) {
+  metadata_ = {.stats = {},
+               .facts_bytes = 10,
+               .facts_bytes_max = 100,
+               .listings_bytes = 20,
+               .listings_bytes_max = 200};
+  metadata_.stats.name_hits = 3;
+  metadata_.stats.name_misses = 1;
+  metadata_.stats.negative_hits = 2;
+  metadata_.stats.opens_same = 4;
+  metadata_.stats.opens_changed = 5;
+  metadata_.stats.opens_estale = 6;
+  metadata_.stats.stale_avoided = 7;
+  stats_.source_looks.add(8);
+  ASSERT_EQ(start(), "");
+  const json metadata = status()["metadata"];
+  EXPECT_EQ(metadata["names"]["hit_ratio"], 0.75);
+  EXPECT_TRUE(metadata["links"]["hit_ratio"].is_null());
+  EXPECT_EQ(metadata["negative_hits"], 2);
+  EXPECT_EQ(metadata["revalidations"]["same"], 4);
+  EXPECT_EQ(metadata["revalidations"]["changed"], 5);
+  EXPECT_EQ(metadata["revalidations"]["estale"], 6);
+  EXPECT_EQ(metadata["stale_avoided"], 7);
+  EXPECT_EQ(metadata["backend_looks"], 8);
+  EXPECT_EQ(metadata["bytes"]["names_and_attributes"], 10);
+  EXPECT_EQ(metadata["bytes"]["listings"], 20);
+  EXPECT_EQ(metadata["limit_bytes"]["listings"], 200);
 }
 
 TEST_F(ControlServerTest, StatusTellsWhatFails) {

@@ -132,6 +132,7 @@ std::string passthrough_detail(const MountOptions& options, bool is_active) {
   if (is_active) return "complete files are read by the kernel itself";
   if (options.checksum == Checksum::read) return "switched off by checksum=read";
   if (options.passthrough == PassthroughPolicy::disabled) return "switched off by passthrough=no";
+  if (options.metadata.stale_open == StaleOpen::inval) return "switched off by stale_open=inval";
   return "this kernel has no FUSE passthrough (Linux 6.9 or later has)";
 }
 
@@ -257,7 +258,8 @@ class Served {
     subject.cache_dir = places_.cache_dir;
     subject.version = NCFS_VERSION;
     subject.passthrough_wanted = order_.options.passthrough != PassthroughPolicy::disabled &&
-                                 order_.options.checksum != Checksum::read;
+                                 order_.options.checksum != Checksum::read &&
+                                 order_.options.metadata.stale_open == StaleOpen::estale;
     subject.passthrough_active = file_system_->passthrough_active();
     subject.passthrough_detail = passthrough_detail(order_.options, subject.passthrough_active);
     subject.config = config_entries(order_.options);
@@ -267,6 +269,7 @@ class Served {
     subject.block_size_bytes = config.block_size_bytes;
     subject.buffer_bytes = config.buffers * config.block_size_bytes;
     subject.engine_status = [runtime = runtime_.get()] { return runtime->status(); };
+    subject.metadata_status = [mount = file_system_.get()] { return mount->metadata_status(); };
     subject.files = [runtime = runtime_.get()](const FileQuery& query) {
       return runtime->files(query);
     };

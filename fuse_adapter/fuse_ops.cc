@@ -10,6 +10,7 @@
 #include <system_error>
 #include <utility>
 
+#include "io/monotonic_clock.h"
 #include "io/source_identity.h"
 #include "io/wall_clock.h"
 
@@ -44,6 +45,13 @@ FileFacts facts_of_root(int root) {
   return FileFacts::of(attributes);
 }
 
+// All opens of a node that is passed through are of the version that is: one of another version has
+// to be told to look up again.
+PassthroughPolicy passthrough_of(const MountSettings& settings) {
+  return settings.stale_open == StaleOpen::inval ? PassthroughPolicy::disabled
+                                                 : settings.passthrough;
+}
+
 void init(void*, fuse_conn_info* connection) {
   const auto want = [connection](unsigned capabilities) {
     connection->want |= connection->capable & capabilities;
@@ -67,9 +75,9 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
                    std::shared_ptr<AdapterStats> counters)
     : settings(mount_settings),
       stats(std::move(counters)),
-      tree(mount_settings.source_root, groups),
+      tree(mount_settings.source_root, groups, *stats),
       channel(std::make_shared<FuseChannel>(operation_table(settings.is_read_only()), this,
-                                            mount_settings.passthrough)),
+                                            passthrough_of(mount_settings))),
       nodes(facts_of_root(mount_settings.source_root),
             {.register_backing =
                  [this](int descriptor) { return channel->register_backing(descriptor); },
@@ -77,6 +85,7 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       backend_locks(mount_settings.locks == LockPlace::backend
                         ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline)
                         : nullptr),
+      known_metadata(mount_settings.metadata, groups),
       engine(std::make_shared<RuntimeGate>(runtime)),
       metadata({.name = "ncfs-metadata",
                 .threads = kMetadataThreads,
@@ -149,6 +158,11 @@ FoundFile FuseCore::find(NodeId node, const Caller& caller) {
   return found;
 }
 
+bool FuseCore::may_tell_stale(pid_t thread, NodeId node) {
+  return settings.stale_open == StaleOpen::estale &&
+         stale.try_answer(thread, node, monotonic_now());
+}
+
 void FuseCore::own_change(const SeenFile& before, const FileFacts& after, const std::string& path,
                           int beside) {
   const SourceVersion& version = before.facts.version;
@@ -186,27 +200,50 @@ void FuseCore::stop() {
   notices.stop(kStopPatience);
   if (backend_locks) backend_locks->stop(kStopPatience);
   files.clear();
+  kept_sources.clear();
   directories.clear();
   engine->shut();
 }
 
-fuse_entry_param entry_of(NodeId node, const struct stat& attributes) {
+fuse_entry_param entry_of(NodeId node, const struct stat& attributes,
+                          const KnownMetadata::Left& left) {
   fuse_entry_param entry{};
   entry.ino = node;
   entry.attr = attributes;
-  entry.attr_timeout = kTimeoutSeconds;
-  entry.entry_timeout = kTimeoutSeconds;
+  entry.attr_timeout = left.attributes;
+  entry.entry_timeout = left.entry;
   return entry;
 }
 
 int stat_child(const FuseCore& core, int directory, const char* name, const Caller& caller,
-               struct stat& attributes, int sync) {
+               struct stat& attributes, int sync, bool* as_caller) {
+  if (as_caller != nullptr) *as_caller = false;
+  core.stats->source_looks.add();
   const int flags = AT_SYMLINK_NOFOLLOW | sync;
   const int error = stat_at(directory, name, flags, attributes);
   if (error != EACCES || caller.user == 0) return error;
   const CallerCredentials credentials(caller, core.tree.groups());
   if (credentials.error() != 0) return credentials.error();
+  if (as_caller != nullptr) *as_caller = true;
   return stat_at(directory, name, flags, attributes);
+}
+
+FoundChild find_child(FuseCore& core, const FoundFile& directory, const char* name,
+                      const Caller& caller) {
+  FoundChild child;
+  const FileKey parent = key_of(directory.attributes);
+  const KnownMetadata::Ticket ticket = core.known_metadata.begin(parent);
+  bool as_caller = false;
+  child.error = stat_child(core, directory.file.get(), name, caller, child.attributes,
+                           AT_STATX_SYNC_AS_STAT, &as_caller);
+  as_caller = as_caller || directory.as_caller;
+  if (child.error == 0) {
+    child.left =
+        core.known_metadata.found(ticket, parent, name, child.attributes, caller, as_caller);
+  } else if (child.error == ENOENT) {
+    child.left = core.known_metadata.absent(ticket, parent, name, caller, as_caller);
+  }
+  return child;
 }
 
 fuse_lowlevel_ops operation_table(bool is_read_only) {

@@ -22,7 +22,9 @@
 #include "fuse_adapter/fuse_channel.h"
 #include "fuse_adapter/inode_table.h"
 #include "fuse_adapter/job_pool.h"
+#include "fuse_adapter/kept_sources.h"
 #include "fuse_adapter/kernel_request.h"
+#include "fuse_adapter/known_metadata.h"
 #include "fuse_adapter/lock_table.h"
 #include "fuse_adapter/open_files.h"
 #include "fuse_adapter/shared_file.h"
@@ -30,10 +32,6 @@
 #include "fuse_adapter/stale_answers.h"
 
 namespace ncfs {
-
-// How long the kernel may believe names, attributes and the absence of names: what NFS clients do
-// at least, and enough to spare a walk of a tree most questions.
-inline constexpr double kTimeoutSeconds = 1.0;
 
 // Everything the operations work on. Threads that are stuck in the source keep it alive.
 class FuseCore : public std::enable_shared_from_this<FuseCore> {
@@ -64,6 +62,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
 
   [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
 
+  // Whether an OPEN of `node` by `thread` may be answered with ESTALE now; if so it has been.
+  [[nodiscard]] bool may_tell_stale(pid_t thread, NodeId node);
+
   // To be called when the mount has changed attributes or a name of a file and took it from
   // `before` to `after`, both asked of the server; `path` is where it is now, or empty if it has no
   // name. What is cached of it stays, unless size or mtime show that somebody else changed its
@@ -86,6 +87,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   const SourceTree tree;
   const std::shared_ptr<FuseChannel> channel;
   InodeTable nodes;
+  KnownMetadata known_metadata;
   ChangeLocks changes;
   LockTable locks;
   LockOwners lock_owners;
@@ -94,6 +96,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   StaleAnswers stale;
   OpenFiles files;
   SharedFiles shared_files;
+  KeptSources kept_sources;
   OpenDirectories directories;
   const std::shared_ptr<RuntimeGate> engine;
   JobPool metadata;
@@ -125,14 +128,21 @@ void add_attribute_operations(fuse_lowlevel_ops& table);
 void add_refused_operations(fuse_lowlevel_ops& table);  // in place of all that change the source
 
 // The answer to a look-up that found `attributes` under `node`.
-[[nodiscard]] fuse_entry_param entry_of(NodeId node, const struct stat& attributes);
+[[nodiscard]] fuse_entry_param entry_of(NodeId node, const struct stat& attributes,
+                                        const KnownMetadata::Left& left);
+
+// The file that a descriptor of any kind told these attributes of.
+[[nodiscard]] inline FileKey key_of(const struct stat& attributes) {
+  return FileFacts::of(attributes).file;
+}
 
 // The file of a node, which may have lost its name while it is open.
 [[nodiscard]] FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller);
 
-// fstat of the file of a node; that of an open file needs no walk. An errno.
+// fstat of the file of a node; that of an open file needs no walk. An errno. `as_caller` as in
+// FoundFile.
 [[nodiscard]] int stat_node(FuseCore& core, NodeId node, const Caller& caller,
-                            struct stat& attributes);
+                            struct stat& attributes, bool* as_caller = nullptr);
 
 // What the source is to know of the flags of open(2), beside those that make files.
 [[nodiscard]] int source_flags(int flags);
@@ -167,9 +177,18 @@ void set_size(FuseCore& core, const KernelRequestPointer& request, NodeId node, 
               std::uint64_t size, const std::function<void(int error)>& done);
 
 // lstat of `name` in a directory, as the daemon, or as the caller if the daemon may not; `sync` is
-// one of AT_STATX_*. An errno.
+// one of AT_STATX_*. An errno. `as_caller` as in FoundFile.
 [[nodiscard]] int stat_child(const FuseCore& core, int directory, const char* name,
                              const Caller& caller, struct stat& attributes,
-                             int sync = AT_STATX_SYNC_AS_STAT);
+                             int sync = AT_STATX_SYNC_AS_STAT, bool* as_caller = nullptr);
+
+// What a look-up of `name` in `directory` found, or that there is none: learns it.
+struct FoundChild {
+  int error = 0;
+  struct stat attributes = {};
+  KnownMetadata::Left left;
+};
+[[nodiscard]] FoundChild find_child(FuseCore& core, const FoundFile& directory, const char* name,
+                                    const Caller& caller);
 
 }  // namespace ncfs

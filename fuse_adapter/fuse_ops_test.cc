@@ -59,6 +59,7 @@ class FuseOpsTest : public testing::Test {
     backend_ = directory_.open("", O_PATH | O_DIRECTORY);
     MountSettings settings;
     settings.source_root = backend_.get();
+    settings.metadata = metadata();
     settings.block_size_bytes = kBlock;
     settings.racy_window = 0;
     settings.open_files_max = kOpenFilesMax;
@@ -73,6 +74,11 @@ class FuseOpsTest : public testing::Test {
     core_->channel->start(settings.dispatch_threads + settings.guest_threads,
                           settings.guest_threads);
     init_ = greet();
+  }
+
+  // Nothing is believed.
+  [[nodiscard]] virtual MetadataConfig metadata() const {
+    return metadata_config(MetadataProfile::strict);
   }
 
   void TearDown() override {
@@ -107,6 +113,8 @@ class FuseOpsTest : public testing::Test {
     message.resize(static_cast<std::size_t>(size));
     fuse_out_header header{};
     std::memcpy(&header, message.data(), sizeof(header));
+    // Not an answer, but something to be forgotten.
+    if (header.unique == 0) return receive();
     EXPECT_EQ(header.len, message.size());
     if (header.unique == 0) {
       ++notices;
@@ -230,15 +238,7 @@ TEST_F(FuseOpsTest, ANameIsFoundWithItsAttributes) {
   const auto entry = look_up("file").as<fuse_entry_out>();
   EXPECT_GT(entry.nodeid, kRootNode);
   EXPECT_EQ(entry.attr.size, 5U);
-  EXPECT_EQ(entry.entry_valid, 1U);
   EXPECT_EQ(get_attributes(entry.nodeid).as<fuse_attr_out>().attr.ino, entry.attr.ino);
-}
-
-TEST_F(FuseOpsTest, ThatANameIsMissingMayBeRememberedForAWhile) {
-  const Reply reply = look_up("missing");
-  EXPECT_EQ(reply.error, 0);
-  EXPECT_EQ(reply.as<fuse_entry_out>().nodeid, 0U);
-  EXPECT_EQ(reply.as<fuse_entry_out>().entry_valid, 1U);
 }
 
 TEST_F(FuseOpsTest, NobodyGetsOutOfTheTreeByName) {
@@ -632,6 +632,198 @@ TEST_F(FuseOpsTest, ForgottenNodesAreDropped) {
   // Forgetting is not answered; the answer to the next request comes after it.
   while (core_->nodes.size() > 1) look_up("missing");
   EXPECT_EQ(get_attributes(node).error, ESTALE);
+}
+
+// What is known is believed for longer than any test takes.
+class FuseMemoryTest : public FuseOpsTest {
+ protected:
+  [[nodiscard]] MetadataConfig metadata() const override {
+    return metadata_config(MetadataProfile::unchanged);
+  }
+  [[nodiscard]] std::uint64_t looks() const { return stats_->source_looks.value(); }
+  std::uint32_t mode_of(NodeId node) {
+    return get_attributes(node).as<fuse_attr_out>().attr.mode & 07777U;
+  }
+  bool exists(const std::string& name) { return find(name) != 0; }
+};
+
+TEST_F(FuseMemoryTest, NamesAndTheirAbsenceAreAskedForOnce) {
+  write("file", "12345");
+  const auto first = look_up("file").as<fuse_entry_out>();
+  EXPECT_GT(first.entry_valid, 0U);
+  EXPECT_LE(first.entry_valid, 3600U);
+  const auto absent = look_up("missing").as<fuse_entry_out>();
+  EXPECT_EQ(absent.nodeid, 0U);
+  EXPECT_GT(absent.entry_valid, 0U);
+  const std::uint64_t before = looks();
+  EXPECT_EQ(find("file"), first.nodeid);
+  EXPECT_EQ(find("missing"), 0U);
+  const auto attributes = get_attributes(first.nodeid).as<fuse_attr_out>();
+  EXPECT_EQ(attributes.attr.size, 5U);
+  EXPECT_GT(attributes.attr_valid, 0U);
+  EXPECT_EQ(looks(), before);
+  const MetadataStats known = core_->known_metadata.status().stats;
+  EXPECT_EQ(known.name_hits, 1U);
+  EXPECT_EQ(known.negative_hits, 1U);
+  EXPECT_EQ(known.attribute_hits, 1U);
+}
+
+TEST_F(FuseMemoryTest, TargetsOfLinksAreAskedForOnce) {
+  ASSERT_EQ(::symlink("target", directory_.path("link").c_str()), 0);
+  const NodeId link = find("link");
+  EXPECT_EQ(ask(FUSE_READLINK, link, {}).bytes, "target");
+  const std::uint64_t before = looks();
+  EXPECT_EQ(ask(FUSE_READLINK, link, {}).bytes, "target");
+  EXPECT_EQ(looks(), before);
+}
+
+TEST_F(FuseMemoryTest, OwnChangesOfNamesAreKnownBeforeTheyAreAnswered) {
+  EXPECT_FALSE(exists("d"));
+  fuse_mkdir_in directory{};
+  directory.mode = 0755;
+  EXPECT_EQ(ask(FUSE_MKDIR, kRootNode, raw(directory) + std::string("d") + '\0').error, 0);
+  EXPECT_TRUE(exists("d"));
+  EXPECT_FALSE(exists("l"));
+  EXPECT_EQ(ask(FUSE_SYMLINK, kRootNode, std::string("l") + '\0' + "target" + '\0').error, 0);
+  EXPECT_TRUE(exists("l"));
+  EXPECT_FALSE(exists("f"));
+  fuse_create_in create{};
+  create.flags = O_RDWR | O_CREAT;
+  create.mode = 0644;
+  const Reply created = ask(FUSE_CREATE, kRootNode, raw(create) + std::string("f") + '\0');
+  ASSERT_EQ(created.error, 0);
+  const auto entry = created.as<fuse_entry_out>();
+  EXPECT_EQ(find("f"), entry.nodeid);
+  fuse_open_out opened{};
+  std::memcpy(&opened, created.bytes.data() + sizeof(entry), sizeof(opened));
+  release(entry.nodeid, opened.fh);
+  EXPECT_FALSE(exists("h"));
+  fuse_link_in link{};
+  link.oldnodeid = entry.nodeid;
+  EXPECT_EQ(ask(FUSE_LINK, kRootNode, raw(link) + std::string("h") + '\0').error, 0);
+  EXPECT_EQ(look_up("h").as<fuse_entry_out>().attr.nlink, 2U);
+  EXPECT_EQ(look_up("f").as<fuse_entry_out>().attr.nlink, 2U);
+  EXPECT_FALSE(exists("r"));
+  fuse_rename_in rename{};
+  rename.newdir = kRootNode;
+  EXPECT_EQ(ask(FUSE_RENAME, kRootNode, raw(rename) + std::string("h") + '\0' + "r" + '\0').error,
+            0);
+  EXPECT_TRUE(exists("r"));
+  EXPECT_FALSE(exists("h"));
+  EXPECT_EQ(ask(FUSE_UNLINK, kRootNode, std::string("r") + '\0').error, 0);
+  EXPECT_FALSE(exists("r"));
+  EXPECT_EQ(look_up("f").as<fuse_entry_out>().attr.nlink, 1U);
+  EXPECT_EQ(ask(FUSE_RMDIR, kRootNode, std::string("d") + '\0').error, 0);
+  EXPECT_FALSE(exists("d"));
+}
+
+TEST_F(FuseMemoryTest, OwnChangesOfAFileAreKnownBeforeTheyAreAnswered) {
+  write("file", "12345");
+  const NodeId node = find("file");
+  const auto size_of = [this] { return look_up("file").as<fuse_entry_out>().attr.size; };
+  fuse_setattr_in change{};
+  change.valid = FATTR_MODE;
+  for (const std::uint32_t mode : {0600U, 0640U, 0644U}) {
+    change.mode = mode;
+    EXPECT_EQ(ask(FUSE_SETATTR, node, raw(change)).error, 0);
+    EXPECT_EQ(look_up("file").as<fuse_entry_out>().attr.mode & 07777U, mode);
+    EXPECT_EQ(mode_of(node), mode);
+  }
+  change = {};
+  change.valid = FATTR_SIZE;
+  change.size = 3;
+  EXPECT_EQ(ask(FUSE_SETATTR, node, raw(change)).error, 0);
+  EXPECT_EQ(size_of(), 3U);
+  const auto opened = open(node, O_WRONLY).as<fuse_open_out>();
+  EXPECT_EQ(size_of(), 3U);
+  fuse_write_in request{};
+  request.fh = opened.fh;
+  request.offset = 3;
+  request.size = 4;
+  EXPECT_EQ(ask(FUSE_WRITE, node, raw(request) + "abcd").error, 0);
+  EXPECT_EQ(size_of(), 7U);
+  request.offset = 7;
+  EXPECT_EQ(ask(FUSE_WRITE, node, raw(request) + "efgh").error, 0);
+  release(node, opened.fh);
+  EXPECT_EQ(size_of(), 11U);
+  EXPECT_EQ(get_attributes(node).as<fuse_attr_out>().attr.size, 11U);
+}
+
+TEST_F(FuseMemoryTest, WhatSomebodyHadOpenIsOpenedUnasked) {
+  read_through();
+  write("file", "12345");
+  const NodeId node = find("file");
+  const auto first = open(node).as<fuse_open_out>();
+  release(node, first.fh);
+  const std::uint64_t before = looks();
+  const auto second = open(node).as<fuse_open_out>();
+  EXPECT_EQ(read(node, second.fh, 0, 5).bytes, "12345");
+  release(node, second.fh);
+  EXPECT_EQ(looks(), before);
+  EXPECT_EQ(core_->known_metadata.status().stats.opens_unasked, 1U);
+  // Not after a change of ours.
+  fuse_setattr_in change{};
+  change.valid = FATTR_MODE;
+  change.mode = 0600;
+  EXPECT_EQ(ask(FUSE_SETATTR, node, raw(change)).error, 0);
+  const auto third = open(node).as<fuse_open_out>();
+  release(node, third.fh);
+  EXPECT_EQ(core_->known_metadata.status().stats.opens_unasked, 1U);
+}
+
+// Every open asks.
+class FuseCloseToOpenTest : public FuseMemoryTest {
+ protected:
+  [[nodiscard]] MetadataConfig metadata() const override {
+    MetadataConfig config = metadata_config(MetadataProfile::unchanged);
+    config.is_close_to_open = true;
+    return config;
+  }
+};
+
+TEST_F(FuseCloseToOpenTest, AnOpenTakesOneLook) {
+  write("file", "12345");
+  const NodeId node = find("file");
+  for (int round = 0; round < 3; ++round) {
+    const std::uint64_t before = looks();
+    const auto opened = open(node).as<fuse_open_out>();
+    EXPECT_EQ(looks(), before + 1);
+    release(node, opened.fh);
+  }
+  EXPECT_EQ(core_->known_metadata.status().stats.opens_same, 3U);
+}
+
+// All of them believe an hour's names; the backend's tree is another one by now.
+TEST_F(FuseCloseToOpenTest, AnOpenFindsOutThatItsNameLeadsElsewhere) {
+  write("file", "old");
+  const NodeId node = find("file");
+  write("other", "newer");
+  ASSERT_EQ(::rename(directory_.path("other").c_str(), directory_.path("file").c_str()), 0);
+  EXPECT_EQ(open(node).error, ESTALE);
+  // Looking up again asks, whatever is known.
+  const auto entry = look_up("file").as<fuse_entry_out>();
+  EXPECT_NE(entry.nodeid, node);
+  EXPECT_EQ(entry.attr.size, 5U);
+  const auto opened = open(entry.nodeid).as<fuse_open_out>();
+  release(entry.nodeid, opened.fh);
+  const MetadataStats known = core_->known_metadata.status().stats;
+  EXPECT_EQ(known.opens_estale, 1U);
+  EXPECT_EQ(known.opens_same, 1U);
+}
+
+TEST_F(FuseCloseToOpenTest, WhoFoundNothingWhenLookingUpAgainMayBeToldOfAnotherFile) {
+  for (const char* name : {"gone", "file"}) write(name, "old");
+  const NodeId gone = find("gone");
+  const NodeId node = find("file");
+  ASSERT_EQ(::unlink(directory_.path("gone").c_str()), 0);
+  EXPECT_EQ(open(gone).error, ESTALE);
+  EXPECT_EQ(find("gone"), 0U);
+  write("other", "newer");
+  ASSERT_EQ(::rename(directory_.path("other").c_str(), directory_.path("file").c_str()), 0);
+  EXPECT_EQ(open(node).error, ESTALE);
+  const NodeId found = find("file");
+  const auto opened = open(found).as<fuse_open_out>();
+  release(found, opened.fh);
 }
 
 }  // namespace

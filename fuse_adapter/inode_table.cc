@@ -138,7 +138,8 @@ void InodeTable::drop_if_unused(NodeId id) {
     if (found == nodes_.end()) return;
     const Node& node = found->second;
     const bool is_used = node.lookups + node.children + node.page_cache_opens +
-                             node.passthrough_opens + node.direct_opens + node.writes >
+                             node.passthrough_opens + node.direct_opens + node.writes +
+                             node.listing_opens >
                          0;
     if (is_used) return;
     const auto known = current_.find(node.file);
@@ -270,6 +271,27 @@ bool InodeTable::try_other_name(NodeId id) {
   const auto found = nodes_.find(id);
   if (found == nodes_.end() || !other_names_.contains(id)) return false;
   return promote_other_name(id);
+}
+
+std::vector<InodeTable::Location> InodeTable::other_names(NodeId id) const {
+  std::vector<Place> places;
+  Location file;
+  {
+    const std::lock_guard lock(mutex_);
+    const auto found = other_names_.find(id);
+    if (found == other_names_.end()) return {};
+    places = found->second;
+    const Node& node = nodes_.at(id);
+    file = {.path = {}, .file = node.file, .type = node.type};
+  }
+  std::vector<Location> names;
+  for (const Place& place : places) {
+    const auto parent = locate(place.parent);
+    if (!parent) continue;
+    file.path = parent->path.empty() ? place.name : parent->path + '/' + place.name;
+    names.push_back(file);
+  }
+  return names;
 }
 
 std::optional<FileKey> InodeTable::file_of(NodeId node) const {
@@ -429,6 +451,27 @@ void InodeTable::release(NodeId id, OpenMode mode) {
       --node.direct_opens;
       break;
   }
+  drop_if_unused(id);
+}
+
+InodeTable::ListingAnswer InodeTable::open_listing(NodeId id,
+                                                   const std::shared_ptr<const void>& listing) {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end()) return {};
+  Node& node = found->second;
+  const bool is_same = node.listing.lock() == listing;
+  if (!is_same && node.listing_opens > 0) return {};
+  node.listing = listing;
+  ++node.listing_opens;
+  return {.may_fill = true, .keep = is_same};
+}
+
+void InodeTable::release_listing(NodeId id) {
+  const std::lock_guard lock(mutex_);
+  Node& node = nodes_.at(id);
+  NCFS_ASSERT(node.listing_opens > 0);
+  --node.listing_opens;
   drop_if_unused(id);
 }
 

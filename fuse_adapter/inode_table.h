@@ -115,6 +115,8 @@ class InodeTable {
   // The file is not where locate() leads. True if it may have another name, to which locate() leads
   // from now on. Names beyond the few that are remembered are found by the next look-up.
   [[nodiscard]] bool try_other_name(NodeId node);
+  // Where hard links lead that the kernel may know the node by, beside that of locate().
+  [[nodiscard]] std::vector<Location> other_names(NodeId node) const;
   // Nothing if the node is unknown.
   [[nodiscard]] std::optional<FileKey> file_of(NodeId node) const;
   // The node that the next look-up of the file finds, if it is known and has not changed.
@@ -159,6 +161,16 @@ class InodeTable {
   [[nodiscard]] OpenAnswer open(NodeId node, const OpenRequest& request);
   void release(NodeId node, OpenMode mode);
 
+  // Which listing of a directory the kernel may keep in its page cache, which serves all opens of
+  // the directory: one at a time, as entries of two must not mix there. Counts one open that may
+  // fill it, if it may, to be released.
+  struct ListingAnswer {
+    bool may_fill = false;
+    bool keep = false;  // what is there is of this listing
+  };
+  [[nodiscard]] ListingAnswer open_listing(NodeId node, const std::shared_ptr<const void>& listing);
+  void release_listing(NodeId node);
+
   [[nodiscard]] std::size_t size() const;
 
  private:
@@ -177,6 +189,8 @@ class InodeTable {
     std::uint32_t writes = 0;  // begun and not ended
     int backing_id = -1;
     std::weak_ptr<void> backing_owner;
+    std::weak_ptr<const void> listing;  // directories: in the page cache, if any is
+    std::uint32_t listing_opens = 0;
     bool is_retired = false;
     bool was_settled = false;      // when only its attributes changed
     bool has_young_pages = false;  // pages may have been read within the racy window

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 #include <malloc.h>
 
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace ncfs {
@@ -414,6 +416,41 @@ TEST_F(InodeTableTest, AKnownFileTakesLittleMemoryAndGivesItBack) {
   EXPECT_EQ(table_.size(), 1U);
   const std::size_t left = ::mallinfo2().uordblks - before;
   EXPECT_LE(left / kFiles, sizeof(NodeId) + 2 * sizeof(void*));  // `nodes`, and buckets of the map
+}
+
+TEST_F(InodeTableTest, EveryNameOfALinkedFileIsTold) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const NodeId node = table_.look_up(a, "1", linked(7));
+  EXPECT_TRUE(table_.other_names(node).empty());
+  EXPECT_EQ(table_.look_up(kRootNode, "2", linked(7)), node);
+  const auto others = table_.other_names(node);
+  ASSERT_EQ(others.size(), 1U);
+  EXPECT_EQ(others[0].path, "a/1");
+  EXPECT_EQ(others[0].file, (FileKey{1, 7}));
+  table_.remove_name({1, 7}, a, "1");
+  EXPECT_TRUE(table_.other_names(node).empty());
+}
+
+// Entries of two listings must not mix in the kernel.
+TEST_F(InodeTableTest, TheKernelKeepsOneListingAtATime) {
+  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
+  const auto first = std::make_shared<int>(1);
+  const auto second = std::make_shared<int>(2);
+  const auto open_with = [&](const auto& listing) {
+    const auto answer = table_.open_listing(a, listing);
+    return std::pair(answer.may_fill, answer.keep);
+  };
+  EXPECT_EQ(open_with(first), std::pair(true, false));
+  EXPECT_EQ(open_with(first), std::pair(true, true));
+  EXPECT_EQ(open_with(second), std::pair(false, false));
+  table_.release_listing(a);
+  EXPECT_EQ(open_with(second), std::pair(false, false));
+  table_.release_listing(a);
+  EXPECT_EQ(open_with(second), std::pair(true, false));
+  table_.forget(a, 1);
+  EXPECT_EQ(table_.size(), 2U);  // until nobody has it open
+  table_.release_listing(a);
+  EXPECT_EQ(table_.size(), 1U);
 }
 
 }  // namespace

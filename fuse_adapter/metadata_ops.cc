@@ -20,6 +20,42 @@
 namespace ncfs {
 namespace {
 
+void answer_name(FuseCore& core, KernelRequest& request, NodeId parent, const std::string& name,
+                 const struct stat& attributes, const KnownMetadata::Left& left) {
+  const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(attributes));
+  if (!request.entry(entry_of(node, attributes, left))) core.nodes.forget(node, 1);
+}
+
+void answer_absence(KernelRequest& request, const KnownMetadata::Left& left) {
+  fuse_entry_param absent{};
+  absent.entry_timeout = left.entry;
+  request.entry(absent);
+}
+
+// What is known of a regular file may be less than its writer has done.
+bool is_being_written(const FuseCore& core, const struct stat& attributes) {
+  return S_ISREG(attributes.st_mode) && core.shared_files.is_written(key_of(attributes));
+}
+
+// On a dispatch thread, as what is in memory needs nobody to wait.
+bool look_up_in_memory(FuseCore& core, fuse_req_t raw, NodeId parent, std::string_view name) {
+  const Caller caller = caller_of(raw);
+  // After an ESTALE nothing that was known of the path is to be believed.
+  if (core.stale.is_looking_up_again(caller.thread)) return false;
+  const auto directory = core.nodes.file_of(parent);
+  if (!directory) return false;
+  const auto known = core.known_metadata.find_name(*directory, name, caller);
+  if (!known || is_being_written(core, known->attributes)) return false;
+  fuse_entry_param entry{};
+  entry.entry_timeout = known->left.entry;
+  if (known->exists) {
+    const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(known->attributes));
+    entry = entry_of(node, known->attributes, known->left);
+  }
+  if (fuse_reply_entry(raw, &entry) != 0 && known->exists) core.nodes.forget(entry.ino, 1);
+  return true;
+}
+
 void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
                     const std::string& name) {
   const FoundFile directory = core.find(parent, request->caller());
@@ -27,21 +63,16 @@ void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId 
     request->error(directory.error);
     return;
   }
-  struct stat attributes {};
-  const int error =
-      stat_child(core, directory.file.get(), name.c_str(), request->caller(), attributes);
-  if (error == ENOENT) {
-    fuse_entry_param absent{};
-    absent.entry_timeout = kTimeoutSeconds;
-    request->entry(absent);
-    return;
+  const FoundChild child = find_child(core, directory, name.c_str(), request->caller());
+  if (child.error == ENOENT) {
+    // Whoever was looking up again has nothing to open.
+    core.stale.clear(request->caller().thread);
+    answer_absence(*request, child.left);
+  } else if (child.error != 0) {
+    request->error(child.error);
+  } else {
+    answer_name(core, *request, parent, name, child.attributes, child.left);
   }
-  if (error != 0) {
-    request->error(error);
-    return;
-  }
-  const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(attributes));
-  if (!request->entry(entry_of(node, attributes))) core.nodes.forget(node, 1);
 }
 
 void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
@@ -51,6 +82,7 @@ void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
     fuse_reply_err(raw, ESTALE);
     return;
   }
+  if (look_up_in_memory(FuseCore::of(raw), raw, parent, asked)) return;
   FuseCore::of(raw).post(
       raw, [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
         answer_look_up(core, request, parent, name);
@@ -70,17 +102,34 @@ void forget_multi(fuse_req_t raw, std::size_t count, fuse_forget_data* forgets) 
   fuse_reply_none(raw);
 }
 
+// A file that is open may have no name any more, or be written to: it is asked about.
+bool get_attributes_from_memory(FuseCore& core, fuse_req_t raw, NodeId node) {
+  const auto file = core.nodes.file_of(node);
+  if (!file || core.files.any_of(node)) return false;
+  const auto known = core.known_metadata.find_attributes(*file, caller_of(raw));
+  if (!known || is_being_written(core, known->attributes)) return false;
+  core.nodes.observe(node, FileFacts::of(known->attributes));
+  fuse_reply_attr(raw, &known->attributes, known->left);
+  return true;
+}
+
 void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
+  if (get_attributes_from_memory(FuseCore::of(raw), raw, node)) return;
   const auto answer = [node](FuseCore& core, const KernelRequestPointer& request) {
     struct stat attributes {};
-    const int error = stat_node(core, node, request->caller(), attributes);
+    const auto location = core.nodes.locate(node);
+    KnownMetadata::Ticket ticket;  // of a file that has no name any more: of before anything
+    if (location) ticket = core.known_metadata.begin(location->file);
+    bool as_caller = false;
+    const int error = stat_node(core, node, request->caller(), attributes, &as_caller);
     if (error != 0) {
       request->error(error);
       return;
     }
+    const double left = core.known_metadata.learn(ticket, attributes, request->caller(), as_caller);
     core.nodes.observe(node, FileFacts::of(attributes));
     core.files.note_source_size(node, static_cast<std::uint64_t>(attributes.st_size));
-    request->attributes(attributes, kTimeoutSeconds);
+    request->attributes(attributes, left);
   };
   // The kernel asks before it reads to the end of a file, and fails the read if there is no answer.
   // What is open and cached can be read while the source is silent, so it is told what is known,
@@ -92,7 +141,7 @@ void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
     // By the kernel's memory: the source is not asked.
     if (stat_at(holder->source, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, attributes) != 0) return;
     const double waited_s = static_cast<double>(core.settings.source_deadline) / kSecond;
-    request->attributes(attributes, std::max(kTimeoutSeconds, waited_s));
+    request->attributes(attributes, waited_s);
   };
   FuseCore::of(raw).post(raw, answer, answer_late);
 }
@@ -111,15 +160,40 @@ void post_with_file(fuse_req_t raw, NodeId node, Use use) {
       });
 }
 
+void answer_link(FuseCore& core, KernelRequest& request, NodeId node) {
+  const auto known = core.nodes.file_of(node);
+  KnownMetadata::Ticket ticket;
+  if (known) ticket = core.known_metadata.begin(*known);
+  const FoundFile link = find_or_held(core, node, request.caller());
+  std::array<char, PATH_MAX> buffer{};
+  ssize_t length = -1;
+  int error = link.error;
+  if (error == 0) {
+    core.stats->source_looks.add();
+    length = ::readlinkat(link.file.get(), "", buffer.data(), buffer.size());
+    if (length < 0) error = errno;
+  }
+  if (error != 0) {
+    request.error(error);
+    return;
+  }
+  const std::string target(buffer.data(), static_cast<std::size_t>(length));
+  core.known_metadata.learn_target(ticket, key_of(link.attributes), target, request.caller(),
+                                   link.as_caller);
+  request.link(target);
+}
+
 void readlink(fuse_req_t raw, fuse_ino_t node) {
-  post_with_file(raw, node, [](FuseCore&, KernelRequest& request, const FoundFile& link) {
-    std::array<char, PATH_MAX> target{};
-    const ssize_t length = ::readlinkat(link.file.get(), "", target.data(), target.size());
-    if (length < 0) {
-      request.error(errno);
-    } else {
-      request.link(std::string(target.data(), static_cast<std::size_t>(length)));
+  FuseCore& core = FuseCore::of(raw);
+  const auto link = core.nodes.file_of(node);
+  if (link) {
+    if (const auto target = core.known_metadata.find_target(*link, caller_of(raw))) {
+      fuse_reply_readlink(raw, target->c_str());
+      return;
     }
+  }
+  core.post(raw, [node](FuseCore& mount, const KernelRequestPointer& request) {
+    answer_link(mount, *request, node);
   });
 }
 
@@ -207,11 +281,14 @@ FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller) {
   return found;
 }
 
-int stat_node(FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes) {
+int stat_node(FuseCore& core, NodeId node, const Caller& caller, struct stat& attributes,
+              bool* as_caller) {
   const auto open_file = core.files.any_of(node);
+  if (open_file) core.stats->source_looks.add();
   if (open_file && ::fstat(open_file->source, &attributes) == 0) return 0;
   const FoundFile found = core.find(node, caller);
   attributes = found.attributes;
+  if (as_caller != nullptr) *as_caller = found.as_caller;
   return found.error;
 }
 

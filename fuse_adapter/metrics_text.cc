@@ -193,6 +193,49 @@ void add_writes(Exposition& out, const AdapterStats& stats) {
               stats.mirror_failures.value());
 }
 
+void add_metadata(Exposition& out, const ControlSubject& subject) {
+  const MetadataStatus status = subject.metadata_status();
+  const MetadataStats& stats = status.stats;
+  out.counter("nfs_cachefs_metadata_hits_total",
+              "Questions of the kernel answered from memory. negative: that there is no such name.",
+              {{{"kind", "name"}, stats.name_hits},
+               {{"kind", "negative"}, stats.negative_hits},
+               {{"kind", "attributes"}, stats.attribute_hits},
+               {{"kind", "link"}, stats.link_hits},
+               {{"kind", "listing"}, stats.listing_hits}});
+  out.counter("nfs_cachefs_metadata_misses_total", "Questions of the kernel the backend was asked.",
+              {{{"kind", "name"}, stats.name_misses},
+               {{"kind", "attributes"}, stats.attribute_misses},
+               {{"kind", "link"}, stats.link_misses},
+               {{"kind", "listing"}, stats.listing_misses}});
+  out.counter(
+      "nfs_cachefs_revalidations_total",
+      "Opens that asked the backend whether what the kernel has is right. estale: the kernel "
+      "was made to look up again; unproven: too young to be sure.",
+      {{{"result", "same"}, stats.opens_same},
+       {{"result", "unproven"}, stats.opens_unproven},
+       {{"result", "changed"}, stats.opens_changed},
+       {{"result", "estale"}, stats.opens_estale}});
+  out.counter("nfs_cachefs_opens_unasked_total", "Opens that did not ask the backend (nocto).",
+              stats.opens_unasked);
+  out.counter("nfs_cachefs_metadata_changes_seen_total",
+              "Answers of the backend that showed a change by somebody else.", stats.changes_seen);
+  out.counter("nfs_cachefs_metadata_stale_avoided_total",
+              "Answers of the backend not kept, as something changed while they came.",
+              stats.stale_avoided);
+  out.counter("nfs_cachefs_metadata_evicted_total", "Entries that made room for others.",
+              stats.evicted);
+  out.counter("nfs_cachefs_backend_looks_total",
+              "Opens, stats, listings and link targets asked of the backend.",
+              subject.adapter_stats->source_looks.value());
+  out.gauge("nfs_cachefs_metadata_bytes", "Memory for what is known of the backend's tree.",
+            {{{"kind", "names_and_attributes"}, status.facts_bytes},
+             {{"kind", "listings"}, status.listings_bytes}});
+  out.gauge("nfs_cachefs_metadata_limit_bytes", "What that memory may grow to.",
+            {{{"kind", "names_and_attributes"}, status.facts_bytes_max},
+             {{"kind", "listings"}, status.listings_bytes_max}});
+}
+
 void add_copies(Exposition& out, const ControlSubject& subject, const EngineStatus& engine,
                 const std::vector<WarmProgress>& warm_jobs) {
   out.gauge("nfs_cachefs_copies_running", "Files being copied into the cache.",
@@ -258,6 +301,7 @@ std::string metrics_text(const ControlSubject& subject,
   add_cache(out, engine);
   add_reads(out, subject, engine);
   add_writes(out, *subject.adapter_stats);
+  add_metadata(out, subject);
   add_copies(out, subject, engine, warm_jobs);
   add_health(out, subject, engine);
   return out.text();

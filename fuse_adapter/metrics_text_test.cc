@@ -18,12 +18,14 @@ class MetricsText : public ::testing::Test {
     subject.buffer_bytes = 1000;
     subject.block_size_bytes = 100;
     subject.engine_status = [this] { return engine_; };
+    subject.metadata_status = [this] { return metadata_; };
     subject.adapter_stats = &stats_;
     subject.copy_time = &copy_time_;
     return metrics_text(subject, warm_jobs_);
   }
 
   EngineStatus engine_;
+  MetadataStatus metadata_;
   AdapterStats stats_;
   Histogram copy_time_;
   std::vector<WarmProgress> warm_jobs_;
@@ -82,6 +84,21 @@ TEST_F(MetricsText, ExactlyOneStateOfTheDiskIsSet) {
   EXPECT_THAT(told, HasSubstr(state + "\"down\"} 1\n"));
   EXPECT_THAT(told, HasSubstr("state=\"used\"} 300\n"));
   EXPECT_THAT(told, HasSubstr("state=\"free\"} 700\n"));
+}
+
+TEST_F(MetricsText, WhatIsKnownOfNamesAndAttributesIsTold) {
+  metadata_.stats.negative_hits = 3;
+  metadata_.stats.opens_changed = 4;
+  metadata_.stats.stale_avoided = 5;
+  metadata_.listings_bytes = 6;
+  const std::string told = text();
+  const std::string mount = "mountpoint=\"/mnt/a\\\"b\"";
+  EXPECT_THAT(told,
+              HasSubstr("nfs_cachefs_metadata_hits_total{" + mount + ",kind=\"negative\"} 3\n"));
+  EXPECT_THAT(told,
+              HasSubstr("nfs_cachefs_revalidations_total{" + mount + ",result=\"changed\"} 4\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_metadata_stale_avoided_total{" + mount + "} 5\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_metadata_bytes{" + mount + ",kind=\"listings\"} 6\n"));
 }
 
 }  // namespace

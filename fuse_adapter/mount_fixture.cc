@@ -140,6 +140,9 @@ void TestMount::start(const TestMountOptions& options) {
   settings.direct_io = options.direct_io;
   settings.locks = options.locks;
   settings.racy_window = options.racy_window;
+  settings.metadata = options.metadata;
+  settings.metadata.racy_window = options.racy_window;
+  settings.stale_open = options.stale_open;
   settings.source_deadline = options.source_deadline;
   file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
   const auto result = file_system_->mount();

@@ -46,7 +46,9 @@ struct TestMountOptions {
   bool read_only = false;
   std::uint32_t min_free_percent = 1;
   LockPlace locks = LockPlace::backend;
-  std::string backend = {};  // if not its own
+  MetadataConfig metadata = {};  // but for racy_window
+  StaleOpen stale_open = StaleOpen::estale;
+  std::string backend = {};  // of another mount, to share; empty: its own
 };
 
 class TestMount {

@@ -138,6 +138,19 @@ bool set_checksum(Draft& draft, std::string_view value) {
   return true;
 }
 
+constexpr std::string_view kTimeoutAllowed = "seconds from 0 to 31536000, such as 5 or 0.25";
+
+template <std::optional<Nanos> MetadataOptions::*kTimeout>
+bool set_timeout(Draft& draft, std::string_view value) {
+  return assign(draft.options.metadata.*kTimeout, parse_timeout(value));
+}
+
+bool set_stale_open(Draft& draft, std::string_view value) {
+  if (value != "estale" && value != "inval") return false;
+  draft.options.metadata.stale_open = value == "inval" ? StaleOpen::inval : StaleOpen::estale;
+  return true;
+}
+
 // Limits: a block is a buffer, an unpublished unit and one wire request, so 16 MiB is where it
 // stops to help; 64 copies saturate any disk; 1 PiB of cache is beyond any node and keeps sums of
 // sizes far from overflow.
@@ -284,6 +297,63 @@ const std::array kOwnOptions = {
                "tell metrics over TCP at this address: 127.0.0.1:9100, [::1]:9100"},
               "an IP address and a port, such as 127.0.0.1:9100 or [::1]:9100",
               set_metrics_listen},
+    OwnOption{{"profile", "NAME", "normal",
+               "how long names and attributes are believed: strict (0 s, always asked), normal "
+               "(1 s), static (an hour, and opens do not ask)"},
+              "strict, normal or static",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.metadata.profile, parse_profile(value));
+              }},
+    OwnOption{{"entry_timeout", "S", "1", "seconds for which a name of a file is believed"},
+              kTimeoutAllowed,
+              set_timeout<&MetadataOptions::entry_timeout>},
+    OwnOption{{"dir_entry_timeout", "S", "1", "the same for a name of a directory"},
+              kTimeoutAllowed,
+              set_timeout<&MetadataOptions::dir_entry_timeout>},
+    OwnOption{{"attr_timeout", "S", "1", "seconds for which attributes of a file are believed"},
+              kTimeoutAllowed,
+              set_timeout<&MetadataOptions::attr_timeout>},
+    OwnOption{{"dir_attr_timeout", "S", "1", "the same for attributes of a directory"},
+              kTimeoutAllowed,
+              set_timeout<&MetadataOptions::dir_attr_timeout>},
+    OwnOption{{"negative_timeout", "S", "0",
+               "seconds for which it is believed that there is no such name; 0: not at all"},
+              kTimeoutAllowed,
+              set_timeout<&MetadataOptions::negative_timeout>},
+    OwnOption{{"negative_min_uses", "N", "1",
+               "how often a name has to be missed within a minute for that, 1-1000"},
+              "a whole number from 1 to 1000",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.metadata.negative_min_uses,
+                              parse_number<std::uint32_t>(value, 1, 1000));
+              }},
+    OwnOption{{"dir_cache_mb", "N", "256", "memory for listings of directories in MiB, 0-65536"},
+              "a whole number from 0 to 65536 (MiB)",
+              [](Draft& draft, std::string_view value) {
+                return set_mebibytes(draft.options.metadata.dir_cache_bytes, value, 0, 65536);
+              }},
+    OwnOption{{"attr_cache_mb", "N", "128", "memory for names and attributes in MiB, 1-65536"},
+              "a whole number from 1 to 65536 (MiB)",
+              [](Draft& draft, std::string_view value) {
+                return set_mebibytes(draft.options.metadata.attr_cache_bytes, value, 1, 65536);
+              }},
+    OwnOption{{"cto", "", "", "every open asks the backend (close-to-open); the default"},
+              "",
+              [](Draft& draft, std::string_view) {
+                draft.options.metadata.is_close_to_open = true;
+                return true;
+              }},
+    OwnOption{{"nocto", "", "", "an open within the attribute timeout does not ask the backend"},
+              "",
+              [](Draft& draft, std::string_view) {
+                draft.options.metadata.is_close_to_open = false;
+                return true;
+              }},
+    OwnOption{{"stale_open", "HOW", "estale",
+               "what an open of a changed file does: estale (the kernel looks up again, unseen by "
+               "programs), inval (for overlayfs and nfsd on top, which do not)"},
+              "estale or inval",
+              set_stale_open},
 };
 
 // Options of every file system: see mount(8).
@@ -429,8 +499,9 @@ std::optional<std::string> apply_own(Draft& draft, const OwnOption& option,
 std::optional<std::string> apply(Draft& draft, const Assignment& assignment,
                                  UnknownOptions unknown) {
   for (const OwnOption& option : kOwnOptions) {
-    if (option.help.name != assignment.name) continue;
-    draft.options.given[assignment.name] = assignment.has_value ? assignment.value : "true";
+    if (option.help.name != own_spelling(assignment.name)) continue;
+    draft.options.given[std::string(option.help.name)] =
+        assignment.has_value ? assignment.value : "true";
     return apply_own(draft, option, assignment);
   }
   if (is_ignored(assignment.has_value ? assignment.name + "=" : assignment.name)) {
@@ -471,6 +542,11 @@ std::optional<std::string> check_together(const Draft& draft) {
   if (options.passthrough == PassthroughPolicy::disabled &&
       options.cold_passthrough == ColdPassthroughPolicy::enabled) {
     return "option cold_passthrough=yes needs passthrough, which passthrough=no switches off";
+  }
+  if (options.metadata.stale_open == StaleOpen::inval &&
+      options.passthrough == PassthroughPolicy::required) {
+    return "options stale_open=inval and passthrough=yes exclude each other: what the kernel reads "
+           "by itself changes only when it looks up again";
   }
   // Fewer blocks than the copies and readers in flight would make every copy evict another.
   const std::uint64_t block_mib = options.block_size_bytes / kMiB;
@@ -555,6 +631,9 @@ MountSettings mount_settings(const MountOptions& options, const std::string& mou
   settings.direct_io = options.direct_io;
   settings.block_size_bytes = options.block_size_bytes;
   settings.source_deadline = options.backend_timeout_seconds * kSecond;
+  settings.metadata = options.metadata.config();
+  settings.metadata.racy_window = settings.racy_window;
+  settings.stale_open = options.metadata.stale_open;
   return settings;
 }
 

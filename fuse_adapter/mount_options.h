@@ -16,6 +16,7 @@
 
 #include "engine/config.h"
 #include "fuse_adapter/cachefs.h"
+#include "fuse_adapter/metadata_options.h"
 #include "io/types.h"
 
 namespace ncfs {
@@ -46,6 +47,7 @@ struct MountOptions {
   std::string metrics_address;  // an IP address; empty: nothing is told over TCP
   std::uint16_t metrics_port = 0;
   std::map<std::string, std::string, std::less<>> given;  // own options as they were written
+  MetadataOptions metadata;
   // MS_* of mount(2). Set-user-id programs and device files of a tree that anybody may serve are
   // not honoured unless asked for.
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;

@@ -113,6 +113,67 @@ TEST(MountOptions, LocksAreTheBackendsUnlessTheyAreToBeLocal) {
   EXPECT_EQ(error_with("locks=none"), "option locks=none: must be backend or local");
 }
 
+TEST(MountOptions, TimeoutsAreOfTheProfileUnlessGiven) {
+  const auto metadata = [](const std::string& more) {
+    return mount_settings(with(more), "/m", "s", 5).metadata;
+  };
+  const MetadataConfig normal = mount_settings(parsed(kMinimal), "/m", "s", 5).metadata;
+  EXPECT_EQ(normal.entry_timeout, kSecond);
+  EXPECT_EQ(normal.negative_timeout, 0U);
+  EXPECT_TRUE(normal.is_close_to_open);
+  const MetadataConfig strict = metadata("entry_timeout=5,profile=strict,attr_timeout=0.25");
+  EXPECT_EQ(strict.entry_timeout, 5 * kSecond);
+  EXPECT_EQ(strict.attr_timeout, 250 * kMillisecond);
+  EXPECT_EQ(strict.dir_entry_timeout, 0U);
+  EXPECT_TRUE(strict.is_close_to_open);
+  const MetadataConfig unchanged = metadata("profile=static,dir_attr_timeout=7");
+  EXPECT_EQ(unchanged.attr_timeout, 3600 * kSecond);
+  EXPECT_EQ(unchanged.dir_attr_timeout, 7 * kSecond);
+  EXPECT_FALSE(unchanged.is_close_to_open);
+  EXPECT_TRUE(metadata("profile=static,cto").is_close_to_open);
+  EXPECT_FALSE(metadata("nocto").is_close_to_open);
+}
+
+TEST(MountOptions, MetadataLimitsArrive) {
+  const MountSettings settings =
+      mount_settings(with("negative_timeout=2,negative_min_uses=5,dir_cache_mb=0,attr_cache_mb=8,"
+                          "dir_entry_timeout=31536000,stale_open=inval"),
+                     "/m", "s", 5);
+  EXPECT_EQ(settings.metadata.negative_timeout, 2 * kSecond);
+  EXPECT_EQ(settings.metadata.negative_min_uses, 5U);
+  EXPECT_EQ(settings.metadata.listings_bytes_max, 0U);
+  EXPECT_EQ(settings.metadata.facts_bytes_max, 8 * kMiB);
+  EXPECT_EQ(settings.metadata.dir_entry_timeout, 31536000 * kSecond);
+  EXPECT_EQ(settings.stale_open, StaleOpen::inval);
+  EXPECT_THAT(error_with("stale_open=inval,passthrough=yes"), HasSubstr("exclude each other"));
+}
+
+TEST(MountOptions, CurveFsSpellingsAreAccepted) {
+  const MetadataConfig config =
+      mount_settings(with("entryTimeout=1,dirEntryTimeout=2,attrTimeout=3,"
+                          "fs.kernelCache.dirAttrTimeoutSec=4,fs.lookupCache.minUses=6"),
+                     "/m", "s", 5)
+          .metadata;
+  EXPECT_EQ(config.entry_timeout, 1 * kSecond);
+  EXPECT_EQ(config.dir_entry_timeout, 2 * kSecond);
+  EXPECT_EQ(config.attr_timeout, 3 * kSecond);
+  EXPECT_EQ(config.dir_attr_timeout, 4 * kSecond);
+  EXPECT_EQ(config.negative_min_uses, 6U);
+}
+
+TEST(MountOptions, BadTimeoutsAreErrorsThatNameTheOption) {
+  for (const std::string bad : {"", "-1", "1.2345", "1.", ".5", "1s", "31536001", "1e3"}) {
+    EXPECT_EQ(
+        error_with("attrTimeout=" + bad),
+        "option attrTimeout=" + bad + ": must be seconds from 0 to 31536000, such as 5 or 0.25");
+  }
+  EXPECT_EQ(error_with("profile=fast"), "option profile=fast: must be strict, normal or static");
+  EXPECT_EQ(error_with("stale_open=no"), "option stale_open=no: must be estale or inval");
+  EXPECT_EQ(error_with("negative_min_uses=0"),
+            "option negative_min_uses=0: must be a whole number from 1 to 1000");
+  EXPECT_EQ(error_with("nocto=1"), "option nocto=1: takes no value");
+}
+
 TEST(MountOptions, SizesTakeUnitsThatArePowersOf1024) {
   const auto size = [](const std::string& text) {
     return parsed("nfs_backend=/b,cache_dir=/c,cache_size=" + text).cache_size_bytes;

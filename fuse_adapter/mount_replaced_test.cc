@@ -52,6 +52,8 @@ class ForgetfulClient {
   ForgetfulClient& operator=(const ForgetfulClient&) = delete;
 
   void replace_on_server() { ++version_; }
+  // What the server was asked so far: opening alone asks nothing.
+  [[nodiscard]] std::uint64_t questions() const { return questions_.load(); }
   [[nodiscard]] std::vector<std::byte> bytes() const { return content(1, version_, kSize); }
 
  private:
@@ -75,6 +77,7 @@ class ForgetfulClient {
   }
 
   static void look_up(fuse_req_t request, fuse_ino_t, const char* name) {
+    ++of(request).questions_;
     if (std::string(name) != "file") {
       fuse_reply_err(request, ENOENT);
       return;
@@ -87,6 +90,7 @@ class ForgetfulClient {
   }
 
   static void getattr(fuse_req_t request, fuse_ino_t inode, fuse_file_info*) {
+    ++of(request).questions_;
     if (inode != FUSE_ROOT_ID && inode != of(request).current()) {
       fuse_reply_err(request, ESTALE);
       return;
@@ -122,6 +126,7 @@ class ForgetfulClient {
   }
 
   std::atomic<std::uint64_t> version_{0};
+  std::atomic<std::uint64_t> questions_{0};
   const Descriptor end_{::eventfd(0, EFD_CLOEXEC)};
   fuse_session* session_ = nullptr;
   std::thread thread_;
@@ -161,6 +166,27 @@ TEST(MountReplacedTest, AWarmUpFindsTheNewFile) {
     EXPECT_TRUE(read_descriptor(file.get()).bytes == client.bytes());
     ASSERT_TRUE(std::filesystem::exists(mount.backend("file")));
     client.replace_on_server();
+  }
+}
+
+TEST(MountReplacedTest, AnOpenOfACachedFileAsksTheServerOnceAndWithNoctoNotAtAll) {
+  for (const bool is_close_to_open : {true, false}) {
+    TestMount mount;
+    ForgetfulClient client(mount.backend());
+    MetadataConfig config = metadata_config(MetadataProfile::unchanged);
+    config.is_close_to_open = is_close_to_open;
+    mount.start({.metadata = config});
+    const std::string path = mount.mounted("file");
+    EXPECT_EQ(read_file(path).error, 0);
+    ASSERT_TRUE(
+        mount.wait_until([](const EngineStatus& status) { return status.objects_cached == 1; }));
+    EXPECT_TRUE(read_file(path).bytes == client.bytes());
+    for (int round = 0; round < 3; ++round) {
+      const std::uint64_t before = client.questions();
+      EXPECT_TRUE(read_file(path).bytes == client.bytes());
+      EXPECT_EQ(client.questions() - before, is_close_to_open ? 1U : 0U);
+    }
+    mount.stop();
   }
 }
 

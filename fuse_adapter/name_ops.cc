@@ -28,15 +28,19 @@ int as_caller(FuseCore& core, const Caller& caller, const Call& call) {
 // Answers with what has the name now.
 void answer_with_child(FuseCore& core, KernelRequest& request, const FoundFile& directory,
                        NodeId parent, const std::string& name) {
-  struct stat attributes {};
-  const int error =
-      stat_child(core, directory.file.get(), name.c_str(), request.caller(), attributes);
-  if (error != 0) {
-    request.error(error);
+  const FoundChild child = find_child(core, directory, name.c_str(), request.caller());
+  if (child.error != 0) {
+    request.error(child.error);
     return;
   }
-  const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(attributes));
-  if (!request.entry(entry_of(node, attributes))) core.nodes.forget(node, 1);
+  const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(child.attributes));
+  if (!request.entry(entry_of(node, child.attributes, child.left))) core.nodes.forget(node, 1);
+}
+
+// Whatever came of it: EEXIST and ENOENT tell that what was known of the name was wrong, and after
+// another error nobody knows. Before the application is told.
+void note_name_changed(FuseCore& core, const FoundFile& directory, const std::string& name) {
+  core.known_metadata.name_changed(key_of(directory.attributes), name);
 }
 
 // Runs `use` with the directory found, answering the error if it was not.
@@ -62,6 +66,7 @@ void create(fuse_req_t raw, NodeId parent, const char* name, Make make) {
                       const int error = as_caller(core, request.caller(), [&] {
                         return make(directory.file.get(), name.c_str());
                       });
+                      note_name_changed(core, directory, name);
                       if (error != 0) {
                         request.error(error);
                       } else {
@@ -103,6 +108,8 @@ void link(fuse_req_t raw, fuse_ino_t node, fuse_ino_t parent, const char* name) 
                         return ::linkat(AT_FDCWD, path.c_str(), directory.file.get(), name.c_str(),
                                         AT_SYMLINK_FOLLOW);
                       });
+                      note_name_changed(core, directory, name);
+                      core.known_metadata.file_changed(key_of(file.attributes));
                       if (error != 0) {
                         request.error(error);
                         return;
@@ -157,9 +164,12 @@ void remove(fuse_req_t raw, NodeId parent, const char* name, Remove remove_child
                         FuseCore& core, KernelRequest& request, const FoundFile& directory) {
                       const Named named = look_at(core, directory, parent, name, request.caller());
                       const auto lock = core.changes.serialize(named.file());
+                      core.kept_sources.drop(named.file());
                       const int error = as_caller(core, request.caller(), [&] {
                         return remove_child(directory.file.get(), name.c_str());
                       });
+                      note_name_changed(core, directory, name);
+                      if (named.seen) core.known_metadata.file_changed(named.file());
                       if (error == 0)
                         note_removed(core, named, directory.file.get(), request.caller());
                       request.error(error);
@@ -202,10 +212,15 @@ void rename(fuse_req_t raw, fuse_ino_t parent, const char* name, fuse_ino_t new_
                       const Named from = look_at(core, directory, parent, name, caller);
                       const Named to = look_at(core, new_directory, new_parent, new_name, caller);
                       const auto locks = core.changes.serialize(from.file(), to.file());
+                      core.kept_sources.drop(to.file());
                       const int error = as_caller(core, caller, [&] {
                         return ::renameat2(directory.file.get(), name.c_str(),
                                            new_directory.file.get(), new_name.c_str(), flags);
                       });
+                      note_name_changed(core, directory, name);
+                      note_name_changed(core, new_directory, new_name);
+                      if (from.seen) core.known_metadata.file_changed(from.file());
+                      if (to.seen) core.known_metadata.file_changed(to.file());
                       // Two names of one file are left alone.
                       const bool has_moved = !to.seen || from.file() != to.file();
                       if (error == 0 && has_moved) {

@@ -15,10 +15,12 @@
 #include <utility>
 #include <vector>
 
+#include "engine/directory_snapshot.h"
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/inode_table.h"
 #include "fuse_adapter/runtime.h"
 #include "fuse_adapter/shared_file.h"
+#include "fuse_adapter/source_tree.h"
 #include "io/descriptor.h"
 
 namespace ncfs {
@@ -163,18 +165,24 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   std::atomic<int> error_{0};
 };
 
-// One open of a directory. Members are guarded by `mutex`.
-class OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
- public:
-  OpenDirectory(DIR* opened, dev_t of_device) : stream(opened), device(of_device) {}
-  ~OpenDirectory() { ::closedir(stream); }
-  OpenDirectory(const OpenDirectory&) = delete;
-  OpenDirectory& operator=(const OpenDirectory&) = delete;
+struct CloseStream {
+  void operator()(DIR* stream) const { ::closedir(stream); }
+};
 
+// One open of a directory. Members are guarded by `mutex`.
+struct OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
   std::mutex mutex;
-  DIR* const stream;
-  const dev_t device;
-  off_t position = 0;                   // of the next entry to be told
+  FileKey file;
+  NodeId filled_node = 0;  // the node whose page cache the kernel may fill with `names`; 0: none
+  // The directory of the source, as a descriptor of any kind. Closed if its listing was told
+  // without asking.
+  FoundFile found;
+  // What is listed, from the moment the handle was opened or rewound; null: read from the stream,
+  // into memory if it is not too much. Positions count its entries, or are the stream's own.
+  std::shared_ptr<const DirectorySnapshot> names;
+  std::unique_ptr<DIR, CloseStream> stream;
+  bool is_at_start = true;              // nothing was told yet
+  off_t position = 0;                   // of the stream: of the next entry to be told
   const struct dirent* next = nullptr;  // read from the stream, but not told yet
 };
 

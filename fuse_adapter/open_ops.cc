@@ -4,10 +4,11 @@
 // A node stands for one version. If the source has another one now, or the file should be read in
 // another way than it is open already, the answer is ESTALE, which makes the kernel look the name
 // up again, find a new node and open that, unseen by the application. The kernel does so once, so a
-// thread that was just told is served on the node it insists on.
+// thread that was just told is served on the node it insists on. engine/open_rules.h has the rule.
 #include <fcntl.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <optional>
 #include <string>
@@ -56,13 +57,17 @@ class Opening {
   // On a metadata thread.
   void run() {
     const auto location = core_.nodes.locate(node_);
+    if (location && try_unasked(*location)) return;
     const std::string path = location ? location->path : std::string();
     FoundFile found;
     int error = ESTALE;
     Descriptor source;
+    KnownMetadata::Ticket ticket;
     if (location) {
       look_for_changes(location->file);
-      found = core_.tree.find(*location, request_->caller());
+      ticket = core_.known_metadata.begin(location->file);
+      // What the file is like is asked by opening it.
+      found = core_.tree.find(*location, request_->caller(), AT_STATX_DONT_SYNC);
       error = found.error;
     }
     if (error == 0) source = reopen(found.file.get(), error);
@@ -70,10 +75,15 @@ class Opening {
     // An NFS client finds a file that was replaced on the server among its cached names; that it is
     // gone it says when it is opened, or, while the client has it open already, not before it is
     // asked for its attributes.
+    OpenSituation situation;
     if (is_gone(look.error)) {
       core_.nodes.retire(node_);
-      if (try_look_up_again()) return;
-      source = open_substitute(path, found.attributes, error);
+      situation.name = found.file.is_open() ? NameLeads::to_another : NameLeads::nowhere;
+      const auto holder = core_.files.any_of(node_);
+      situation.is_held = holder != nullptr;
+      const OpenVerdict verdict = judge(situation);
+      if (verdict == OpenVerdict::look_up_again) return;
+      source = open_substitute(verdict, holder, path, found.attributes, error);
       look = look_at(source, error);
     }
     if (look.error != 0) {
@@ -81,17 +91,34 @@ class Opening {
       return;
     }
     FileFacts facts = FileFacts::of(found.attributes);
+    if (situation.name == NameLeads::to_the_file) {
+      learn(ticket, found, facts.version == look.state.version, source);
+    }
     facts.version = look.state.version;
-    const auto standing = core_.nodes.observe(node_, facts);
-    if (standing != InodeTable::Standing::current && try_look_up_again()) return;
+    auto standing = core_.nodes.observe(node_, facts);
+    if (standing == InodeTable::Standing::current && has_lost_a_name()) {
+      core_.nodes.retire(node_);
+      standing = InodeTable::Standing::retired;
+    }
+    if (situation.name == NameLeads::to_the_file) {
+      situation.content = content_of(standing, look.state);
+      if (judge(situation) == OpenVerdict::look_up_again) return;
+      // The same content, but to be read in another way, or found by other names.
+      if (standing == InodeTable::Standing::retired && try_look_up_again()) return;
+    }
+    // The kernel has the size of what it knew.
+    if (standing == InodeTable::Standing::other) core_.channel->forget_attributes(node_);
     // What was found instead may be another file, that was looked at before its changes were.
     if (shared_ != core_.shared_files.of(facts.file)) look_for_changes(facts.file, true);
     if (writes_or_truncates(info_)) {
       answer_write_open(core_, request_, node_, info_,
                         {std::move(source), look.state, standing, shared_, changes_seen_});
-    } else {
-      ask_engine(std::move(source), look.state, standing, path);
+      return;
     }
+    if (!core_.settings.metadata.is_close_to_open) {
+      core_.kept_sources.keep(facts.file, source.get(), look.state);
+    }
+    ask_engine(std::move(source), look.state, standing, path);
   }
 
  private:
@@ -112,16 +139,72 @@ class Opening {
     changes_seen_ = is_late ? std::nullopt : std::optional(shared_->changes());
   }
 
+  // With nocto, if somebody like the caller had it open a while ago.
+  bool try_unasked(const InodeTable::Location& location) {
+    if (core_.settings.metadata.is_close_to_open || writes_or_truncates(info_)) return false;
+    look_for_changes(location.file);
+    const auto known = core_.known_metadata.open_unasked(location.file, request_->caller());
+    if (!known) return false;
+    const FileFacts facts = FileFacts::of(*known);
+    auto kept = core_.kept_sources.find(location.file, facts.version);
+    if (!kept) return false;
+    const auto standing = core_.nodes.observe(node_, facts);
+    if (standing != InodeTable::Standing::current) return false;
+    ask_engine(std::move(kept->source), kept->state, standing, location.path);
+    return true;
+  }
+
+  // `attributes` may be older than the open, but if they are of the same version they are right.
+  void learn(const KnownMetadata::Ticket& ticket, const FoundFile& found, bool is_same_version,
+             const Descriptor& source) {
+    struct stat attributes = found.attributes;
+    const int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+    if (!is_same_version && stat_at(source.get(), "", flags, attributes) != 0) return;
+    const Caller& caller = request_->caller();
+    if (writes_or_truncates(info_)) {
+      core_.known_metadata.learn(ticket, attributes, caller, found.as_caller);
+    } else {
+      core_.known_metadata.opened(ticket, attributes, caller, found.as_caller);
+    }
+  }
+
+  // The kernel does not say by which of its names it opens a file, so all have to lead to it.
+  [[nodiscard]] bool has_lost_a_name() const {
+    return std::ranges::any_of(core_.nodes.other_names(node_), [this](const auto& other) {
+      return is_gone(core_.tree.find(other, request_->caller(), AT_STATX_DONT_SYNC).error);
+    });
+  }
+
+  [[nodiscard]] Sameness content_of(InodeTable::Standing standing, const SourceState& state) const {
+    if (standing == InodeTable::Standing::other) return Sameness::changed;
+    const auto racy_window = static_cast<std::int64_t>(core_.settings.racy_window);
+    return state.age_ns >= racy_window ? Sameness::same : Sameness::unproven;
+  }
+
+  // Answers the request if the verdict is look_up_again.
+  OpenVerdict judge(OpenSituation& situation) {
+    situation.policy = core_.settings.stale_open;
+    OpenVerdict verdict = decide_open(situation);
+    if (verdict == OpenVerdict::look_up_again && !try_look_up_again()) {
+      situation.was_just_told = true;
+      situation.is_same_node = core_.stale.insists(request_->caller().thread, node_);
+      verdict = decide_open(situation);
+    }
+    core_.known_metadata.count(verdict);
+    return verdict;
+  }
+
   // The node's file is gone from its place, but the kernel will not look up again.
-  Descriptor open_substitute(const std::string& path, struct stat& attributes, int& error) {
+  Descriptor open_substitute(OpenVerdict verdict, const std::shared_ptr<OpenFile>& holder,
+                             const std::string& path, struct stat& attributes, int& error) {
     // Opened by descriptor (/proc/self/fd), perhaps: whoever holds one holds the file.
-    if (const auto holder = core_.files.any_of(node_)) {
-      error = ::fstat(holder->source, &attributes) == 0 ? 0 : errno;
+    if (verdict == OpenVerdict::serve_held) {
+      error = stat_at(holder->source, "", AT_EMPTY_PATH, attributes);
       if (error != 0) return {};
       return reopen(holder->source, error);
     }
     error = ENOENT;
-    if (path.empty() || core_.stale.insists(request_->caller().thread, node_)) return {};
+    if (verdict != OpenVerdict::serve_named || path.empty()) return {};
     // It was looked up again and replaced again since: what has the name now is what was asked for.
     FoundFile found = core_.tree.find_whatever_is_at(path, request_->caller());
     if (found.error != 0 || !S_ISREG(found.attributes.st_mode)) return {};
@@ -130,7 +213,7 @@ class Opening {
   }
 
   bool try_look_up_again() {
-    if (!core_.stale.try_answer(request_->caller().thread, node_, monotonic_now())) return false;
+    if (!core_.may_tell_stale(request_->caller().thread, node_)) return false;
     if (shared_ && writes_or_truncates(info_)) {
       shared_->expect_writer(monotonic_now() + kWriterPatience);
       core_.nodes.make_way(file_);
@@ -209,7 +292,7 @@ struct OpenAnswering {
   [[nodiscard]] InodeTable::OpenAnswer decide(const OpenResult& result,
                                               const SharedFile::Advice& advice) const {
     const auto may_retry = [this] {
-      return core->stale.try_answer(request->caller().thread, file->node, monotonic_now());
+      return core->may_tell_stale(request->caller().thread, file->node);
     };
     OpenMode wanted = OpenMode::page_cache;
     int backing = -1;
@@ -290,6 +373,7 @@ void release(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   FuseCore& core = FuseCore::of(raw);
   release_locks_with_handle(core, node, *info);
   const auto file = core.files.remove(handle_of<OpenFile>(info->fh));
+  if (file && !core.files.any_of(file->node)) core.known_metadata.closed(file->shared->key);
   if (file) core.nodes.release(file->node, file->mode);
   fuse_reply_err(raw, 0);
   if (file && file->is_written()) finish_writing(core, file);

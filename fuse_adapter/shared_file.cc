@@ -61,6 +61,11 @@ void SharedFile::end_writes() {
   --writers_;
 }
 
+bool SharedFile::is_written() const {
+  const std::lock_guard lock(mutex_);
+  return writers_ > 0;
+}
+
 SharedFile::Audience SharedFile::note_change(NodeId node) {
   Audience audience;
   const std::lock_guard lock(mutex_);
@@ -115,9 +120,19 @@ SharedFilePointer SharedFiles::of(const FileKey& key) {
     }
     delete file;  // NOLINT(cppcoreguidelines-owning-memory)
   };
-  SharedFilePointer made(new SharedFile, forget);
+  SharedFilePointer made(new SharedFile(key), forget);
   known = made;
   return made;
+}
+
+bool SharedFiles::is_written(const FileKey& key) const {
+  SharedFilePointer file;  // outlives the lock, which its end takes
+  {
+    const std::lock_guard lock(table_->mutex);
+    const auto known = table_->files.find(key);
+    if (known != table_->files.end()) file = known->second.lock();
+  }
+  return file && file->is_written();
 }
 
 WriteSession::WriteSession(InodeTable& nodes, std::shared_ptr<void> owner, NodeId node,

@@ -29,9 +29,11 @@ class OpenFile;
 
 class SharedFile {
  public:
-  SharedFile() = default;
+  explicit SharedFile(const FileKey& of_file) : key(of_file) {}
   SharedFile(const SharedFile&) = delete;
   SharedFile& operator=(const SharedFile&) = delete;
+
+  const FileKey key;
 
   // Changes so far. A reader asks before it looks at the source and says so when it joins; nothing
   // if it did not.
@@ -59,6 +61,7 @@ class SharedFile {
   // Somebody may change the file from now on, until end_writes().
   void begin_writes();
   void end_writes();
+  [[nodiscard]] bool is_written() const;
 
   // The file was changed through the page cache of `node`, or past all page caches (0). Who has to
   // be told before the change is answered.
@@ -94,6 +97,8 @@ using SharedFilePointer = std::shared_ptr<SharedFile>;
 class SharedFiles {
  public:
   [[nodiscard]] SharedFilePointer of(const FileKey& file);
+  // Whether somebody may change the file just now, unseen by all but himself.
+  [[nodiscard]] bool is_written(const FileKey& file) const;
 
  private:
   struct Table {

@@ -65,21 +65,27 @@ int stat_at(int directory, const char* name, int flags, struct stat& attributes)
   return 0;
 }
 
-FoundFile SourceTree::find_whatever_is_at(const std::string& path, const Caller& caller) const {
+FoundFile SourceTree::find_whatever_is_at(const std::string& path, const Caller& caller,
+                                          int sync) const {
+  if (sync != AT_STATX_DONT_SYNC) stats_.source_looks.add();
   FoundFile found;
   found.file = walk(root_, path, found.error);
   if (found.error == EACCES && caller.user != 0) {
     const CallerCredentials credentials(caller, groups_);
     if (credentials.error() == 0) found.file = walk(root_, path, found.error);
+    found.as_caller = true;
   }
   const bool has_moved = found.error == ENOENT || found.error == ENOTDIR || found.error == ELOOP;
   if (has_moved) found.error = ESTALE;
-  if (found.error == 0 && ::fstat(found.file.get(), &found.attributes) != 0) found.error = errno;
+  if (found.error == 0) {
+    found.error = stat_at(found.file.get(), "", AT_EMPTY_PATH | sync, found.attributes);
+  }
   return found;
 }
 
-FoundFile SourceTree::find(const InodeTable::Location& location, const Caller& caller) const {
-  FoundFile found = find_whatever_is_at(location.path, caller);
+FoundFile SourceTree::find(const InodeTable::Location& location, const Caller& caller,
+                           int sync) const {
+  FoundFile found = find_whatever_is_at(location.path, caller, sync);
   if (found.error != 0) return found;
   const FileFacts facts = FileFacts::of(found.attributes);
   if (facts.file != location.file || facts.type != location.type) found.error = ESTALE;
@@ -90,6 +96,7 @@ Descriptor SourceTree::reopen(int descriptor, int flags, const Caller& caller, i
   const CallerCredentials credentials(caller, groups_);
   error = credentials.error();
   if (error != 0) return {};
+  stats_.source_looks.add();
   Descriptor file(::open(fmt::format("/proc/self/fd/{}", descriptor).c_str(), flags | O_CLOEXEC));
   error = file.is_open() ? 0 : errno;
   return file;

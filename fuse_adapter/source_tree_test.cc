@@ -41,7 +41,8 @@ class SourceTreeTest : public testing::Test {
     const FileFacts facts = FileFacts::of(attributes);
     return {name, facts.file, facts.type};
   }
-  SourceTree tree() { return SourceTree(root_.get(), groups_); }
+  AdapterStats stats_;
+  SourceTree tree() { return SourceTree(root_.get(), groups_, stats_); }
   int reopen_error(const std::string& name, const Caller& caller) {
     const FoundFile found = tree().find(locate(name), kRoot);
     int error = 0;

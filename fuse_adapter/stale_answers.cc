@@ -23,6 +23,12 @@ bool StaleAnswers::insists(pid_t thread, NodeId node) const {
   return found != answered_.end() && found->second.node == node;
 }
 
+bool StaleAnswers::is_looking_up_again(pid_t thread) const {
+  if (size_.load(std::memory_order_relaxed) == 0) return false;
+  const std::lock_guard lock(mutex_);
+  return answered_.contains(thread);
+}
+
 void StaleAnswers::clear(pid_t thread) {
   if (size_.load(std::memory_order_relaxed) == 0) return;
   const std::lock_guard lock(mutex_);

@@ -24,6 +24,8 @@ class StaleAnswers {
   [[nodiscard]] bool try_answer(pid_t thread, NodeId node, Nanos now);
   // Whether `thread` comes back with the node it was told about: it has no name to look up.
   [[nodiscard]] bool insists(pid_t thread, NodeId node) const;
+  // Whether what `thread` does now is to look up again.
+  [[nodiscard]] bool is_looking_up_again(pid_t thread) const;
   // An open of `thread` was answered in another way.
   void clear(pid_t thread);
 

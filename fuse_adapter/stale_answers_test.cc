@@ -49,5 +49,15 @@ TEST(StaleAnswers, AFullTableTellsNobodyUntilEntriesExpire) {
   EXPECT_TRUE(answers.try_answer(thread, 100, 10 * kSecond));
 }
 
+TEST(StaleAnswers, LookUpsAreRepeatedUntilTheNextAnswer) {
+  StaleAnswers answers;
+  EXPECT_FALSE(answers.is_looking_up_again(1));
+  EXPECT_TRUE(answers.try_answer(1, 10, 0));
+  EXPECT_TRUE(answers.is_looking_up_again(1));
+  EXPECT_FALSE(answers.is_looking_up_again(2));
+  answers.clear(1);
+  EXPECT_FALSE(answers.is_looking_up_again(1));
+}
+
 }  // namespace
 }  // namespace ncfs

@@ -73,7 +73,7 @@ class WriteOpening {
  private:
   [[nodiscard]] InodeTable::OpenAnswer decide(bool is_foreign) const {
     const auto may_retry = [this] {
-      return core_->stale.try_answer(request_->caller().thread, node_, monotonic_now());
+      return core_->may_tell_stale(request_->caller().thread, node_);
     };
     return core_->nodes.open(
         node_,
@@ -145,6 +145,7 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
           directory.file.get(), name.c_str(),
           source_flags(info.flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC, mode));
       error = made.is_open() ? 0 : errno;
+      core.known_metadata.name_changed(key_of(directory.attributes), name);
     }
   }
   // Somebody else made it after the kernel found that it was not there: to be looked up and opened.
@@ -163,7 +164,10 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
   WriteOpening opening(core, request, node, info,
                        {std::move(made), look.state, InodeTable::Standing::current,
                         core.shared_files.of(facts.file), std::nullopt});
-  opening.answer_created(entry_of(node, attributes));
+  // Whether others may be shown the name as well, a look-up tells.
+  const FoundChild child = find_child(core, directory, name.c_str(), request->caller());
+  const bool is_child = child.error == 0 && key_of(child.attributes) == facts.file;
+  opening.answer_created(entry_of(node, attributes, is_child ? child.left : KnownMetadata::Left{}));
   opening.run();
 }
 

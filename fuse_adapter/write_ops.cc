@@ -297,13 +297,23 @@ void flush(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   });
 }
 
-void fsyncdir(fuse_req_t raw, fuse_ino_t, int only_data, fuse_file_info* info) {
+// A handle whose listing comes from memory has no descriptor to sync.
+void fsyncdir(fuse_req_t raw, fuse_ino_t node, int only_data, fuse_file_info* info) {
   auto directory = handle_of<OpenDirectory>(info->fh).shared_from_this();
-  FuseCore::of(raw).post(raw, [directory = std::move(directory), only_data](
-                                  FuseCore&, const KernelRequestPointer& request) {
-    const int descriptor = ::dirfd(directory->stream);
-    const int result = only_data != 0 ? ::fdatasync(descriptor) : ::fsync(descriptor);
-    request->error(result == 0 ? 0 : errno);
+  FuseCore::of(raw).post(raw, [directory = std::move(directory), node, only_data](
+                                  FuseCore& core, const KernelRequestPointer& request) {
+    const std::lock_guard lock(directory->mutex);
+    FoundFile& found = directory->found;
+    if (!found.file.is_open()) found = core.find(node, request->caller());
+    int error = found.error;
+    Descriptor readable;
+    if (error == 0) {
+      readable =
+          core.tree.reopen(found.file.get(), O_RDONLY | O_DIRECTORY, request->caller(), error);
+    }
+    const auto sync = only_data != 0 ? ::fdatasync : ::fsync;
+    if (error == 0 && sync(readable.get()) != 0) error = errno;
+    request->error(error);
   });
 }
 

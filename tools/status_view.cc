@@ -124,6 +124,26 @@ std::string opens_text(const json& status) {
                      percentage(hits, opens));
 }
 
+std::string metadata_text(const json& metadata) {
+  const std::uint64_t known = number(metadata, "/names/hits") + number(metadata, "/negative_hits") +
+                              number(metadata, "/attributes/hits");
+  const std::uint64_t asked =
+      number(metadata, "/names/misses") + number(metadata, "/attributes/misses");
+  const std::uint64_t bytes =
+      number(metadata, "/bytes/names_and_attributes") + number(metadata, "/bytes/listings");
+  return fmt::format("{} of {} questions answered from memory ({}), which holds {}", known,
+                     known + asked, percentage(known, known + asked), human_size(bytes));
+}
+
+std::string revalidations_text(const json& metadata) {
+  const std::uint64_t same =
+      number(metadata, "/revalidations/same") + number(metadata, "/revalidations/unproven");
+  return fmt::format(
+      "{} opens asked and found the same, {} another version, {} did not ask", same,
+      number(metadata, "/revalidations/changed") + number(metadata, "/revalidations/estale"),
+      number(metadata, "/opens_unasked"));
+}
+
 std::string reads_text(const json& status) {
   const std::uint64_t cached = number(status, "/reads_by_daemon/bytes_from_cache");
   const std::uint64_t source = number(status, "/reads_by_daemon/bytes_from_source");
@@ -188,6 +208,10 @@ std::string status_text(const json& status) {
                                               size(status, "/opens/passed_through_bytes")));
     result += line("", fmt::format("{} opens of files not yet cached: the kernel reads the backend",
                                    number(status, "/opens/passed_through_from_backend")));
+  }
+  if (const json metadata = members(status, "metadata"); !metadata.empty()) {
+    result += line("metadata", metadata_text(metadata));
+    result += line("", revalidations_text(metadata));
   }
   result += line("reads", "by the daemon: " + reads_text(status));
   result += line("writes", writes_text(status));
