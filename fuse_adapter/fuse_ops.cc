@@ -82,10 +82,10 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
             {.register_backing =
                  [this](int descriptor) { return channel->register_backing(descriptor); },
              .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
+      known_metadata(mount_settings.metadata, groups),
       backend_locks(mount_settings.locks == LockPlace::backend
                         ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline)
                         : nullptr),
-      known_metadata(mount_settings.metadata, groups),
       engine(std::make_shared<RuntimeGate>(runtime)),
       metadata({.name = "ncfs-metadata",
                 .threads = kMetadataThreads,
