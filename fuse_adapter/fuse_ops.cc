@@ -122,12 +122,12 @@ void FuseCore::post(fuse_req_t raw, Work work, Work late) {
   request->error(ENOMEM);
 }
 
-FoundFile FuseCore::find(NodeId node, const Caller& caller) {
+FoundFile FuseCore::find(NodeId node, const Caller& caller, int sync) {
   FoundFile found;
   do {
     const auto location = nodes.locate(node);
     if (location) {
-      found = tree.find(*location, caller);
+      found = tree.find(*location, caller, sync);
     } else {
       found.error = ESTALE;
     }

@@ -49,7 +49,8 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
   void post(fuse_req_t request, Work work, Work late = {});
 
-  [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
+  // As SourceTree::find(), by all names that the node has.
+  [[nodiscard]] FoundFile find(NodeId node, const Caller& caller, int sync = AT_STATX_SYNC_AS_STAT);
 
   // Whether an OPEN of `node` by `thread` may be answered with ESTALE now; if so it has been.
   [[nodiscard]] bool may_tell_stale(pid_t thread, NodeId node);
