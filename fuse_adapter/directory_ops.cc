@@ -270,7 +270,7 @@ class Listing {
                             core_.shared_files.is_written(key_of(known->attributes));
     if (known && known->exists && !is_written) return {0, known->attributes, known->left};
     if (!directory_.found.file.is_open()) {
-      directory_.found = core_.find(parent, request_.caller());
+      directory_.found = core_.find(parent, request_.caller(), AT_STATX_DONT_SYNC);
       if (directory_.found.error != 0) return {directory_.found.error, {}, {}};
     }
     return find_child(core_, directory_.found, name, request_.caller());

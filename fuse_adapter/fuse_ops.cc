@@ -145,12 +145,12 @@ bool FuseCore::refuse_open(fuse_req_t raw) {
   return true;
 }
 
-FoundFile FuseCore::find(NodeId node, const Caller& caller) {
+FoundFile FuseCore::find(NodeId node, const Caller& caller, int sync) {
   FoundFile found;
   do {
     const auto location = nodes.locate(node);
     if (location) {
-      found = tree.find(*location, caller);
+      found = tree.find(*location, caller, sync);
     } else {
       found.error = ESTALE;
     }

@@ -60,7 +60,8 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   // Whether too many files are open for the request to open another; then it is answered.
   [[nodiscard]] bool refuse_open(fuse_req_t request);
 
-  [[nodiscard]] FoundFile find(NodeId node, const Caller& caller);
+  // As SourceTree::find(), by all names that the node has.
+  [[nodiscard]] FoundFile find(NodeId node, const Caller& caller, int sync = AT_STATX_SYNC_AS_STAT);
 
   // Whether an OPEN of `node` by `thread` may be answered with ESTALE now; if so it has been.
   [[nodiscard]] bool may_tell_stale(pid_t thread, NodeId node);

@@ -58,7 +58,7 @@ bool look_up_in_memory(FuseCore& core, fuse_req_t raw, NodeId parent, std::strin
 
 void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
                     const std::string& name) {
-  const FoundFile directory = core.find(parent, request->caller());
+  const FoundFile directory = core.find(parent, request->caller(), AT_STATX_DONT_SYNC);
   if (directory.error != 0) {
     request->error(directory.error);
     return;

@@ -48,7 +48,7 @@ template <typename Use>
 void post_in_directory(fuse_req_t raw, NodeId parent, Use use) {
   FuseCore::of(raw).post(
       raw, [parent, use = std::move(use)](FuseCore& core, const KernelRequestPointer& request) {
-        const FoundFile directory = core.find(parent, request->caller());
+        const FoundFile directory = core.find(parent, request->caller(), AT_STATX_DONT_SYNC);
         if (directory.error == 0) {
           use(core, *request, directory);
         } else {
@@ -204,7 +204,8 @@ void rename(fuse_req_t raw, fuse_ino_t parent, const char* name, fuse_ino_t new_
                     [parent, name = std::string(name), new_parent, new_name = std::string(new_name),
                      flags](FuseCore& core, KernelRequest& request, const FoundFile& directory) {
                       const Caller& caller = request.caller();
-                      const FoundFile new_directory = core.find(new_parent, caller);
+                      const FoundFile new_directory =
+                          core.find(new_parent, caller, AT_STATX_DONT_SYNC);
                       if (new_directory.error != 0) {
                         request.error(new_directory.error);
                         return;

@@ -133,7 +133,7 @@ class WriteOpening {
 
 void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
                    const std::string& name, mode_t mode, fuse_file_info info) {
-  const FoundFile directory = core.find(parent, request->caller());
+  const FoundFile directory = core.find(parent, request->caller(), AT_STATX_DONT_SYNC);
   int error = directory.error;
   Descriptor made;
   if (error == 0) {
