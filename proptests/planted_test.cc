@@ -8,13 +8,13 @@
 
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <optional>
 #include <ostream>
-#include <regex>
-#include <set>
 #include <string>
+#include <vector>
 
 #include "io/assert.h"
 #include "proptests/plan_runner.h"
@@ -109,29 +109,34 @@ TEST_P(Planted, IsCaughtUnderItsName) {
 INSTANTIATE_TEST_SUITE_P(Engine, Planted, testing::ValuesIn(kPlantedBugs),
                          [](const auto& planted) { return std::string(planted.param.name); });
 
-// The names of the table of invariants in ARCHITECTURE.md.
-std::set<std::string> documented_invariants() {
-  std::set<std::string> names;
+// The names in the first column of the table of invariants in ARCHITECTURE.md.
+std::vector<std::string> documented_invariants() {
+  std::vector<std::string> names;
   std::ifstream text(NCFS_ARCHITECTURE);
-  const std::regex row(R"(\| ([SL]\d+ \w+) \|.*)");
-  std::smatch match;
   for (std::string line; std::getline(text, line);) {
-    if (std::regex_match(line, match, row)) names.insert(match[1]);
+    const bool is_row = (line.starts_with("| S") || line.starts_with("| L")) && line.size() > 3 &&
+                        line[3] >= '0' && line[3] <= '9';
+    if (is_row) names.push_back(line.substr(2, line.find(" |", 2) - 2));
   }
   return names;
 }
 
 TEST(PlantedBugs, EveryDocumentedInvariantHasABugAndEveryBugBreaksOne) {
-  std::set<std::string> broken;
-  const std::regex name(R"([SL]\d+ \w+)");
-  for (const PlantedBug& planted : kPlantedBugs) {
-    const std::string text = planted.invariants;
-    for (std::sregex_iterator match(text.begin(), text.end(), name);
-         match != std::sregex_iterator(); ++match) {
-      broken.insert(match->str());
-    }
+  const std::vector<std::string> documented = documented_invariants();
+  EXPECT_FALSE(documented.empty());
+  const auto breaks = [](const PlantedBug& planted, const std::string& name) {
+    return std::string(planted.invariants).find(name) != std::string::npos;
+  };
+  for (const std::string& name : documented) {
+    EXPECT_TRUE(std::ranges::any_of(kPlantedBugs, [&](const PlantedBug& planted) {
+      return breaks(planted, name);
+    })) << name;
   }
-  EXPECT_EQ(broken, documented_invariants());
+  for (const PlantedBug& planted : kPlantedBugs) {
+    EXPECT_TRUE(std::ranges::any_of(documented, [&](const std::string& name) {
+      return breaks(planted, name);
+    })) << planted.name;
+  }
 }
 
 TEST(Unplanted, NothingIsCaught) {
