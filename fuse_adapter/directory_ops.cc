@@ -254,9 +254,7 @@ class Listing {
       if (child.error == 0) {
         const NodeId node = core_.nodes.look_up(parent, name, FileFacts::of(child.attributes));
         looked_up_.push_back(node);
-        found = entry_of(node, child.attributes, child.left);
-        found.attr.st_ino =
-            core_.channel->shown_inode(child.attributes.st_dev, child.attributes.st_ino);
+        found = entry_of(node, core_.channel->shown(child.attributes), child.left);
       }
     }
     fuse_add_direntry_plus(nullptr, buffer_.data() + used_, needed, entry.name, &found, entry.next);

@@ -90,6 +90,10 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
   [[nodiscard]] ino_t shown_inode(dev_t device, ino_t inode) const {
     return ncfs::shown_inode(root_device_, device, inode);
   }
+  [[nodiscard]] struct stat shown(struct stat attributes) const {
+    attributes.st_ino = shown_inode(attributes.st_dev, attributes.st_ino);
+    return attributes;
+  }
 
   // As fuse_reply_open(), with passthrough to `backing_id`.
   int reply_open_passthrough(fuse_req_t request, const fuse_file_info& info, int backing_id);

@@ -29,7 +29,7 @@ fuse_req_t KernelRequest::claim() {
 
 fuse_entry_param KernelRequest::shown_entry(const fuse_entry_param& entry) const {
   fuse_entry_param shown = entry;
-  shown.attr.st_ino = channel_->shown_inode(entry.attr.st_dev, entry.attr.st_ino);
+  shown.attr = channel_->shown(entry.attr);
   return shown;
 }
 
@@ -46,8 +46,7 @@ bool KernelRequest::entry(const fuse_entry_param& entry) {
 
 bool KernelRequest::attributes(const struct stat& attributes, double timeout_seconds) {
   auto* const request = claim();
-  struct stat shown = attributes;
-  shown.st_ino = channel_->shown_inode(attributes.st_dev, attributes.st_ino);
+  const struct stat shown = channel_->shown(attributes);
   return request != nullptr && fuse_reply_attr(request, &shown, timeout_seconds) == 0;
 }
 

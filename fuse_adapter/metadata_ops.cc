@@ -50,7 +50,7 @@ bool look_up_in_memory(FuseCore& core, fuse_req_t raw, NodeId parent, std::strin
   entry.entry_timeout = known->left.entry;
   if (known->exists) {
     const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(known->attributes));
-    entry = entry_of(node, known->attributes, known->left);
+    entry = entry_of(node, core.channel->shown(known->attributes), known->left);
   }
   if (fuse_reply_entry(raw, &entry) != 0 && known->exists) core.nodes.forget(entry.ino, 1);
   return true;
@@ -109,7 +109,8 @@ bool get_attributes_from_memory(FuseCore& core, fuse_req_t raw, NodeId node) {
   const auto known = core.known_metadata.find_attributes(*file, caller_of(raw));
   if (!known || is_being_written(core, known->attributes)) return false;
   core.nodes.observe(node, FileFacts::of(known->attributes));
-  fuse_reply_attr(raw, &known->attributes, known->left);
+  const struct stat shown = core.channel->shown(known->attributes);
+  fuse_reply_attr(raw, &shown, known->left);
   return true;
 }
 

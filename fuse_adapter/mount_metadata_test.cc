@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -360,6 +361,35 @@ TEST_F(MountMetadataTest, AnOpenAsksOnceOrWithNoctoNotAtAll) {
 }
 
 // Opens that are told nothing but what there is, for users of the mount that do not try again.
+// What the daemon remembers it tells as what it asks: numbers are the backend's mixed with the
+// device.
+TEST_F(MountMetadataTest, FilesOfInnerFileSystemsHaveTheSameNumberFromMemory) {
+  fs::create_directory(mount_.backend("inner"));
+  ASSERT_EQ(::mount("tmpfs", mount_.backend("inner").c_str(), "tmpfs", 0, "size=1m"), 0);
+  const std::unique_ptr<const std::string, void (*)(const std::string*)> inner(
+      new std::string(mount_.backend("inner")), [](const std::string* path) {
+        EXPECT_EQ(::umount2(path->c_str(), MNT_DETACH), 0);
+        delete path;
+      });
+  write("inner/file", "x");
+  start(believing_for_an_hour());
+  const auto number = [this] {
+    struct stat attributes {};
+    EXPECT_EQ(::stat(mount_.mounted("inner/file").c_str(), &attributes), 0);
+    return attributes.st_ino;
+  };
+  const ino_t asked = number();
+  const std::uint64_t looks = mount_.stats().source_looks.value();
+  // The kernel forgets all names.
+  const unsigned long flags = MS_REMOUNT | MS_NOSUID | MS_NODEV;
+  ASSERT_EQ(::mount(nullptr, mount_.mounted().c_str(), nullptr, flags, nullptr), 0);
+  EXPECT_EQ(number(), asked);
+  EXPECT_EQ(mount_.stats().source_looks.value(), looks);
+  struct stat on_backend {};
+  ASSERT_EQ(::stat(mount_.backend("inner/file").c_str(), &on_backend), 0);
+  EXPECT_NE(asked, on_backend.st_ino);
+}
+
 TEST_F(MountMetadataTest, StaleOpensCanBeServedWithoutLookingUpAgain) {
   for (const StaleOpen how : {StaleOpen::inval, StaleOpen::estale}) {
     write("file", "old");
