@@ -288,7 +288,11 @@ MetadataCache::NameAnswer MetadataCache::absent(Nanos now, const Ticket& ticket,
                                                 const FileId& parent, std::string_view name,
                                                 const Viewer& viewer) {
   NameAnswer answer;
-  if (config_.negative_timeout == 0) return answer;
+  if (config_.negative_timeout == 0) {
+    // What was there before is gone, and who saw it saw it before.
+    if (names_.erase(NameView{parent, name})) file_of(parent).names_changed = ++serial_;
+    return answer;
+  }
   Name* const filled = fill_name(ticket, parent, name, std::nullopt, viewer);
   if (filled == nullptr) return answer;
   const bool is_first =

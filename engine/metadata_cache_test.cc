@@ -196,6 +196,17 @@ TEST(MetadataCache, AbsenceIsBelievedAfterEnoughMissesInTheWindow) {
   EXPECT_EQ((Asked{cache, 1 + config.negative_window}.absent("b").entry_left), 0);
 }
 
+TEST(MetadataCache, AbsenceEndsWhatWasKnownOfTheNameThoughItIsNotBelieved) {
+  MetadataCache cache({});
+  Asked{cache, 0}.found("a", file_at(1));
+  EXPECT_TRUE(cache.find_name(1, kDirectory, "a", kAlice));
+  const auto ticket = cache.begin(1, kDirectory);  // asks before it is gone
+  EXPECT_EQ((Asked{cache, 1}.absent("a").entry_left), 0);
+  EXPECT_FALSE(cache.find_name(2, kDirectory, "a", kAlice));
+  EXPECT_EQ(cache.found(2, ticket, kDirectory, "a", file_at(1), kAnyone).entry_left, 0);
+  EXPECT_FALSE(cache.find_name(2, kDirectory, "a", kAlice));
+}
+
 TEST(MetadataCache, CreationEndsAbsenceAlsoForALookUpThatOvertookIt) {
   MetadataConfig config;
   config.negative_timeout = kSecond;

@@ -65,8 +65,6 @@ void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId 
   }
   const FoundChild child = find_child(core, directory, name.c_str(), request->caller());
   if (child.error == ENOENT) {
-    // Whoever was looking up again has nothing to open.
-    core.stale.clear(request->caller().thread);
     answer_absence(*request, child.left);
   } else if (child.error != 0) {
     request->error(child.error);

@@ -7,8 +7,7 @@
 //                 is given to believe it for included
 //   M2 OwnChanges what this mount has changed and told the application is in every later answer
 //   M3 OneMoment  a listing from memory is the directory at one moment, since it was asked for;
-//   with
-//                 nocto, within the timeout
+//                 with nocto, within the timeout
 //   M4 CloseToOpen an open sees a content that the name led to after the open began
 //   M5 Bytes      the cache is within its bounds, and its books are right
 //   M6 StaleOnce  no application gets ESTALE; told once, an opener finds the new node if nothing
