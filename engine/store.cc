@@ -90,7 +90,7 @@ void Core::create_storage(Object& o) {
   o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
   if (NCFS_PLANT(sidecars_not_charged)) o.charge_bytes = o.version.size;
   space_.reserve(o.charge_bytes);
-  promise_space(o);
+  promise_space(o, o.charge_bytes);
   o.charge_is_used = false;
   // Runs have distinct ids and a run never reuses a number, so the serial is new to the directory.
   o.serial = config_.run_id + next_id_++;
