@@ -449,7 +449,9 @@ void Core::on_cache_error(Object& o, int error, const char* operation) {
   if (error == kNoSpace || error == kOverQuota) {
     on_disk_full(o.state == ObjectState::creating ? o.charge_bytes : 0);
   }
-  const bool was_wanted = o.copy != CopyPhase::none || !o.handles.empty();
+  // A file being published is in no queue, but may be warmed all the same.
+  const bool was_wanted =
+      o.copy != CopyPhase::none || !o.handles.empty() || o.copy_source != FileHandle::none;
   remove(o, RemovalReason::failed);
   if (was_wanted && !o.is_stale) {
     on_copy_failed(o, error);
