@@ -89,6 +89,7 @@ class World final : private Io, private Host {
   void on_stopped() override {}
   void on_verify(VerifyToken, const VerifyResult&) override {}
   void on_disowned(DisownToken, int) override {}
+  void on_grown(GrowToken, int) override {}
 
   Nanos now_ = 1;
   std::uint64_t inode_ = 1;  // of the only file in use

@@ -162,6 +162,9 @@ void Core::check_invariants() const {
       NCFS_ASSERT(objects_.at(id).is_disowned() && objects_.at(id).disown != DisownPhase::done);
     }
   }
+  NCFS_ASSERT(growths_.empty() || !(health_.is_down() || is_stopping_));
+  NCFS_ASSERT(std::ranges::is_sorted(growths_, {}, &Growth::answer_by));
+  for (const Growth& growth : growths_) NCFS_ASSERT(handles_.contains(growth.handle));
   NCFS_ASSERT(active_copies_.size() <= config_.copies_max);
   NCFS_ASSERT(held_.empty() || health_.is_down());
   NCFS_ASSERT(probe_charge_ == 0 || is_probing_ || !health_.is_normal());

@@ -43,7 +43,12 @@ void Core::want_copy(Object& o) {
 void Core::try_storage(Object& o) {
   const bool may_store = may_start_copies() || NCFS_PLANT(stored_before_recovered);
   if (!may_store || o.state != ObjectState::absent || o.handles.empty()) return;
-  if (make_room(o) == Room::now && disk_full_.take(now_)) create_storage(o);
+  if (room_for(o) == Room::now && disk_full_.take(now_)) create_storage(o);
+}
+
+Core::Room Core::room_for(const Object& o) {
+  return make_room(object_charge(o.version.size, config_.block_size_bytes),
+                   eviction_key(o.file, o.version));
 }
 
 void Core::queue_copy(Object& o) {
@@ -126,7 +131,9 @@ Nanos Core::back_off(std::uint32_t failures) const {
   return std::min(config_.retry_max, config_.retry_min << std::min(failures, 16U));
 }
 
+// Who writes waits for the room that there may be now, and comes first.
 void Core::schedule_copies() {
+  pump_growths();
   if (!may_start_copies()) return;
   while (!copy_queue_.empty() && active_copies_.size() < active_copies_max()) {
     if (!activate(object(copy_queue_.begin()->second))) return;
@@ -153,7 +160,7 @@ bool Core::activate(Object& o) {
     return true;
   }
   if (o.state == ObjectState::absent) {
-    const Room room = make_room(o);
+    const Room room = room_for(o);
     if (room == Room::soon) {
       NCFS_MARK(copy_waits_for_room);
       return false;

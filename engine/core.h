@@ -11,7 +11,7 @@
 //   limits.cc    room: the limit, the floor of free space, age, eviction on demand
 //   pins.cc      which files are kept
 //   record.cc    replacing the sidecar of a complete object
-//   disown.cc    our own mount writes into a file
+//   disown.cc    our own mount writes into a file, which may make it larger
 //   rekey.cc     our own mount changes attributes or the name of a file
 //
 // A handler records what happened and then calls settle() on the object, which alone decides what
@@ -215,6 +215,7 @@ class Core {
   void on(UnpinEvent&& event);
   void on(DisownEvent&& event);
   void on(RekeyEvent&& event);
+  void on(GrowEvent&& event);
   void continue_open(Handle& handle);
   void answer_open(Handle& handle);
   void stop_waiting(Handle& handle);
@@ -390,7 +391,8 @@ class Core {
 
   // limits.cc
   enum class Room : std::uint8_t { now, soon, never };
-  Room make_room(const Object& incoming);
+  Room make_room(std::uint64_t bytes, std::optional<EvictionKey> incoming);
+  Room room_for(const Object& object);  // a copy of it; copier.cc
   std::uint64_t evict_one(std::optional<EvictionKey> incoming);  // the bytes that leave
   void evict_to_limit();
   [[nodiscard]] std::uint64_t bytes_leaving() const;
@@ -401,7 +403,7 @@ class Core {
   void reconsider_copies();
   void ask_free_space();
   void on_free_space(const Completion& completion);
-  void promise_space(Object& object);
+  void promise_space(Object& object, std::uint64_t bytes);
   void take_promised(Object& object, std::uint64_t bytes);
   void note_use(Object& object, std::int64_t at);
   void expire_unused();
@@ -442,6 +444,16 @@ class Core {
   void on_disown_step(Object& object, Step step, std::int64_t result);
   void end_disowning(Object& object, int error);
   void refuse_disownings();
+  struct Growth {
+    GrowToken token{};
+    HandleId handle{};
+    std::uint64_t size_bytes = 0;
+    Nanos answer_by = 0;
+  };
+  [[nodiscard]] std::optional<int> grow(const Growth& growth);
+  void pump_growths();
+  void expire_growths();
+  void refuse_growths(int error, std::optional<HandleId> only);
 
   // rekey.cc
   [[nodiscard]] bool is_own_change(const RekeyEvent& event) const;
@@ -532,6 +544,7 @@ class Core {
 
   std::set<std::pair<FileId, ObjectId>> disowned_;
   std::map<DisownToken, Disowning> disownings_;  // not answered yet
+  std::deque<Growth> growths_;                   // not answered yet; oldest first
 
   // Objects at rest by their last use; empty without a TTL.
   std::set<std::pair<std::int64_t, ObjectId>> by_use_;

@@ -107,6 +107,7 @@ void Core::on_health_changed() {
   }
   for (const HandleId id : waiting) stop_waiting(handles_.at(id));
   refuse_disownings();
+  refuse_growths(kInputOutputError, std::nullopt);
 }
 
 void Core::use_cache_again() {
@@ -181,7 +182,7 @@ void Core::on_disk_full(std::uint64_t bytes_needed) {
 }
 
 bool Core::may_start_copies() const {
-  return is_recovered_ && !is_stopping_ && health_.is_normal();
+  return is_recovered_ && !is_stopping_ && health_.is_normal() && growths_.empty();
 }
 
 std::size_t Core::active_copies_max() const {

@@ -7,7 +7,8 @@
 //   the answer without an error comes after its sidecar's names are gone and the directory is
 //   synced, and nothing is on its way that could bring one back;
 //   after a sync that failed, or a request on its names that may still happen, the answer is an
-//   error for as long as the object lives (SyncOnce): what is not modified may be found again.
+//   error for as long as the object lives (SyncOnce): what is not modified may be found again;
+//   a cache file grows only to what its object is charged for.
 //
 // The names of the sidecar go as soon as no request on the object is in flight, whoever has its
 // data open. Then it is removed like any other.
@@ -123,6 +124,77 @@ void Core::refuse_disownings() {
     NCFS_MARK(disown_refused);
     host_.on_disowned(token, kInputOutputError);
   }
+}
+
+// --- A disowned cache file becomes larger ----------------------------------------------------
+
+void Core::on(GrowEvent&& event) {
+  growths_.push_back({event.token, event.handle, event.size_bytes, now_ + config_.cache_deadline});
+  if (health_.is_down() || is_stopping_) return refuse_growths(kInputOutputError, std::nullopt);
+  schedule_copies();
+}
+
+// One after the other: a small one does not take the room that was made for a large one.
+void Core::pump_growths() {
+  while (!growths_.empty()) {
+    const std::optional<int> error = grow(growths_.front());
+    if (!error) return;
+    const GrowToken token = growths_.front().token;
+    growths_.pop_front();
+    host_.on_grown(token, *error);
+  }
+}
+
+// The answer, or nothing while room is on its way.
+std::optional<int> Core::grow(const Growth& growth) {
+  Object& o = object(handles_.at(growth.handle).object);
+  const bool may_grow = o.disown == DisownPhase::done && o.disown_error == 0 &&
+                        o.state == ObjectState::removing && o.removal_from == ObjectState::cached;
+  if (!may_grow) return kInputOutputError;
+  const std::uint64_t charge = object_charge(growth.size_bytes, config_.block_size_bytes);
+  if (charge <= o.charge_bytes || NCFS_PLANT(growth_not_charged)) return 0;
+  if (!is_recovered_) return std::nullopt;  // what else is charged is not known yet
+  const std::uint64_t bytes = charge - o.charge_bytes;
+  const Room room = make_room(bytes, std::nullopt);
+  if (room == Room::never) {
+    NCFS_MARK(growth_refused);
+    return kNoSpace;
+  }
+  if (room == Room::soon) {
+    NCFS_MARK(growth_waits_for_room);
+    return std::nullopt;
+  }
+  NCFS_MARK(growth_charged);
+  NCFS_ASSERT(o.charge_is_used);
+  space_.reserve(bytes);
+  space_.commit(bytes);
+  o.charge_bytes = charge;
+  // Who asks again has written what he was granted before.
+  take_promised(o, o.unwritten_bytes);
+  promise_space(o, bytes);
+  return 0;
+}
+
+void Core::expire_growths() {
+  while (!growths_.empty() && growths_.front().answer_by <= now_) {
+    NCFS_MARK(growth_loses_patience);
+    const GrowToken token = growths_.front().token;
+    growths_.pop_front();
+    host_.on_grown(token, kNoSpace);
+  }
+}
+
+// Those of one handle, or all.
+void Core::refuse_growths(int error, std::optional<HandleId> only) {
+  std::deque<Growth> kept;
+  for (const Growth& growth : std::exchange(growths_, {})) {
+    if (only && growth.handle != *only) {
+      kept.push_back(growth);
+    } else {
+      host_.on_grown(growth.token, error);
+    }
+  }
+  growths_ = std::move(kept);
 }
 
 }  // namespace ncfs

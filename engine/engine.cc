@@ -366,6 +366,7 @@ void Core::on(CloseEvent&& event) {
   std::erase(o.waiting_opens, h.id);
   shards_[shard_of(o.file)].waiting_opens.erase(h.id);
   drop_source(h.source);
+  refuse_growths(kCanceled, h.id);
   settle(o);
 }
 
@@ -469,6 +470,7 @@ void Core::on(TickEvent&&) {
     if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
   }
   ask_free_space();
+  expire_growths();
   retry_debris();
   expire_unused();
   wake_delayed();
@@ -492,6 +494,7 @@ void Core::on(TickEvent&&) {
 
 void Core::on(StopEvent&&) {
   is_stopping_ = true;
+  refuse_growths(kInputOutputError, std::nullopt);
   for (auto& [token, job] : verify_jobs_) job.is_started = job.result.is_cancelled = true;
   std::vector<ObjectId> ids;
   for (const auto& [id, o] : objects_) ids.push_back(id);

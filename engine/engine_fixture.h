@@ -103,6 +103,7 @@ class EngineTest : public testing::Test, private Io, private Host {
       const Request request = requests_.front();
       Completion completion;
       completion.source = source;
+      completion.space = space_;
       switch (request.op) {
         case Op::source_read:
         case Op::cache_write:
@@ -137,6 +138,8 @@ class EngineTest : public testing::Test, private Io, private Host {
   std::vector<Notice> notices_;
   std::vector<VerifyResult> verified_;
   std::map<std::uint64_t, int> disowned_;  // errors, by token
+  std::map<std::uint64_t, int> grown_;     // the same
+  FileSystemSpace space_;                  // what run() tells of the cache's file system
   std::vector<Op> order_;
   std::optional<Sidecar> stored_;
   int stopped_ = 0;
@@ -159,6 +162,9 @@ class EngineTest : public testing::Test, private Io, private Host {
   void on_verify(VerifyToken, const VerifyResult& result) override { verified_.push_back(result); }
   void on_disowned(DisownToken token, int error) override {
     EXPECT_TRUE(disowned_.emplace(static_cast<std::uint64_t>(token), error).second);
+  }
+  void on_grown(GrowToken token, int error) override {
+    EXPECT_TRUE(grown_.emplace(static_cast<std::uint64_t>(token), error).second);
   }
 };
 

@@ -19,6 +19,7 @@ enum class WarmToken : std::uint64_t {};  // one file of a warm-up; chosen by th
 enum class ControlToken : std::uint64_t {};  // one EvictEvent or UnpinEvent; chosen by the caller
 enum class VerifyToken : std::uint64_t {};   // one verification; chosen by the caller
 enum class DisownToken : std::uint64_t {};   // one DisownEvent; chosen by the caller
+enum class GrowToken : std::uint64_t {};     // one GrowEvent; chosen by the caller
 
 // A file was opened and its source looked at. Answered by Host::on_open. The engine owns `source`
 // from here on and closes it when the handle is closed and nothing reads from it any more.
@@ -147,9 +148,18 @@ struct RekeyEvent {
   std::string path;  // the last known path from now on; empty: as before
 };
 
+// The cache file that `handle` was given as complete, and that was disowned since without an error,
+// is to be written up to `size_bytes`. Answered by Host::on_grown. What the object is charged never
+// shrinks; it is given back as a whole when the object goes.
+struct GrowEvent {
+  GrowToken token{};
+  HandleId handle{};
+  std::uint64_t size_bytes = 0;
+};
+
 using Event = std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent,
                            CacheFaultEvent, TickEvent, StopEvent, VerifyEvent, LimitEvent,
-                           EvictEvent, UnpinEvent, DisownEvent, RekeyEvent>;
+                           EvictEvent, UnpinEvent, DisownEvent, RekeyEvent, GrowEvent>;
 
 // Why an open was a hit or a miss.
 enum class OpenReason : std::uint8_t {
@@ -267,6 +277,11 @@ class Host {
   // latest shortly after the deadlines of the requests it takes, those in flight on the file
   // included.
   virtual void on_disowned(DisownToken token, int error) = 0;
+  // Exactly once for each GrowEvent, at the latest at the first tick after Config::cache_deadline.
+  // `error` 0: there is room, and it is charged. Else the file must not become larger than it was
+  // allowed to be before: ENOSPC as there is no room, or none in time; EIO as the disk is down, the
+  // engine stops, or the file is not what GrowEvent asks for; ECANCELED as the handle was closed.
+  virtual void on_grown(GrowToken token, int error) = 0;
 
  protected:
   ~Host() = default;

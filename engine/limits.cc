@@ -57,17 +57,16 @@ std::uint64_t Core::bytes_to_evict(std::uint64_t bytes) const {
 
 // Evicts as needed. `soon`: enough is on its way out, or the file system has yet to say how much
 // is free.
-Core::Room Core::make_room(const Object& incoming) {
+Core::Room Core::make_room(std::uint64_t bytes, std::optional<EvictionKey> incoming) {
   if (config_.min_free_percent > 0 && !is_disk_space_known_) {
     ask_free_space();
     return Room::soon;
   }
-  const std::uint64_t bytes = object_charge(incoming.version.size, config_.block_size_bytes);
   const bool is_there = excess(bytes) == 0 && lack_of_free_space(bytes) == 0;
   if (is_there || NCFS_PLANT(room_not_made)) return Room::now;
   if (bytes_to_evict(bytes) > bytes_leaving() + eviction_->evictable_bytes()) return Room::never;
   while (bytes_to_evict(bytes) > bytes_leaving() && eviction_->evictable_count() > 0) {
-    evict_one(eviction_key(incoming.file, incoming.version));
+    evict_one(incoming);
   }
   // What has been given back counts when the file system says so.
   waits_for_disk_space_ = lack_of_free_space(bytes) > 0;
@@ -158,12 +157,12 @@ void Core::on_free_space(const Completion& completion) {
   schedule_copies();
 }
 
-// Nothing of a new object's charge has been taken from the file system yet.
-void Core::promise_space(Object& o) {
-  o.unwritten_bytes = o.charge_bytes;
-  unwritten_bytes_ += o.charge_bytes;
-  promised_bytes_ += o.charge_bytes;
-  promised_bytes_next_ += o.charge_bytes;
+// Of the object's charge, `bytes` have not been taken from the file system yet.
+void Core::promise_space(Object& o, std::uint64_t bytes) {
+  o.unwritten_bytes += bytes;
+  unwritten_bytes_ += bytes;
+  promised_bytes_ += bytes;
+  promised_bytes_next_ += bytes;
 }
 
 void Core::take_promised(Object& o, std::uint64_t bytes) {

@@ -49,7 +49,11 @@ namespace ncfs {
   MARK(rekey_refused)         /* somebody else's write could hide */                         \
   MARK(rekey_before_recovery) /* its sidecar has not been found yet */                       \
   MARK(rekey_merges)          /* an open saw the new version first */                        \
-  MARK(rekey_takes_up_again)  /* a copy that was given up for our own change */
+  MARK(rekey_takes_up_again)  /* a copy that was given up for our own change */              \
+  MARK(growth_charged)        /* a cache file may follow its file */                         \
+  MARK(growth_waits_for_room) /* eviction is under way */                                    \
+  MARK(growth_refused)        /* everything is in use */                                     \
+  MARK(growth_loses_patience) /* no room came in time */
 
 enum class Mark : std::uint8_t {
 #define NCFS_MARK_NAME(name) name,

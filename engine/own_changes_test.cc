@@ -6,6 +6,8 @@ namespace ncfs {
 namespace {
 
 constexpr int kEio = 5;
+constexpr int kNoSpace = 28;
+constexpr int kCanceled = 125;
 constexpr int kEtimedout = 110;
 
 class OwnChangesTest : public EngineTest {
@@ -142,6 +144,165 @@ TEST_F(OwnChangesTest, ADiskThatIsDownKeepsNobodyWaiting) {
   disown(2, state(1, 2));
   EXPECT_NE(disowned_.at(1), 0);
   EXPECT_NE(disowned_.at(2), 0);
+}
+
+// --- A cache file that readers hold becomes larger -----------------------------------------------
+
+class GrowTest : public OwnChangesTest {
+ protected:
+  static constexpr std::uint64_t kBlocks = 4;
+
+  // The object, open and disowned.
+  void disown_open(std::uint64_t inode) {
+    cache(inode, state(inode, kBlocks));
+    disown(inode, state(inode, kBlocks));
+    run(state(inode, kBlocks));
+    ASSERT_EQ(disowned_.at(inode), 0);
+  }
+  void cache_closed(std::uint64_t inode) {
+    cache(inode, state(inode, kBlocks));
+    close(inode);
+    run(state(inode, kBlocks));
+  }
+  void grow(std::uint64_t token, std::uint64_t handle, std::uint64_t blocks) {
+    handle_event(GrowEvent{GrowToken{token}, HandleId{handle}, blocks * kBlock});
+  }
+  static std::uint64_t charge(std::uint64_t blocks) {
+    return object_charge(blocks * kBlock, kBlock);
+  }
+  std::uint64_t used() { return engine_->status().used_bytes; }
+};
+
+TEST_F(GrowTest, WhatGrowsIsChargedUntilItIsClosed) {
+  start();
+  disown_open(1);
+  EXPECT_EQ(used(), charge(kBlocks));
+  grow(1, 1, 20);
+  EXPECT_EQ(grown_.at(1), 0);
+  EXPECT_EQ(used(), charge(20));
+  grow(2, 1, 10);
+  EXPECT_EQ(grown_.at(2), 0) << "less than it may have";
+  EXPECT_EQ(used(), charge(20));
+  close(1);
+  run(state(1, kBlocks));
+  EXPECT_EQ(used(), 0U);
+}
+
+TEST_F(GrowTest, OthersAreEvictedForIt) {
+  config_.cache_size_bytes = charge(20);
+  start();
+  disown_open(1);
+  cache_closed(2);
+  grow(1, 1, 20);
+  EXPECT_TRUE(grown_.empty()) << "before they are gone";
+  open(3, state(3, kBlocks));
+  EXPECT_FALSE(pending(Op::cache_create)) << "the room is taken";
+  run(state(3, kBlocks));
+  EXPECT_EQ(grown_.at(1), 0);
+  EXPECT_EQ(engine_->status().evictions, 1U);
+  EXPECT_EQ(used(), config_.cache_size_bytes);
+}
+
+TEST_F(GrowTest, WithoutRoomItIsRefusedAtOnceAndNothingIsEvicted) {
+  config_.cache_size_bytes = charge(20);
+  start();
+  disown_open(1);
+  cache_closed(2);
+  grow(1, 1, 21);
+  EXPECT_EQ(grown_.at(1), kNoSpace);
+  grow(2, 1, std::uint64_t{1} << 50);
+  EXPECT_EQ(grown_.at(2), kNoSpace);
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+  EXPECT_TRUE(requests_.empty());
+}
+
+TEST_F(GrowTest, NobodyWaitsLongerThanForADisk) {
+  config_.cache_size_bytes = 2 * charge(kBlocks);
+  start();
+  disown_open(1);
+  cache_closed(2);
+  grow(1, 1, 5);
+  tick(config_.cache_deadline - 1);
+  EXPECT_TRUE(grown_.empty());
+  tick(1);
+  EXPECT_EQ(grown_.at(1), kNoSpace);
+}
+
+TEST_F(GrowTest, WhoClosesWaitsNoMore) {
+  config_.cache_size_bytes = 3 * charge(kBlocks);
+  start();
+  disown_open(1);
+  disown_open(2);
+  cache_closed(3);
+  grow(1, 1, 5);
+  grow(2, 2, 5);
+  close(1);
+  EXPECT_EQ(grown_.at(1), kCanceled);
+  EXPECT_FALSE(grown_.contains(2));
+  run(state(3, kBlocks));
+  EXPECT_EQ(grown_.at(2), 0);
+}
+
+TEST_F(GrowTest, NothingGrowsThatIsNotDisownedForGood) {
+  start();
+  cache(1, state(1, kBlocks));
+  grow(1, 1, 5);
+  EXPECT_EQ(grown_.at(1), kEio);
+  disown(1, state(1, kBlocks));
+  grow(2, 1, 5);
+  EXPECT_EQ(grown_.at(2), kEio) << "a restart may find it";
+  answer(Op::cache_unlink, -kEio);
+  grow(3, 1, 5);
+  EXPECT_EQ(grown_.at(3), kEio);
+  open(2, state(2, kBlocks));
+  run(state(2, kBlocks));
+  disown(2, state(2, kBlocks));
+  run(state(2, kBlocks));
+  EXPECT_EQ(used(), 2 * charge(kBlocks));
+}
+
+TEST_F(GrowTest, AnEngineThatStopsRefuses) {
+  config_.cache_size_bytes = 2 * charge(kBlocks);
+  start();
+  disown_open(1);
+  cache_closed(2);
+  grow(1, 1, 5);
+  handle_event(StopEvent{});
+  EXPECT_EQ(grown_.at(1), kEio);
+  grow(2, 1, 5);
+  EXPECT_EQ(grown_.at(2), kEio);
+}
+
+TEST_F(GrowTest, ADiskThatIsDownKeepsNoGrowthWaiting) {
+  config_.cache_size_bytes = 2 * charge(kBlocks);
+  start();
+  disown_open(1);
+  cache_closed(2);
+  grow(1, 1, 5);
+  for (int failures = 0; grown_.empty(); ++failures) {
+    ASSERT_LT(failures, 100);
+    handle_event(CacheFaultEvent{HandleId{1}, kEio});
+  }
+  EXPECT_EQ(grown_.at(1), kEio);
+  grow(2, 1, 5);
+  EXPECT_EQ(grown_.at(2), kEio);
+}
+
+TEST_F(GrowTest, TheFloorOfFreeSpaceHoldsForIt) {
+  config_.min_free_percent = 10;
+  space_ = {100 * kBlock, 60 * kBlock};
+  start();
+  run(state(1, kBlocks));
+  disown_open(1);
+  grow(1, 1, 20);
+  EXPECT_EQ(grown_.at(1), 0);
+  grow(2, 1, 60);
+  EXPECT_EQ(grown_.at(2), kNoSpace);
+  space_.free_bytes = 100 * kBlock;
+  tick(kSecond);
+  run(state(1, kBlocks));
+  grow(3, 1, 60);
+  EXPECT_EQ(grown_.at(3), 0);
 }
 
 TEST_F(OwnChangesTest, AfterOurChmodACachedFileIsStillCached) {

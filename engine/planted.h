@@ -37,6 +37,7 @@
   X(room_not_made, "space is taken without making room", "S4 Space") \
   X(mapping_ignored, "a file is unlinked without asking who still maps it", "S4 Space") \
   X(stored_before_recovered, "new objects are made before the old ones are known", "S4 Space") \
+  X(growth_not_charged, "a cache file may grow for nothing", "S4 Space") \
   X(closed_under_reader, "a cache file is closed while handles are open", "S5 Pins") \
   X(removed_under_reader, "a cache file is unlinked and closed while handles are open", "S5 Pins") \
   X(in_use_evictable, "open objects and objects being filled may be evicted", "S5 Pins") \

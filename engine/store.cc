@@ -90,7 +90,7 @@ void Core::create_storage(Object& o) {
   o.charge_bytes = object_charge(o.version.size, config_.block_size_bytes);
   if (NCFS_PLANT(sidecars_not_charged)) o.charge_bytes = o.version.size;
   space_.reserve(o.charge_bytes);
-  promise_space(o);
+  promise_space(o, o.charge_bytes);
   o.charge_is_used = false;
   // Runs have distinct ids and a run never reuses a number, so the serial is new to the directory.
   o.serial = config_.run_id + next_id_++;
@@ -449,7 +449,9 @@ void Core::on_cache_error(Object& o, int error, const char* operation) {
   if (error == kNoSpace || error == kOverQuota) {
     on_disk_full(o.state == ObjectState::creating ? o.charge_bytes : 0);
   }
-  const bool was_wanted = o.copy != CopyPhase::none || !o.handles.empty();
+  // A file being published is in no queue, but may be warmed all the same.
+  const bool was_wanted =
+      o.copy != CopyPhase::none || !o.handles.empty() || o.copy_source != FileHandle::none;
   remove(o, RemovalReason::failed);
   if (was_wanted && !o.is_stale) {
     on_copy_failed(o, error);

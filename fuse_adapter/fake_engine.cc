@@ -52,6 +52,10 @@ void Runtime::disown(const FileId&, std::function<void(int error)> done) {
   done(FakeEngine::current->disown_error);
 }
 
+void Runtime::grow(HandleId, std::uint64_t, std::function<void(int error)> done) {
+  done(0);
+}
+
 void Runtime::rekey(const SourceState&, const SourceState&, std::string) {
   ++FakeEngine::current->rekeys;
 }

@@ -3,7 +3,8 @@
 //
 // First the engine disowns the object: no open and no restart is given it any more. Then the cache
 // file is made to hold in the changed range what the source holds, each time anew, so that the
-// order of changes does not matter: whoever comes last has read what all have written.
+// order of changes does not matter: whoever comes last has read what all have written. It becomes
+// larger only when the engine has room for it.
 #pragma once
 
 #include "fuse_adapter/open_files.h"
@@ -15,7 +16,8 @@ class FuseCore;
 
 // `range` of the source was changed, or its size; kToTheEnd as in content_changes.h. Returns when
 // the cache file of `reader` shows it, or cannot: then it is left as it is, for good. Waits for the
-// source and the cache disk. Any thread but the engine's.
+// source and the cache disk, for room no longer than the deadline of one request of the cache. Any
+// thread but the engine's.
 void follow_change(FuseCore& core, OpenFile& reader, ByteRange range);
 
 }  // namespace ncfs

@@ -34,6 +34,14 @@ bool RuntimeGate::disown(const FileId& file, std::function<void(int error)> done
   return true;
 }
 
+bool RuntimeGate::grow(HandleId handle, std::uint64_t size_bytes,
+                       std::function<void(int error)> done) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ == nullptr) return false;
+  runtime_->grow(handle, size_bytes, std::move(done));
+  return true;
+}
+
 void RuntimeGate::rekey(const SourceState& before, const SourceState& after, std::string path) {
   const std::shared_lock lock(mutex_);
   if (runtime_ != nullptr) runtime_->rekey(before, after, std::move(path));

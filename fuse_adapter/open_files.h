@@ -38,6 +38,9 @@ class RuntimeGate {
             std::function<void(const ReadOutcome&)> done);
   // False, and `done` is not called, if the gate is shut.
   [[nodiscard]] bool disown(const FileId& file, std::function<void(int error)> done);
+  // The same.
+  [[nodiscard]] bool grow(HandleId handle, std::uint64_t size_bytes,
+                          std::function<void(int error)> done);
   void rekey(const SourceState& before, const SourceState& after, std::string path);
   void cache_fault(HandleId handle, int error);
 
@@ -54,7 +57,8 @@ struct Mirror {
   enum class State : std::uint8_t { untouched, followed, failed };
   std::mutex mutex;  // guards the rest
   State state = State::untouched;
-  Descriptor file;  // for writing
+  Descriptor file;             // for writing
+  std::uint64_t size_max = 0;  // as far as the cache has room for it
 };
 
 // One open of a regular file. One for reading is a handle of the engine, closed when the last read

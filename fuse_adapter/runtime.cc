@@ -35,6 +35,7 @@ using ReadDone = std::function<void(const ReadOutcome&)>;
 using WarmDone = std::function<void(const WarmResult&)>;
 using VerifyDone = std::function<void(const VerifyResult&)>;
 using DisownDone = std::function<void(int error)>;
+using GrowDone = std::function<void(int error)>;
 using ControlDone = std::function<void(const ControlResult&)>;
 
 // The names that operators search the log for.
@@ -133,6 +134,14 @@ class Runtime::Impl final : private Host {
       const DisownToken token{++last_token_};
       disowns_.emplace(token, std::move(done));
       handle(DisownEvent{token, file});
+    });
+  }
+
+  void grow(HandleId handle_id, std::uint64_t size_bytes, GrowDone done) {
+    send([this, handle_id, size_bytes, done = std::move(done)]() mutable {
+      const GrowToken token{++last_token_};
+      grows_.emplace(token, std::move(done));
+      handle(GrowEvent{token, handle_id, size_bytes});
     });
   }
 
@@ -266,6 +275,8 @@ class Runtime::Impl final : private Host {
 
   void on_disowned(DisownToken token, int error) override { take(disowns_, token)(error); }
 
+  void on_grown(GrowToken token, int error) override { take(grows_, token)(error); }
+
   void on_control(ControlToken token, const ControlResult& result) override {
     take(controls_, token)(result);
   }
@@ -309,6 +320,7 @@ class Runtime::Impl final : private Host {
   std::unordered_map<VerifyToken, VerifyDone> verifies_;
   std::unordered_map<ControlToken, ControlDone> controls_;
   std::unordered_map<DisownToken, DisownDone> disowns_;
+  std::unordered_map<GrowToken, GrowDone> grows_;
 
   std::thread thread_;  // last: uses everything above
 };
@@ -359,6 +371,10 @@ VerifyToken Runtime::verify(std::vector<std::string> paths,
 
 void Runtime::disown(const FileId& file, std::function<void(int error)> done) {
   impl_->disown(file, std::move(done));
+}
+
+void Runtime::grow(HandleId handle, std::uint64_t size_bytes, std::function<void(int error)> done) {
+  impl_->grow(handle, size_bytes, std::move(done));
 }
 
 void Runtime::rekey(const SourceState& before, const SourceState& after, std::string path) {

@@ -5,8 +5,8 @@
 // the control thread is bounded; a full one makes the caller wait for the control thread, which
 // itself never waits for anything.
 //
-// Callbacks are called exactly once. open, warm, verify and disown callbacks run on the control thread and
-// must not block; read callbacks run on a reply thread.
+// Callbacks are called exactly once. open, warm, verify, disown and grow callbacks run on the control
+// thread and must not block; read callbacks run on a reply thread.
 #pragma once
 
 #include <chrono>
@@ -71,6 +71,9 @@ class Runtime {
 
   // As DisownEvent; `done` is given the errno of Host::on_disowned and runs on the control thread.
   void disown(const FileId& file, std::function<void(int error)> done);
+  // As GrowEvent; `done` is given the errno of Host::on_grown and runs on the control thread. The
+  // handle is closed after the call, if at all.
+  void grow(HandleId handle, std::uint64_t size_bytes, std::function<void(int error)> done);
   // As RekeyEvent.
   void rekey(const SourceState& before, const SourceState& after, std::string path);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <future>
@@ -236,6 +237,13 @@ TEST_F(RuntimeTest, WhatIsDisownedIsNotFoundAgain) {
   const int cache_file = static_cast<int>(reader.result.residency->cache_file());
   ASSERT_EQ(::pwrite(cache_file, "written", 7, 0), 7);
   EXPECT_EQ(read(reader, {0, bytes.size()}), bytes) << "of the source";
+  const auto error_of_growth = [&](std::uint64_t size) {
+    std::promise<int> grown;
+    runtime_->grow(reader.handle, size, [&](int error) { grown.set_value(error); });
+    return grown.get_future().get();
+  };
+  EXPECT_EQ(error_of_growth(4 * kBlock), 0);
+  EXPECT_EQ(error_of_growth(std::uint64_t{1} << 40U), ENOSPC);
   stop();
   start(1'000'000);
   EXPECT_EQ(runtime_->status().objects_cached, 0U);

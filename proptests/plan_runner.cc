@@ -127,6 +127,7 @@ Gen<StepOp> weighted_op() {
       {6, StepOp::own_write},
       {6, StepOp::own_chmod},
       {2, StepOp::own_rename},
+      {4, StepOp::own_append},
   });
 }
 

@@ -18,6 +18,7 @@ std::optional<Violation> Oracle::check_once(const World& world) {
     if (request.op != Op::source_read || !world.nfs().is_open(request.file)) continue;
     const SourceInode inode = world.nfs().inode_of(request.file);
     const SourceVersion& version = io.source_state(request.file).version;
+    if (io.reads_alone(request.file)) continue;
     // Readers told of a failure read for themselves.
     if (io.has_failed(inode) || world.readers().has_sent_fault()) continue;
     for (const auto& [handle, file] : world.readers().files()) {

@@ -62,6 +62,7 @@ constexpr std::array<StepForm, kStepOpCount> kForms = {{
     {"own_write", 3},
     {"own_chmod", 2},
     {"own_rename", 3},
+    {"own_append", 2},
 }};
 
 const StepForm& form_of(StepOp op) {

@@ -80,8 +80,9 @@ enum class StepOp : std::uint8_t {
   own_write,   // file, offset, length: asks for leave, then writes, and into what readers hold
   own_chmod,   // file; 1, 2: another client writes just before or after it; 3: told late
   own_rename,  // file, the file whose name it gets; as for own_chmod
+  own_append,  // file, length: as own_write, at the end of the file, and the cache files grow
 };
-inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::own_rename) + 1;
+inline constexpr std::size_t kStepOpCount = static_cast<std::size_t>(StepOp::own_append) + 1;
 
 struct Step {
   StepOp op{};

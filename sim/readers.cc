@@ -50,6 +50,8 @@ void Readers::die(bool keeps_holds) {
   controls_.clear();
   writes_.clear();
   writes_to_repeat_.clear();
+  growths_.clear();
+  growths_to_ask_.clear();
   late_rekeys_.clear();
   finished_.clear();
   is_stopping_ = false;
@@ -281,6 +283,7 @@ void Readers::send(Event event) {
 bool Readers::deliver() {
   tell_late_rekeys();
   disown_again();
+  ask_for_growths();
   if (mailbox_.empty()) return false;
   Event event = std::move(mailbox_.front());
   mailbox_.pop_front();
@@ -295,12 +298,16 @@ void Readers::hand_over(Event event) {
     life_->io().note_disowned(disown->file);
     note_disowned(disown->file);
   }
+  if (const auto* grow = std::get_if<GrowEvent>(&event)) {
+    growths_.at(grow->token).asked_at = life_->io().now();
+  }
   life_->handle(std::move(event));
 }
 
 void Readers::deliver_all() {
   tell_late_rekeys();
   disown_again();
+  ask_for_growths();
   while (deliver()) {
   }
 }
@@ -536,16 +543,25 @@ void Readers::on_verify(VerifyToken token, const VerifyResult& result) {
 
 bool Readers::own_write(const std::string& path, std::uint64_t offset, std::uint64_t length,
                         Nanos now) {
+  return begin_own_write({.path = path, .offset = offset, .length = length}, now);
+}
+
+bool Readers::own_append(const std::string& path, std::uint64_t length, std::uint64_t size_max,
+                         Nanos now) {
+  return begin_own_write({.path = path, .length = length, .size_max = size_max}, now);
+}
+
+bool Readers::begin_own_write(PendingWrite write, Nanos now) {
   if (is_stopping_ || writes_.size() + writes_to_repeat_.size() >= kWarmsMax) return false;
   SourceState state;
-  const std::optional<FileHandle> source = open_source(path, now, state);
+  const std::optional<FileHandle> source = open_source(write.path, now, state);
   if (!source) return false;
-  const SourceInode inode = nfs_.inode_of(*source);
+  write.inode = nfs_.inode_of(*source);
   nfs_.close(*source);
   // Pins belong to what is there to be pinned.
-  std::erase_if(pinned_, [&](const Pinned& file) { return file.inode == inode; });
-  for (auto& [token, warm] : warms_) warm.pin = warm.pin && warm.file.inode != inode;
-  writes_to_repeat_.push_back({path, inode, offset, length});
+  std::erase_if(pinned_, [&](const Pinned& file) { return file.inode == write.inode; });
+  for (auto& [token, warm] : warms_) warm.pin = warm.pin && warm.file.inode != write.inode;
+  writes_to_repeat_.push_back(std::move(write));
   disown_again();
   return true;
 }
@@ -591,13 +607,12 @@ void Readers::on_disowned(DisownToken token, int error) {
 void Readers::write_ourselves(const PendingWrite& write, bool may_change_cache_files) {
   if (!nfs_.exists(write.path) || nfs_.inode_at(write.path) != write.inode) return;
   const std::uint64_t size = nfs_.history(write.inode).back().version.size;
-  const std::uint64_t offset = write.offset % (size + 1);
-  // Nothing grows: more only makes runs longer.
-  const ByteRange range = {offset, std::min(1 + write.length, size - offset)};
+  const std::uint64_t offset = write.size_max > 0 ? size : write.offset % (size + 1);
+  const std::uint64_t end_max = std::max(size, write.size_max);
+  const ByteRange range = {offset, std::min(1 + write.length, end_max - offset)};
   if (range.empty()) return;
   nfs_.write(write.path, range, life_->io().now());
-  const std::size_t revision = nfs_.current_revision(write.inode);
-  own_writes_[write.inode].push_back({range, revision});
+  own_writes_[write.inode].push_back({range, nfs_.current_revision(write.inode)});
   // What a disk that lies has said of the sidecar's directory is not true yet.
   const bool is_lied_about = disk_.is_lied_about(object_stem(nfs_.file_id(write.inode), {}, 0));
   const bool may_mirror = may_change_cache_files && !is_lied_about;
@@ -609,17 +624,60 @@ void Readers::write_ourselves(const PendingWrite& write, bool may_change_cache_f
       report("S5 Pins", name_of(handle) + ": the cache file was closed under a reader");
       continue;
     }
+    if (write.size_max > 0) growths_to_ask_.push_back({handle, range.end(), {}});
     const std::uint64_t end = std::min(range.end(), file.version.size);
     if (end <= range.offset) continue;
-    std::vector<std::byte> bytes(end - range.offset);
-    nfs_.content(write.inode, revision, range.offset, bytes);
-    file.is_passed_through = disk_.write(*inode, range.offset, bytes) >= 0;
-    // Kernels that read the same file for a daemon that died see the write, too.
-    for (Hold& hold : holds_) {
-      if (hold.inode == *inode && file.is_passed_through) {
-        std::ranges::copy(bytes, hold.content.begin() + static_cast<std::ptrdiff_t>(range.offset));
-      }
-    }
+    file.is_passed_through =
+        write_cache_file(*inode, write.inode, {range.offset, end - range.offset});
+  }
+}
+
+// Brings it to what the source holds; false if the disk is full.
+bool Readers::write_cache_file(InodeId inode, SourceInode source, ByteRange range) {
+  std::vector<std::byte> bytes(range.length);
+  nfs_.content(source, nfs_.current_revision(source), range.offset, bytes);
+  if (disk_.write(inode, range.offset, bytes) < 0) return false;
+  // Kernels that read the same file for a daemon that died see the write, too.
+  for (Hold& hold : holds_) {
+    if (hold.inode != inode) continue;
+    hold.content.resize(std::max<std::size_t>(hold.content.size(), range.end()));
+    std::ranges::copy(bytes, hold.content.begin() + static_cast<std::ptrdiff_t>(range.offset));
+  }
+  return true;
+}
+
+// Who has closed the file meanwhile has no use for it.
+void Readers::ask_for_growths() {
+  for (const Growth& growth : std::exchange(growths_to_ask_, {})) {
+    if (!files_.contains(growth.handle)) continue;
+    const GrowToken token{next_id_++};
+    growths_.emplace(token, growth);
+    send(GrowEvent{token, growth.handle, growth.size});
+  }
+}
+
+void Readers::on_grown(GrowToken token, int error) {
+  trace_.add(static_cast<std::uint64_t>(token));
+  trace_.add(static_cast<std::uint64_t>(error));
+  const auto entry = growths_.find(token);
+  if (entry == growths_.end()) return report("Contract", "leave to grow that nobody asked for");
+  const Growth growth = entry->second;
+  growths_.erase(entry);
+  const auto file = files_.find(growth.handle);
+  if (error != 0 || file == files_.end()) return;
+  const std::optional<InodeId> inode = disk_.inode_of(file->second.residency->cache_file());
+  if (!inode) return report("S5 Pins", "a cache file was closed under a reader, and may grow");
+  const std::uint64_t size = disk_.view(*inode).cached.size();
+  const SourceInode source = file->second.inode;
+  const std::uint64_t end = std::min(growth.size, nfs_.history(source).back().version.size);
+  if (end > size) write_cache_file(*inode, source, {size, end - size});
+}
+
+void Readers::check_growths() {
+  for (const auto& [token, growth] : growths_) {
+    if (!growth.asked_at) continue;
+    if (life_->io().now() - *growth.asked_at < life_->config().cache_deadline) continue;
+    report("S8 Degrade", name_of(growth.handle) + ": a write waits too long for the cache");
   }
 }
 

@@ -90,6 +90,11 @@ class Readers final : public Host {
   // As the adapter writes: the cache disowns the file; then the source is written, and with it the
   // cache files that kernels read by themselves, if the cache gives leave.
   bool own_write(const std::string& path, std::uint64_t offset, std::uint64_t length, Nanos now);
+  // The same at the end of the file, which grows to `size_max` at most. Cache files grow with it as
+  // far as the cache allows.
+  bool own_append(const std::string& path, std::uint64_t length, std::uint64_t size_max, Nanos now);
+  // Whoever waits for a cache file to grow is told in time.
+  void check_growths();
   // `interference`: see StepOp::own_chmod. `to`: the new name, or empty.
   bool own_change(const std::string& path, const std::string& to, std::uint64_t interference,
                   Nanos now);
@@ -107,7 +112,7 @@ class Readers final : public Host {
   [[nodiscard]] const std::vector<ActiveRead>& reads() const { return reads_; }
   [[nodiscard]] std::size_t warms_pending() const { return warms_.size(); }
   [[nodiscard]] bool has_mail() const { return !mailbox_.empty() || !late_rekeys_.empty(); }
-  [[nodiscard]] std::size_t own_writes_pending() const { return writes_.size(); }
+  [[nodiscard]] std::size_t own_writes_pending() const { return writes_.size() + growths_.size(); }
   // Whether the object with this stem was there when its file was disowned, in any life.
   [[nodiscard]] bool is_disowned(const std::string& stem) const { return disowned_.contains(stem); }
   [[nodiscard]] std::size_t controls_pending() const { return controls_.size(); }
@@ -145,6 +150,7 @@ class Readers final : public Host {
   void on_stopped() override;
   void on_verify(VerifyToken token, const VerifyResult& result) override;
   void on_disowned(DisownToken token, int error) override;
+  void on_grown(GrowToken token, int error) override;
 
  private:
   // A cache file that outlives the process: its bytes must not change.
@@ -173,8 +179,18 @@ class Readers final : public Host {
     SourceInode inode{};
     std::uint64_t offset = 0;
     std::uint64_t length = 0;
+    std::uint64_t size_max = 0;     // appends, up to that; 0: does not grow
     std::uint64_t disowned_at = 0;  // handles with higher numbers were opened since
   };
+  // A cache file that has to grow for one of our writes.
+  struct Growth {
+    HandleId handle{};
+    std::uint64_t size = 0;
+    std::optional<Nanos> asked_at;  // set when the engine has the question
+  };
+  bool begin_own_write(PendingWrite write, Nanos now);
+  bool write_cache_file(InodeId inode, SourceInode source, ByteRange range);
+  void ask_for_growths();
   void write_ourselves(const PendingWrite& write, bool may_change_cache_files);
   void note_disowned(const FileId& file);
   void disown_again();
@@ -204,6 +220,8 @@ class Readers final : public Host {
   std::vector<Hold> holds_;
   std::map<DisownToken, PendingWrite> writes_;
   std::vector<PendingWrite> writes_to_repeat_;
+  std::map<GrowToken, Growth> growths_;
+  std::vector<Growth> growths_to_ask_;
   std::map<SourceInode, std::vector<OwnWrite>> own_writes_;
   std::set<std::string> disowned_;  // stems
   std::deque<RekeyEvent> late_rekeys_;

@@ -112,6 +112,7 @@ class SimIo final : public Io {
   void note_source_handle(FileHandle handle, const SourceState& state);
   // Whoever has the file open from before one of our own writes reads for itself from then on.
   void note_disowned(const FileId& file);
+  [[nodiscard]] bool reads_alone(FileHandle source) const { return reads_alone_.contains(source); }
   [[nodiscard]] const SourceState& source_state(FileHandle handle) const {
     return source_handles_.at(handle);
   }

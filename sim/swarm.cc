@@ -68,6 +68,7 @@ constexpr std::array<Weight, kStepOpCount> kWeights = {{
     {StepOp::own_write, 10, true},
     {StepOp::own_chmod, 10, true},
     {StepOp::own_rename, 3, true},
+    {StepOp::own_append, 14, true},
 }};
 
 // The number of ETIMEDOUT among the errors of World.
@@ -140,7 +141,34 @@ Step fill_in(StepOp op, Rng& rng) {
 bool names_file(StepOp op) {
   return op == StepOp::open || op == StepOp::warm ||
          (op >= StepOp::source_write && op <= StepOp::source_delete) ||
-         (op >= StepOp::own_write && op <= StepOp::own_rename);
+         (op >= StepOp::own_write && op <= StepOp::own_append);
+}
+
+// An append to a file that is open and complete in the cache, with others there that can make room
+// for it; in some of them nothing happens for longer than a disk may take.
+void add_append_in_need_of_room(Plan& plan, const Step& append, Rng& rng) {
+  const std::uint64_t file = append.a;
+  // In the fourth of the limits the file has to grow far before others have to go.
+  const std::uint64_t limit = rng.chance({3, 4}) ? 3 : rng.below(5);
+  for (const Step& step : Plan{{StepOp::disk_heal},
+                               {StepOp::nfs_heal},
+                               {StepOp::warm, file + 1},
+                               {StepOp::warm, file + 2},
+                               {StepOp::open, file},
+                               {StepOp::tick, 3 * kSecond},
+                               {StepOp::run, 7},
+                               {StepOp::run, 7},
+                               {StepOp::run, 7},
+                               {StepOp::run, 7},
+                               {StepOp::open, file},
+                               {StepOp::limit, limit},
+                               {StepOp::run},
+                               append,
+                               {StepOp::run, 2},
+                               {StepOp::deliver}}) {
+    plan.push_back(step);
+  }
+  if (rng.chance({3, 4})) plan.push_back({StepOp::tick, 12 * kSecond});
 }
 
 }  // namespace
@@ -174,6 +202,10 @@ Plan make_swarm_plan(Rng& rng, std::uint64_t step_count) {
     // Our own write waits for what is in flight: half of the time something of it times out.
     if (step.op == StepOp::own_write && rng.chance({1, 2})) {
       plan.push_back({StepOp::fail, rng.below(8), kErrorTimedOut, rng.below(2)});
+    } else if (step.op == StepOp::own_append && rng.chance({1, 2})) {
+      const Step append = step;
+      plan.pop_back();
+      add_append_in_need_of_room(plan, append, rng);
     }
   }
   return plan;

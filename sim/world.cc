@@ -87,6 +87,9 @@ void World::apply(const Step& step) {
     case StepOp::own_rename:
       if (life_) readers_.own_change(path(step.a), path(step.b), step.c, now_);
       break;
+    case StepOp::own_append:
+      if (life_) readers_.own_append(path(step.a), step.b, kFileSizes.back(), now_);
+      break;
     case StepOp::tick:
       tick(step.a, static_cast<std::uint32_t>(step.b));
       break;
@@ -285,6 +288,7 @@ void World::tick(Nanos duration, std::uint32_t effects) {
   readers_.deliver_all();
   life_->expire(effects);
   life_->handle(TickEvent{});
+  readers_.check_growths();
 }
 
 void World::start() {
