@@ -37,6 +37,7 @@ class ForgetfulClient {
     std::array<char*, 1> arguments{const_cast<char*>("forgetful")};
     fuse_args args = FUSE_ARGS_INIT(1, arguments.data());
     session_ = fuse_session_new(&args, &operations, sizeof(operations), this);
+    fuse_opt_free_args(&args);
     EXPECT_NE(session_, nullptr);
     EXPECT_EQ(fuse_session_mount(session_, path.c_str()), 0);
     thread_ = std::thread([this] { serve(); });
