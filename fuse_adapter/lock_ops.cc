@@ -140,6 +140,26 @@ void getlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* 
       });
 }
 
+// Takes the lock or, if `unlocks`, gives its range back; where locks are kept.
+void change_lock(fuse_req_t raw, const FileKey& file, Kind kind, const Lock& lock,
+                 const fuse_file_info& info, bool unlocks, bool waits) {
+  FuseCore& core = FuseCore::of(raw);
+  if (core.backend_locks) {
+    auto request = backend_request(core, std::make_shared<KernelRequest>(core.channel, raw), file,
+                                   kind, lock, info);
+    if (unlocks) {
+      core.backend_locks->unlock(std::move(request));
+    } else {
+      take_on_backend(core, raw, std::move(request), waits);
+    }
+  } else if (unlocks) {
+    core.locks.unlock(file, kind, lock.owner, lock.first, lock.last);
+    fuse_reply_err(raw, 0);
+  } else {
+    take(core, raw, file, kind, lock, waits);
+  }
+}
+
 void setlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* wanted, int waits) {
   FuseCore& core = FuseCore::of(raw);
   const auto file = core.nodes.file_of(node);
@@ -150,46 +170,18 @@ void setlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* 
   const Lock lock = lock_of(*wanted, *info);
   const bool unlocks = wanted->l_type == F_UNLCK;
   if (!unlocks) core.lock_owners.add(info->fh, lock.owner);
-  if (core.backend_locks) {
-    auto request = backend_request(core, std::make_shared<KernelRequest>(core.channel, raw), *file,
-                                   Kind::posix, lock, *info);
-    if (unlocks) {
-      core.backend_locks->unlock(std::move(request));
-    } else {
-      take_on_backend(core, raw, std::move(request), waits != 0);
-    }
-  } else if (unlocks) {
-    core.locks.unlock(*file, Kind::posix, lock.owner, lock.first, lock.last);
-    fuse_reply_err(raw, 0);
-  } else {
-    take(core, raw, *file, Kind::posix, lock, waits != 0);
-  }
+  change_lock(raw, *file, Kind::posix, lock, *info, unlocks, waits != 0);
 }
 
 void flock(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, int operation) {
-  FuseCore& core = FuseCore::of(raw);
-  const auto file = core.nodes.file_of(node);
+  const auto file = FuseCore::of(raw).nodes.file_of(node);
   if (!file) {
     fuse_reply_err(raw, ENOLCK);
     return;
   }
-  const bool unlocks = (operation & LOCK_UN) != 0;
-  const bool waits = (operation & LOCK_NB) == 0;
   const Lock lock{.owner = info->lock_owner, .is_exclusive = (operation & LOCK_EX) != 0};
-  if (core.backend_locks) {
-    auto request = backend_request(core, std::make_shared<KernelRequest>(core.channel, raw), *file,
-                                   Kind::flock, lock, *info);
-    if (unlocks) {
-      core.backend_locks->unlock(std::move(request));
-    } else {
-      take_on_backend(core, raw, std::move(request), waits);
-    }
-  } else if (unlocks) {
-    core.locks.unlock(*file, Kind::flock, info->lock_owner);
-    fuse_reply_err(raw, 0);
-  } else {
-    take(core, raw, *file, Kind::flock, lock, waits);
-  }
+  change_lock(raw, *file, Kind::flock, lock, *info, (operation & LOCK_UN) != 0,
+              (operation & LOCK_NB) == 0);
 }
 
 void unlock_owner(FuseCore& core, const FileKey& file, LockTable::Owner owner,
