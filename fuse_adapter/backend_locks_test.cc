@@ -11,6 +11,7 @@
 #include <string>
 
 #include "io/temp_directory.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
@@ -193,7 +194,7 @@ TEST_F(BackendLocksTest, OfTwoWhoWaitForEachOtherTheSecondIsRefused) {
   EXPECT_EQ(try_lock(one_, exclusive(1, 0, 0)), 0);
   EXPECT_EQ(try_lock(one_, exclusive(2, 1, 1)), 0);
   const auto first = lock(one_, exclusive(1, 1, 1), 11);
-  while (one_.table.waiting() == 0) std::this_thread::yield();
+  ASSERT_TRUE(eventually([&] { return one_.table.waiting() > 0; }));
   EXPECT_EQ(lock(one_, exclusive(2, 0, 0), 12)->get(-1), EDEADLK);
   close(one_, 2);
   EXPECT_EQ(first->get(-1), 0);
@@ -208,7 +209,7 @@ TEST_F(BackendLocksTest, WhatNobodyCouldBeToldIsGivenBack) {
   EXPECT_EQ(result->get(-1), 0);
   // Given back after it was told; whoever waits gets it.
   EXPECT_EQ(lock(two_, exclusive(1, 0, 9), 21)->get(-1), 0);
-  while (!one_.table.held(key_, Kind::posix).empty()) std::this_thread::yield();
+  EXPECT_TRUE(eventually([&] { return one_.table.held(key_, Kind::posix).empty(); }));
 }
 
 TEST_F(BackendLocksTest, ALockOfFlockIsTheHandles) {

@@ -12,7 +12,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -20,12 +19,12 @@
 #include <set>
 #include <span>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "fuse_adapter/fake_engine.h"
 #include "io/temp_directory.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
@@ -612,11 +611,7 @@ TEST_F(FuseOpsTest, TheEndDoesNotWaitForWhatHangs) {
   const std::weak_ptr<FuseCore> core = core_;
   core_.reset();
   // The threads that were left behind keep what they need, and only they.
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (!core.expired() && std::chrono::steady_clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  }
-  EXPECT_TRUE(core.expired());
+  EXPECT_TRUE(eventually([&] { return core.expired(); }));
 }
 
 TEST_F(FuseOpsTest, ForgottenNodesAreDropped) {

@@ -14,10 +14,10 @@
 
 #include <filesystem>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "io/descriptor.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
@@ -216,7 +216,7 @@ TEST_F(HttpServerTest, ClientsThatLeaveEarlyDoNoHarm) {
                            "GET /later HTTP/1.1\r\n\r\n"}) {
     Client(path_).send(part);
   }
-  while (kept() == 0) std::this_thread::yield();
+  ASSERT_TRUE(eventually([&] { return kept() > 0; }));
   kept_[0]({});
   Client client(path_);
   client.send(kGet);
@@ -271,7 +271,7 @@ TEST_F(HttpServerTest, StopEndsConnectionsAndTheSocketThoughAnAnswerIsOwed) {
   idle.receive(";");
   Client waiting(path_);
   waiting.send("GET /later HTTP/1.1\r\n\r\n");
-  while (kept() == 0) std::this_thread::yield();
+  ASSERT_TRUE(eventually([&] { return kept() > 0; }));
   server_->stop();
   EXPECT_EQ(idle.receive("(never)"), "(closed)");
   EXPECT_EQ(waiting.receive("(never)"), "(closed)");

@@ -20,12 +20,12 @@
 #include <system_error>
 
 #include "io/monotonic_clock.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
 
 // A machine that needs longer is not slow but stuck.
-constexpr Nanos kPatience = 60 * kSecond;
 
 // How long a test that was killed may be left waiting for its own mount.
 constexpr int kGuardLooksEveryMs = 100;
@@ -180,12 +180,7 @@ std::vector<std::string> TestMount::cached_data() const {
 }
 
 bool TestMount::wait_until(const std::function<bool(const EngineStatus&)>& condition) {
-  const Nanos deadline = monotonic_now() + kPatience;
-  while (monotonic_now() < deadline) {
-    if (condition(runtime_->status())) return true;
-    std::this_thread::yield();
-  }
-  return false;
+  return eventually([&] { return condition(runtime_->status()); });
 }
 
 void TestMount::bring_into_cache(const std::string& path) {

@@ -23,6 +23,7 @@
 #include <vector>
 
 #include "fuse_adapter/mount_fixture.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
@@ -232,12 +233,8 @@ TEST_F(MountWriteTest, OneAppendsWhereAnotherOneDidMeanwhile) {
   ASSERT_EQ(::write(first.get(), "ef", 2), 2);
   EXPECT_EQ(backend_bytes("log").size(), 6U);
   // The kernel has put them elsewhere and is told so, later.
-  bool is_right = false;
-  for (int attempt = 0; attempt < 6000 && !is_right; ++attempt) {
-    is_right = read_descriptor(first.get()).bytes == backend_bytes("log");
-    if (!is_right) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  EXPECT_TRUE(is_right);
+  EXPECT_TRUE(
+      eventually([&] { return read_descriptor(first.get()).bytes == backend_bytes("log"); }));
 }
 
 TEST_P(MountReadersTest, WhoHoldsAFileThatIsReplacedGoesOnWithIt) {

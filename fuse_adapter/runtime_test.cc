@@ -21,6 +21,7 @@
 #include "io/source_identity.h"
 #include "io/temp_directory.h"
 #include "io/test_bytes.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
@@ -102,10 +103,7 @@ class RuntimeTest : public testing::Test {
 
   template <typename Condition>
   void wait_until(Condition condition) {
-    for (int i = 0; i < 3000 && !condition(runtime_->status()); ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    ASSERT_TRUE(condition(runtime_->status()));
+    ASSERT_TRUE(eventually([&] { return condition(runtime_->status()); }));
   }
   void wait_until_cached(std::uint64_t objects) {
     wait_until([=](const EngineStatus& status) { return status.objects_cached == objects; });

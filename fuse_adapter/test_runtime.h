@@ -9,13 +9,12 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "fuse_adapter/runtime.h"
-#include "io/monotonic_clock.h"
 #include "io/source_identity.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 
@@ -54,12 +53,7 @@ class TestRuntime {
   // False if the engine does not come to say so within far more time than it needs.
   template <typename Condition>
   [[nodiscard]] bool wait_until(Condition condition) {
-    const Nanos deadline = monotonic_now() + 60 * kSecond;
-    while (monotonic_now() < deadline) {
-      if (condition(runtime_->status())) return true;
-      std::this_thread::yield();
-    }
-    return false;
+    return eventually([&] { return condition(runtime_->status()); });
   }
 
   // Opens, reads as the FUSE side does (planned pieces from the cache file, missing ones from the

@@ -5,9 +5,9 @@
 
 #include <cerrno>
 #include <future>
-#include <thread>
 
 #include "fuse_adapter/fake_warm_target.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
@@ -31,14 +31,13 @@ class WarmJobsTest : public ::testing::Test {
 
   // Polls, as the books have no other way to tell; ends with the state asked for or in failure.
   WarmProgress wait_until(WarmProgress::State state) {
-    const auto deadline = std::chrono::steady_clock::now() + FakeWarmTarget::kPatience;
-    while (std::chrono::steady_clock::now() < deadline) {
-      const auto progress = jobs_.progress(id_);
-      if (progress && progress->state == state) return *progress;
-      std::this_thread::yield();
-    }
-    ADD_FAILURE() << "the job never was " << to_string(state);
-    return {};
+    std::optional<WarmProgress> progress;
+    EXPECT_TRUE(eventually([&] {
+      progress = jobs_.progress(id_);
+      return progress && progress->state == state;
+    })) << "the job never was "
+        << to_string(state);
+    return progress.value_or(WarmProgress{});
   }
 
   FakeWarmTarget fake_{::testing::TempDir()};

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "io/monotonic_clock.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
@@ -153,7 +154,7 @@ TEST_F(WorkPoolTest, AJobThatTheQueueHasNoRoomForIsRefused) {
   make_pool(1, 0, 2);
   const auto gate = std::make_shared<Gate>();
   const auto running = submit(kLater, gate);
-  while (!running->is_started) std::this_thread::yield();
+  ASSERT_TRUE(eventually([&] { return running->is_started.load(); }));
   const auto first = submit();
   const auto second = submit();
   const auto refused = submit();
@@ -185,7 +186,7 @@ TEST_F(WorkPoolTest, AJobWhoseDeadlineHasPassedIsNeverRun) {
   const auto record = submit(0);
   // The only thread comes to the next job after this one, before the timer gets its turn.
   const auto next = submit();
-  while (!next->is_started) std::this_thread::yield();
+  ASSERT_TRUE(eventually([&] { return next->is_started.load(); }));
   run_until_finished(record);
   EXPECT_EQ(record->statuses, std::vector<int>{-ETIMEDOUT});
   EXPECT_EQ(record->runs, 0);
@@ -254,7 +255,7 @@ TEST_F(WorkPoolTest, AJobThatMustRunIsRunLateAndAboveTheBound) {
   make_pool(1, 0, 1);
   const auto gate = std::make_shared<Gate>();
   const auto running = submit(kLater, gate);
-  while (!running->is_started) std::this_thread::yield();
+  ASSERT_TRUE(eventually([&] { return running->is_started.load(); }));
   const auto queued = submit();
   const auto late = submit(0, nullptr, WhenLate::run);
   run_until([&] { return !late->statuses.empty(); });
@@ -299,7 +300,7 @@ TEST_F(WorkPoolTest, StoppingDropsWhatWaitsAndUndoesWhatNobodyHeardOf) {
   const auto gate = std::make_shared<Gate>();
   const auto undelivered = submit();
   const auto running = submit(kLater, gate);
-  while (!running->is_started) std::this_thread::yield();
+  ASSERT_TRUE(eventually([&] { return running->is_started.load(); }));
   const auto waiting = submit();
   const auto closing = submit(kLater, nullptr, WhenLate::run);
   gate->open();
