@@ -40,12 +40,15 @@ void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   });
 }
 
-void releasedir(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
+void releasedir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   FuseCore& core = FuseCore::of(raw);
   auto directory = core.directories.remove(handle_of<OpenDirectory>(info->fh));
-  // Closing may wait for the source.
-  core.post(raw, [directory = std::move(directory)](
-                     FuseCore&, const KernelRequestPointer& request) { request->error(0); });
+  // Nobody waits for the answer. Closing may wait for the source; a pool that is full drops it
+  // here.
+  fuse_reply_err(raw, 0);
+  static_cast<void>(core.metadata.submit({.run = [directory = std::move(directory)] {},
+                                          .expire = [] {},
+                                          .lane = core.device_of(node)}));
 }
 
 // One answer to READDIR or READDIRPLUS.
@@ -99,7 +102,8 @@ class Listing {
     return true;
   }
 
-  // A name whose attributes cannot be had is listed without; the kernel will look it up if need be.
+  // A name whose attributes cannot be had is listed without, and so is what is mounted there: that
+  // is another file system's to answer. The kernel will look it up if need be.
   bool add_with_attributes(NodeId parent, const dirent& entry) {
     const std::size_t needed =
         fuse_add_direntry_plus(nullptr, nullptr, 0, entry.d_name, nullptr, entry.d_off);
@@ -109,7 +113,9 @@ class Listing {
     found.attr.st_mode = static_cast<mode_t>(DTTOIF(entry.d_type));
     const std::string_view name(entry.d_name);
     struct stat attributes {};
-    const bool is_child = name != "." && name != "..";
+    const bool is_child = name != "." && name != ".." &&
+                          (!core_.backends->are_several() ||
+                           core_.device_of(parent) == core_.device_of(parent, std::string(name)));
     if (is_child && stat_child(core_, ::dirfd(directory_.stream), entry.d_name, request_.caller(),
                                attributes) == 0) {
       const NodeId node = core_.nodes.look_up(parent, name, FileFacts::of(attributes));
