@@ -26,6 +26,7 @@
 #include <thread>
 #include <utility>
 
+#include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/mount_table.h"
 #include "fuse_adapter/source_tree.h"
 #include "io/descriptor.h"
@@ -58,9 +59,10 @@ std::string path_of(int directory) {
 std::function<int(const std::string& path)> probe_of(int root) {
   struct Source {
     explicit Source(int descriptor)
-        : root(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0)), tree(root.get(), groups) {}
+        : root(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0)), tree(root.get(), groups, looks) {}
     Descriptor root;
     CallerGroups groups;
+    AdapterStats looks;  // not the mount's: those are what its users cost
     SourceTree tree;
   };
   return [source = std::make_shared<Source>(root)](const std::string& path) {
