@@ -300,6 +300,8 @@ void FaultyBackend::recover() {
 
 void FaultyBackend::stop_process() {
   ::kill(server_, SIGSTOP);
+  // Until the last of its threads has stopped, calls are answered.
+  ::waitpid(server_, nullptr, WUNTRACED);
 }
 
 void FaultyBackend::continue_process() {

@@ -95,8 +95,11 @@ class MountHangTest : public testing::TestWithParam<PassedFiles> {
   // Lets go whoever waits, before members that join them are destroyed.
   void TearDown() override { backend_->recover(); }
 
+  // Nothing is believed, so that every call asks the backend.
   void start(Nanos deadline) {
-    mount_.start({.passthrough = GetParam(), .source_deadline = deadline});
+    mount_.start({.passthrough = GetParam(),
+                  .source_deadline = deadline,
+                  .metadata = metadata_config(MetadataProfile::strict)});
   }
   Descriptor open(const std::string& path) {
     return Descriptor(::open(mount_.mounted(path).c_str(), O_RDONLY | O_CLOEXEC));
