@@ -73,6 +73,10 @@ class CacheFs::Impl {
   }
   [[nodiscard]] const AdapterStats& stats() const { return *stats_; }
   [[nodiscard]] MetadataStatus metadata_status() const { return core_->known_metadata.status(); }
+  void invalidate(std::vector<std::string> paths,
+                  std::function<void(const InvalidationResult&)> done) {
+    ncfs::invalidate(*core_, std::move(paths), std::move(done));
+  }
 
  private:
   MountResult agree_with_kernel() {
@@ -119,6 +123,10 @@ const AdapterStats& CacheFs::stats() const {
 }
 MetadataStatus CacheFs::metadata_status() const {
   return impl_->metadata_status();
+}
+void CacheFs::invalidate(std::vector<std::string> paths,
+                         std::function<void(const InvalidationResult&)> done) {
+  impl_->invalidate(std::move(paths), std::move(done));
 }
 
 }  // namespace ncfs

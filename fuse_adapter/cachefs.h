@@ -9,11 +9,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/metadata.h"
 #include "fuse_adapter/adapter_stats.h"
+#include "fuse_adapter/invalidation.h"
 #include "fuse_adapter/runtime.h"
 #include "io/types.h"
 
@@ -97,6 +100,9 @@ class CacheFs {
   [[nodiscard]] bool passthrough_active() const;
   [[nodiscard]] const AdapterStats& stats() const;
   [[nodiscard]] MetadataStatus metadata_status() const;  // after mount()
+  // As the function of this name; after mount().
+  void invalidate(std::vector<std::string> paths,
+                  std::function<void(const InvalidationResult&)> done);
 
  private:
   class Impl;

@@ -379,6 +379,14 @@ std::string unpin_json(const ControlResult& result) {
   return dump({{"unpinned", count_json(result.done)}});
 }
 
+std::string invalidate_json(const InvalidationResult& result) {
+  return dump({{"names", result.names},
+               {"kept", count_json(result.kept)},
+               {"dropped", count_json(result.dropped)},
+               {"failed", count_json(result.failed)},
+               {"complete", result.is_complete}});
+}
+
 std::string limit_json(const EngineStatus& before, const EngineStatus& after) {
   const std::uint64_t staying = after.used_bytes + after.reserved_bytes - after.leaving_bytes;
   return dump({{"limit_bytes", after.limit_bytes},

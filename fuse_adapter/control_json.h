@@ -36,6 +36,7 @@ struct VerifyProgress {
 [[nodiscard]] std::string verify_list_json(const std::vector<VerifyProgress>& jobs);
 [[nodiscard]] std::string evict_json(const ControlResult& result);
 [[nodiscard]] std::string unpin_json(const ControlResult& result);
+[[nodiscard]] std::string invalidate_json(const InvalidationResult& result);
 [[nodiscard]] std::string limit_json(const EngineStatus& before, const EngineStatus& after);
 
 // `next`: the id after which there is more, or 0.

@@ -289,6 +289,15 @@ class ControlServer::Impl {
                    });
   }
 
+  void post_invalidate(Call call) {
+    auto request = body_of(call, {Member::paths});
+    if (!request || !has_recovered(call)) return;
+    subject_.invalidate(std::move(request->paths),
+                        [respond = std::move(call.respond)](const InvalidationResult& result) {
+                          respond(json_reply(200, invalidate_json(result)));
+                        });
+  }
+
   void put_limit(Call call) {
     const auto request = body_of(call, {Member::size});
     if (!request) return;
@@ -343,6 +352,7 @@ const std::vector<ControlServer::Impl::Operation>& ControlServer::Impl::operatio
       {{"POST", "/v1/evict"}, Caller::administrator, &Impl::post_evict},
       {{"POST", "/v1/unpin"}, Caller::administrator, &Impl::post_unpin},
       {{"PUT", "/v1/limit"}, Caller::administrator, &Impl::put_limit},
+      {{"POST", "/v1/invalidate"}, Caller::administrator, &Impl::post_invalidate},
   };
   return kOperations;
 }

@@ -25,6 +25,7 @@
 #include "engine/engine.h"
 #include "engine/metadata.h"
 #include "fuse_adapter/adapter_stats.h"
+#include "fuse_adapter/invalidation.h"
 #include "fuse_adapter/warm_jobs.h"
 
 namespace ncfs {
@@ -64,6 +65,10 @@ struct ControlSubject {
   using ControlDone = std::function<void(const ControlResult&)>;
   std::function<void(std::vector<std::string> paths, Nanos idle_min, ControlDone done)> evict;
   std::function<void(std::vector<std::string> paths, ControlDone done)> unpin;
+  // As CacheFs::invalidate().
+  std::function<void(std::vector<std::string> paths,
+                     std::function<void(const InvalidationResult&)> done)>
+      invalidate;
   std::function<Nanos()> now;                   // the clock of EngineStatus
   const AdapterStats* adapter_stats = nullptr;  // outlives the server, as do the next
   const Histogram* copy_time = nullptr;

@@ -285,6 +285,9 @@ class Served {
     subject.unpin = [runtime = runtime_.get()](auto paths, auto done) {
       runtime->unpin(std::move(paths), std::move(done));
     };
+    subject.invalidate = [mount = file_system_.get()](auto paths, auto done) {
+      mount->invalidate(std::move(paths), std::move(done));
+    };
     subject.now = monotonic_now;
     subject.adapter_stats = &file_system_->stats();
     subject.copy_time = &runtime_->copy_time();

@@ -105,6 +105,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   // What changes files: apart from reads, as a change may have to wait for reads to be answered.
   JobPool writes;
   Notices notices;
+  JobPool invalidations;
   std::atomic<bool> has_logged_refusal{false};
   // Whether the kernel may read files that are not complete in the cache from the source itself;
   // ends when it will not.

@@ -157,6 +157,8 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual(status["opens"]["hits"], 1)
         self.assertEqual(status["cache"]["pinned_files"], 2)
         paths = {"paths": [str(self.mnt)]}
+        invalidated = self.ask("POST", "/v1/invalidate", paths)
+        self.assertEqual((invalidated["kept"]["files"], invalidated["complete"]), (2, True))
         self.assertEqual(self.ask("POST", "/v1/unpin", paths)["unpinned"]["files"], 2)
         evicted = []  # what was just read is in use for another moment
 
@@ -348,11 +350,59 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual(wrong.returncode, 1)
         self.assert_one_line(wrong.stderr, "CACHEFS_LOG=loud: must be trace, debug")
 
+    def test_what_is_invalidated_is_asked_for_again_and_dropped_only_if_outdated(self):
+        other = self.directory / "other"
+        # Without it nothing would be asked for as long as the test takes.
+        self.mount(f"cache_dir={self.directory}/cache2,profile=static,entry_timeout=86400,"
+                   "attr_timeout=86400,negative_timeout=86400", where=other)
+        for name in ("models/a", "models/b"):
+            self.write(name, b"old" * 1000)
+        commands.control("cache", "warm", "--wait", other)
+        for name in ("models/a", "models/b", "models/big", "small"):
+            (other / name).read_bytes()
+        self.assertFalse((other / "models/new").exists())
+        self.write("models/a", b"new")
+        (self.backend / "models/b").unlink()
+        self.write("models/new", b"x")
+        # Is believed from memory until it is invalidated.
+        self.assertEqual((other / "models/a").stat().st_size, 3000)
+        self.assertFalse((other / "models/new").exists())
+
+        row, = json.loads(commands.control("invalidate", "--json", other / "models",
+                                           other / "models/new").stdout)
+        self.assertEqual((row["kept"]["files"], row["kept"]["bytes"]), (1, 3 << 20))
+        self.assertEqual((row["dropped"]["files"], row["dropped"]["bytes"]), (2, 6000))
+        self.assertEqual((row["failed"]["files"], row["complete"]), (0, True))
+        self.assertGreaterEqual(row["names"], 4)
+        self.assertEqual((other / "models/a").stat().st_size, 3)
+        self.assertEqual((other / "models/a").read_bytes(), b"new")
+        self.assertEqual((other / "models/new").read_bytes(), b"x")
+        self.assertFalse((other / "models/b").exists())
+        hits = self.status(other)["opens"]["hits"]
+        self.assertEqual((other / "models/big").read_bytes(),
+                         (self.backend / "models/big").read_bytes())
+        self.assertEqual(self.status(other)["opens"]["hits"], hits + 1)
+        told = commands.control("invalidate", other / "models/big").stdout
+        self.assertIn("1 files (3.0 MiB) up to date and kept, 0 files (0 B) outdated", told)
+
+    def test_cleaning_drops_by_path_by_age_or_everything(self):
+        commands.control("cache", "warm", "--wait", self.mnt)
+        for arguments in ((), ("--all", "--older-than", "7d"), ("--all", "--path", self.mnt),
+                          ("--path", self.mnt, self.mnt)):
+            refused = commands.control("cache", "clean", *arguments, check=False)
+            self.assertEqual(refused.returncode, 1, arguments)
+        self.assertIn("0 files (0 B) evicted", commands.control(
+            "cache", "clean", "--older-than", "7d", "--path", self.mnt / "small").stdout)
+        self.assertIn("1 files (6 B) evicted", commands.control(
+            "cache", "clean", "--path", self.mnt / "small").stdout)
+        self.assertIn("1 files (3.0 MiB) evicted",
+                      commands.control("cache", "clean", "--all", self.mnt).stdout)
+
     def test_errors_are_as_described(self):
         self.ask("GET", "/v1/warm/1", expect=404)
         self.ask("DELETE", "/v1/warm/1", expect=404)
         self.ask("GET", "/v1/verify/1", expect=404)
-        for target in ("/v1/warm", "/v1/evict", "/v1/unpin"):
+        for target in ("/v1/warm", "/v1/evict", "/v1/unpin", "/v1/invalidate"):
             self.ask("POST", target, {"paths": ["/etc"]}, expect=400)
         self.ask("POST", "/v1/warm", {"paths": [f"{self.mnt}/missing"]}, expect=422)
         self.ask("PUT", "/v1/limit", {"size": "1K"}, expect=400)

@@ -27,6 +27,7 @@ struct Arguments {
   bool background = false;
   bool dry_run = false;
   bool is_strict = false;
+  bool all = false;
   std::string mountpoint;
   std::vector<std::string> paths;
   std::string list;
@@ -51,11 +52,12 @@ class CommandLine {
     return command;
   }
 
-  void add_mount(CLI::App* command, bool is_required = false) {
+  CLI::Option* add_mount(CLI::App* command, bool is_required = false) {
     auto* option = command->add_option(
         "mountpoint", arguments_.mountpoint,
         is_required ? "the mount, or a path in it" : "the mount, or a path in it; else all");
     if (is_required) option->required();
+    return option;
   }
 
   void add_paths(CLI::App* command, bool is_required = true) {
@@ -95,6 +97,8 @@ class CommandLine {
         ->add_option("path", a.paths, "a file in a cachefs mount")
         ->required()
         ->expected(1);
+    add_paths(add(app, "invalidate", "ask the backend anew for files and trees now",
+                  [&a] { return invalidate(a.paths, a.as_json); }));
     CLI::App* config = app.add_subcommand("config", "the mount options");
     config->require_subcommand(1);
     add_mount(add(*config, "show", "the options in force, and which are not the default",
@@ -148,10 +152,15 @@ class CommandLine {
     command = add(cache, "evict", "drop files and trees that nobody uses from the cache",
                   [&a] { return evict(a.paths, a.as_json); });
     add_paths(command);
-    command = add(cache, "clean", "drop what was not used for some time",
-                  [&a] { return clean(a.mountpoint, a.age, a.as_json); });
-    command->add_option("--older-than", a.age, "12h, 7d: not used for so long")->required();
-    add_mount(command);
+    command = add(cache, "clean", "drop what was not used for some time, or all that is not in use",
+                  [&a] {
+                    return clean({a.mountpoint, a.paths, a.age, a.all, a.as_json});
+                  });
+    auto* age = command->add_option("--older-than", a.age, "12h, 7d: not used for so long");
+    auto* path = command->add_option("--path", a.paths, "only this file or tree; may be repeated")
+                     ->allow_extra_args(false);
+    command->add_flag("--all", a.all, "whenever it was used last")->excludes(age)->excludes(path);
+    add_mount(command)->excludes(path);
   }
 
   void describe_warm(CLI::App& warm_command) {
