@@ -34,6 +34,7 @@
 #include "fuse_adapter/control_socket.h"
 #include "fuse_adapter/mount_checks.h"
 #include "fuse_adapter/open_files.h"
+#include "fuse_adapter/option_values.h"
 #include "fuse_adapter/runtime.h"
 #include "io/cache_directory.h"
 #include "io/descriptor.h"
@@ -154,14 +155,14 @@ bool set_log_level_by_name(const std::string& name) {
 
 std::vector<ConfigEntry> config_entries(const MountOptions& options) {
   std::vector<ConfigEntry> entries;
+  const auto values = option_values(options);
+  const auto initial = option_values(MountOptions{});
   for (const OptionHelp& help : mount_option_help()) {
-    const auto given = options.given.find(help.name);
-    const bool is_given = given != options.given.end();
     entries.push_back({.name = std::string(help.name),
-                       .value = is_given ? given->second : std::string(help.initial),
-                       .initial = std::string(help.initial),
+                       .value = values.find(help.name)->second,
+                       .initial = initial.find(help.name)->second,
                        .help = std::string(help.help),
-                       .is_given = is_given});
+                       .is_given = options.given.contains(help.name)});
   }
   return entries;
 }

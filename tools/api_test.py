@@ -321,9 +321,24 @@ class ApiTest(commands.MountTestCase):
         self.assertRegex(told, r"\* cache_size +67108864B +hot")
         self.assertRegex(told, r"\* log_level +debug +hot +\(default info\)")
         self.assertRegex(told, r"  eviction +lru")
-        result = commands.control("config", "set", self.mnt, "eviction", "arc", check=False)
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("only cache_size and log_level", result.stderr)
+        self.assertRegex(told, r"  cto +yes *\n")
+        self.assertRegex(told, r"  nocto +no *\n")
+        for name, text in (("eviction", "is changed only by mounting again"),
+                           ("evicton", "there is no such option")):
+            result = commands.control("config", "set", self.mnt, name, "arc", check=False)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"{text}", result.stderr)
+            self.assertIn("while mounted: cache_size, log_level", result.stderr)
+
+    def test_the_configuration_shows_what_a_profile_has_decided(self):
+        other = self.directory / "other"
+        self.mount(f"cache_dir={self.directory}/cache2,profile=static,attr_timeout=7", where=other)
+        told = commands.control("config", "show", other).stdout
+        for line in (r"\* profile +static +\(default normal\)",
+                     r"\* entry_timeout +3600 +\(default 1\)",
+                     r"\* attr_timeout +7 +\(default 1\)",
+                     r"\* nocto +yes +\(default no\)"):
+            self.assertRegex(told, line)
 
     def test_the_level_comes_from_the_environment_and_the_journal_gets_the_log(self):
         commands.run("umount", self.mnt)
