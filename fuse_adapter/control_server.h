@@ -44,6 +44,7 @@ struct ControlSubject {
   std::string mountpoint;
   std::string backend;
   std::string cache_dir;
+  std::string backend_device;  // of the backend in the mount table when it was mounted
   std::string version;
   bool passthrough_active = false;
   bool passthrough_wanted = false;  // not switched off by an option

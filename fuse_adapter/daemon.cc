@@ -33,6 +33,7 @@
 #include "fuse_adapter/control_server.h"
 #include "fuse_adapter/control_socket.h"
 #include "fuse_adapter/mount_checks.h"
+#include "fuse_adapter/mount_table.h"
 #include "fuse_adapter/open_files.h"
 #include "fuse_adapter/option_values.h"
 #include "fuse_adapter/runtime.h"
@@ -258,6 +259,9 @@ class Served {
     subject.backend = places_.backend;
     subject.cache_dir = places_.cache_dir;
     subject.version = NCFS_VERSION;
+    const std::vector<MountEntry> mounts = read_mount_table();
+    const MountEntry* backend = find_mount(mounts, places_.backend);
+    if (backend != nullptr) subject.backend_device = backend->device;
     subject.passthrough_wanted = order_.options.passthrough != PassthroughPolicy::disabled &&
                                  order_.options.checksum != Checksum::read &&
                                  order_.options.metadata.stale_open == StaleOpen::estale;

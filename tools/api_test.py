@@ -275,6 +275,10 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual(commands.control("health", "check", self.mnt).returncode, 0)
         state, = json.loads(commands.control("health", "check", self.mnt, "--json").stdout)
         self.assertEqual(state["state"], "warning")
+        self.assertRegex(told.stdout, r"ok +cache_mount +\w+, rw")
+        commands.control("log-level", self.mnt, "debug")
+        told = commands.control("health", "check", self.mnt).stdout
+        self.assertRegex(told, r"warning +logging .*\n +-> nfs-cachefs-ctl log-level")
 
     def test_files_are_listed_and_explained(self):
         self.write("models/a b+%", bytes(5000))
