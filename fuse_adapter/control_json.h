@@ -28,6 +28,7 @@ struct VerifyProgress {
 
 [[nodiscard]] std::string config_json(const ControlSubject& subject);
 [[nodiscard]] std::string log_level_json(const std::string& level, const std::string& previous);
+[[nodiscard]] std::string access_log_json(bool is_on, bool was_on);
 [[nodiscard]] std::string health_json(const std::vector<HealthCheck>& checks);
 [[nodiscard]] std::string warm_json(const EngineStatus& engine, const WarmProgress& progress);
 [[nodiscard]] std::string warm_list_json(const EngineStatus& engine,
@@ -54,10 +55,11 @@ struct ControlRequest {
   std::uint64_t idle_seconds = 0;
   std::string size;   // as written
   std::string level;  // as written
+  bool on = false;
   std::string error;  // not empty: what is wrong with it
 };
 // One member of a body. All are refused that are not in the list.
-enum class Member : std::uint8_t { paths, paths_or_all, pin, idle_seconds, size, level };
+enum class Member : std::uint8_t { paths, paths_or_all, pin, idle_seconds, size, level, on };
 [[nodiscard]] ControlRequest parse_request(const std::string& body, const std::string& mountpoint,
                                            const std::vector<Member>& members);
 

@@ -323,6 +323,14 @@ class ControlServer::Impl {
     call.respond(json_reply(200, log_level_json(request->level, previous)));
   }
 
+  void put_access_log(Call call) {
+    const auto request = body_of(call, {Member::on});
+    if (!request) return;
+    const bool previous = subject_.is_access_logged();
+    subject_.set_access_logged(request->on);
+    call.respond(json_reply(200, access_log_json(request->on, previous)));
+  }
+
   const Options options_;
   std::string metrics_error_;
   const ControlSubject subject_;
@@ -352,6 +360,7 @@ const std::vector<ControlServer::Impl::Operation>& ControlServer::Impl::operatio
       {{"POST", "/v1/evict"}, Caller::administrator, &Impl::post_evict},
       {{"POST", "/v1/unpin"}, Caller::administrator, &Impl::post_unpin},
       {{"PUT", "/v1/limit"}, Caller::administrator, &Impl::put_limit},
+      {{"PUT", "/v1/access-log"}, Caller::administrator, &Impl::put_access_log},
       {{"POST", "/v1/invalidate"}, Caller::administrator, &Impl::post_invalidate},
   };
   return kOperations;

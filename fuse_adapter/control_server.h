@@ -52,6 +52,8 @@ struct ControlSubject {
   std::vector<ConfigEntry> config;
   std::function<std::string()> log_level;
   std::function<bool(const std::string& level)> set_log_level;  // false: there is no such level
+  std::function<bool()> is_access_logged = [] { return false; };
+  std::function<void(bool is_logged)> set_access_logged;
   std::uint64_t buffer_bytes = 0;                               // all buffers together
   std::uint64_t block_size_bytes = 0;
   std::function<EngineStatus()> engine_status;

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <spdlog/sinks/syslog_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -32,6 +31,7 @@
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/control_server.h"
 #include "fuse_adapter/control_socket.h"
+#include "fuse_adapter/event_log.h"
 #include "fuse_adapter/mount_checks.h"
 #include "fuse_adapter/mount_table.h"
 #include "fuse_adapter/open_files.h"
@@ -270,6 +270,8 @@ class Served {
     subject.config = config_entries(order_.options);
     subject.log_level = log_level_name;
     subject.set_log_level = set_log_level_by_name;
+    subject.is_access_logged = is_access_logged;
+    subject.set_access_logged = set_access_logged;
     const Config config = engine_config(order_.options, 0);
     subject.block_size_bytes = config.block_size_bytes;
     subject.buffer_bytes = config.buffers * config.block_size_bytes;
@@ -355,9 +357,7 @@ void become_daemon() {
   dup2(null.get(), STDOUT_FILENO);
   const Descriptor log = open_system_log();
   dup2(log.get(), STDERR_FILENO);
-  const spdlog::level::level_enum level = spdlog::get_level();
-  spdlog::set_default_logger(spdlog::syslog_logger_mt("cachefs", "cachefs", LOG_PID, LOG_DAEMON));
-  spdlog::set_level(level);
+  log_to_system();
 }
 
 // One byte of exit status, then the message; the end of the pipe ends it.
@@ -443,6 +443,8 @@ MountReport serve(const MountOrder& order, const std::function<bool()>& on_ready
   if (const auto* error = std::get_if<OptionError>(&checked)) {
     return failure(kMountFailure, error->message);
   }
+  set_logged_mount(std::get<MountPlaces>(checked).mountpoint);
+  set_access_logged(order.options.access_log);
   Served mount(order, std::get<MountPlaces>(std::move(checked)));
   MountReport report = mount.start();
   if (report.message.empty() && on_ready()) mount.run();

@@ -174,6 +174,8 @@ class ApiTest(commands.MountTestCase):
         self.ask("GET", "/v1/config")
         self.assertEqual(self.ask("PUT", "/v1/log-level", {"level": "debug"})["previous"], "info")
         self.ask("PUT", "/v1/log-level", {"level": "loud"}, expect=400)
+        self.assertEqual(self.ask("PUT", "/v1/access-log", {"on": True}),
+                         {"on": True, "previous": False})
         self.ask("GET", "/v1/openapi.json")
         described = {(method, pattern) for pattern, operations in self.document["paths"].items()
                      for method in operations}
@@ -332,7 +334,8 @@ class ApiTest(commands.MountTestCase):
             result = commands.control("config", "set", self.mnt, name, "arc", check=False)
             self.assertEqual(result.returncode, 1)
             self.assertIn(f"{text}", result.stderr)
-            self.assertIn("while mounted: cache_size, log_level", result.stderr)
+            self.assertIn("while mounted: cache_size, log_level, access_log",
+                          result.stderr)
 
     def test_the_configuration_shows_what_a_profile_has_decided(self):
         other = self.directory / "other"
@@ -416,6 +419,73 @@ class ApiTest(commands.MountTestCase):
             "cache", "clean", "--path", self.mnt / "small").stdout)
         self.assertIn("1 files (3.0 MiB) evicted",
                       commands.control("cache", "clean", "--all", self.mnt).stdout)
+
+    def test_every_open_is_logged_when_the_access_log_is_switched_on(self):
+        seen = len(commands.SYSTEM_LOG)
+        commands.control("cache", "warm", "--wait", self.mnt)
+        (self.mnt / "small").read_bytes()
+        told = commands.control("config", "set", self.mnt, "access_log", "true").stdout
+        self.assertIn("every open is logged", told)
+        self.write("strange\nname", b"x")
+        (self.mnt / "models/big").read_bytes()
+        (self.mnt / "strange\nname").read_bytes()
+        lines = []
+
+        def is_logged():
+            lines[:] = [line.partition("]: ")[2] for line in commands.SYSTEM_LOG[seen:]
+                        if "CACHE_" in line]
+            return len(lines) == 2
+
+        commands.wait_until(is_logged, "both opens are logged")
+        self.assertRegex(lines[0], r"^CACHE_HIT models/big cached, size=3145728 mode=\w+ uid=0 "
+                                   rf"pid={os.getpid()}$")
+        self.assertIn(r"CACHE_MISS strange\x0aname ", lines[1])
+        self.assertRegex(commands.control("config", "show", self.mnt).stdout,
+                         r"\* access_log +true +hot +\(default false\)")
+        wrong = commands.control("config", "set", self.mnt, "access_log", "loud", check=False)
+        self.assertEqual(wrong.returncode, 1)
+        self.assert_one_line(wrong.stderr, "must be true or false")
+
+    def test_journald_is_told_with_fields(self):
+        place = commands.pathlib.Path("/run/systemd/journal/socket")  # of this namespace
+        place.parent.mkdir(parents=True)
+        journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(commands.shutil.rmtree, "/run/systemd")
+        self.addCleanup(journal.close)
+        journal.bind(str(place))
+        journal.settimeout(commands.PATIENCE_S)
+        other = self.directory / "other"
+        self.mount(f"cache_dir={self.directory}/cache2,log_level=debug", where=other)
+        self.write("two\nlines", b"12345")
+        (other / "two\nlines").read_bytes()
+
+        def fields(message):
+            result = {}
+            while message:
+                line, _, message = message.partition(b"\n")
+                name, equals, value = line.partition(b"=")
+                if not equals:
+                    length = int.from_bytes(message[:8], "little")
+                    value, message = message[8:8 + length], message[8 + length + 1:]
+                result[name.decode()] = value.decode()
+            return result
+
+        def next_of(event):
+            while True:
+                message = fields(journal.recv(65536))
+                self.assertEqual(message["SYSLOG_IDENTIFIER"], "cachefs")
+                self.assertEqual(message["CACHEFS_MOUNT"], str(other))
+                if message.get("CACHEFS_EVENT") == event:
+                    return message
+
+        miss = next_of("CACHE_MISS")
+        self.assertEqual(miss["CACHEFS_PATH"], "two\nlines")
+        self.assertEqual(miss["CACHEFS_BYTES"], "5")
+        self.assertEqual(miss["CACHEFS_CALLER_UID"], "0")
+        self.assertEqual(miss["PRIORITY"], "7")
+        self.assertIn("CACHE_MISS two\\x0alines ", miss["MESSAGE"])
+        commands.control("cache", "warm", other / "small")
+        self.assertEqual(next_of("copy finished")["CACHEFS_PATH"], "small")
 
     def test_errors_are_as_described(self):
         self.ask("GET", "/v1/warm/1", expect=404)

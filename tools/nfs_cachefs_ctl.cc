@@ -103,10 +103,10 @@ class CommandLine {
     config->require_subcommand(1);
     add_mount(add(*config, "show", "the options in force, and which are not the default",
                   [&a] { return config_show(a.mountpoint, a.as_json); }));
-    command = add(*config, "set", "change cache_size or log_level until the unmount",
+    command = add(*config, "set", "change cache_size, log_level or access_log until the unmount",
                   [&a] { return config_set(a.mountpoint, a.name, a.value, a.as_json); });
     add_mount(command, true);
-    command->add_option("name", a.name, "cache_size or log_level")->required();
+    command->add_option("name", a.name, "cache_size, log_level or access_log")->required();
     command->add_option("value", a.value, "as the mount option takes it")->required();
     command = add(app, "log-level", "change how much is logged, until the unmount",
                   [&a] { return config_set(a.mountpoint, "log_level", a.value, a.as_json); });
