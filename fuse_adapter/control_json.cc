@@ -317,6 +317,14 @@ std::string log_level_json(const std::string& level, const std::string& previous
   return dump({{"level", level}, {"previous", previous}});
 }
 
+std::string hot_files_json(const std::vector<HotFiles::File>& files) {
+  json rows = json::array();
+  for (const HotFiles::File& file : files) {
+    rows.push_back({{"path", file.path}, {"opens", file.opens}, {"size_bytes", file.size_bytes}});
+  }
+  return dump({{"files", std::move(rows)}});
+}
+
 std::string access_log_json(bool is_on, bool was_on) {
   return dump({{"on", is_on}, {"previous", was_on}});
 }

@@ -28,6 +28,7 @@ struct VerifyProgress {
 
 [[nodiscard]] std::string config_json(const ControlSubject& subject);
 [[nodiscard]] std::string log_level_json(const std::string& level, const std::string& previous);
+[[nodiscard]] std::string hot_files_json(const std::vector<HotFiles::File>& files);
 [[nodiscard]] std::string access_log_json(bool is_on, bool was_on);
 [[nodiscard]] std::string health_json(const std::vector<HealthCheck>& checks);
 [[nodiscard]] std::string warm_json(const EngineStatus& engine, const WarmProgress& progress);

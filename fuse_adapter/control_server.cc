@@ -323,6 +323,10 @@ class ControlServer::Impl {
     call.respond(json_reply(200, log_level_json(request->level, previous)));
   }
 
+  void get_hot_files(Call call) {
+    call.respond(json_reply(200, hot_files_json(subject_.hot_files())));
+  }
+
   void put_access_log(Call call) {
     const auto request = body_of(call, {Member::on});
     if (!request) return;
@@ -360,6 +364,7 @@ const std::vector<ControlServer::Impl::Operation>& ControlServer::Impl::operatio
       {{"POST", "/v1/evict"}, Caller::administrator, &Impl::post_evict},
       {{"POST", "/v1/unpin"}, Caller::administrator, &Impl::post_unpin},
       {{"PUT", "/v1/limit"}, Caller::administrator, &Impl::put_limit},
+      {{"GET", "/v1/hot-files"}, Caller::administrator, &Impl::get_hot_files},
       {{"PUT", "/v1/access-log"}, Caller::administrator, &Impl::put_access_log},
       {{"POST", "/v1/invalidate"}, Caller::administrator, &Impl::post_invalidate},
   };

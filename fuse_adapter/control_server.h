@@ -25,6 +25,7 @@
 #include "engine/engine.h"
 #include "engine/metadata.h"
 #include "fuse_adapter/adapter_stats.h"
+#include "fuse_adapter/hot_files.h"
 #include "fuse_adapter/invalidation.h"
 #include "fuse_adapter/warm_jobs.h"
 
@@ -68,6 +69,7 @@ struct ControlSubject {
   using ControlDone = std::function<void(const ControlResult&)>;
   std::function<void(std::vector<std::string> paths, Nanos idle_min, ControlDone done)> evict;
   std::function<void(std::vector<std::string> paths, ControlDone done)> unpin;
+  std::function<std::vector<HotFiles::File>()> hot_files;
   // As CacheFs::invalidate().
   std::function<void(std::vector<std::string> paths,
                      std::function<void(const InvalidationResult&)> done)>

@@ -292,6 +292,7 @@ class Served {
     subject.unpin = [runtime = runtime_.get()](auto paths, auto done) {
       runtime->unpin(std::move(paths), std::move(done));
     };
+    subject.hot_files = [mount = file_system_.get()] { return mount->hot_files(); };
     subject.invalidate = [mount = file_system_.get()](auto paths, auto done) {
       mount->invalidate(std::move(paths), std::move(done));
     };

@@ -20,6 +20,7 @@
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/content_changes.h"
 #include "fuse_adapter/fuse_channel.h"
+#include "fuse_adapter/hot_files.h"
 #include "fuse_adapter/inode_table.h"
 #include "fuse_adapter/job_pool.h"
 #include "fuse_adapter/kept_sources.h"
@@ -96,6 +97,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   const std::unique_ptr<BackendLocks> backend_locks;
   StaleAnswers stale;
   OpenFiles files;
+  HotFiles hot_files;
   SharedFiles shared_files;
   KeptSources kept_sources;
   OpenDirectories directories;

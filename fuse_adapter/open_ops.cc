@@ -328,6 +328,7 @@ struct OpenAnswering {
       stats.opens_passthrough.add();
       stats.passthrough_bytes.add(state.version.size);
     }
+    core->hot_files.opened(path, state.version.size, monotonic_now());
     const auto level = is_access_logged() ? spdlog::level::info : spdlog::level::debug;
     if (spdlog::should_log(level)) log(level, result, mode);
   }

@@ -172,6 +172,8 @@ class ApiTest(commands.MountTestCase):
         self.ask("GET", target)
         self.ask("GET", "/v1/files?limit=0", expect=400)
         self.ask("GET", "/v1/config")
+        (self.mnt / "small").read_bytes()
+        self.assertEqual(self.ask("GET", "/v1/hot-files")["files"][0]["path"], "small")
         self.assertEqual(self.ask("PUT", "/v1/log-level", {"level": "debug"})["previous"], "info")
         self.ask("PUT", "/v1/log-level", {"level": "loud"}, expect=400)
         self.assertEqual(self.ask("PUT", "/v1/access-log", {"on": True}),
@@ -445,6 +447,34 @@ class ApiTest(commands.MountTestCase):
         wrong = commands.control("config", "set", self.mnt, "access_log", "loud", check=False)
         self.assertEqual(wrong.returncode, 1)
         self.assert_one_line(wrong.stderr, "must be true or false")
+
+    def test_top_tells_rates_and_hot_files_and_what_it_cannot_count(self):
+        commands.control("cache", "warm", "--wait", self.mnt)
+        with commands.subprocess.Popen(
+                [commands.BINARIES / "nfs-cachefs-ctl", "top", "--json", "--interval", "0.2",
+                 self.mnt], stdout=commands.subprocess.PIPE, text=True) as live:
+            try:
+                live.stdout.readline()
+                for _ in range(5):
+                    (self.mnt / "models/big").read_bytes()
+                # In which of the next intervals they are seen is a matter of time.
+                seen = 0.0
+                while seen < 4.9:
+                    row, = json.loads(live.stdout.readline())
+                    seen += row["rates"]["opens_hit"] * row["rates"]["seconds"]
+            finally:
+                live.terminate()
+        hot, = row["hot_files"]
+        self.assertEqual((hot["path"], hot["size_bytes"]), ("models/big", 3 << 20))
+        self.assertIn(hot["opens"], range(1, 6))  # fewer only when a minute has passed
+        told = commands.control("top", "--once", "--interval", "0.1").stdout
+        self.assertRegex(told, r" +\d +3\.0 MiB  models/big\n")
+        self.assertIn("uncounted", told)
+        self.assertNotIn("\033", told)
+        nobody = commands.run("setpriv", "--reuid", "65534", "--clear-groups",
+                              commands.BINARIES / "nfs-cachefs-ctl", "top", "--once",
+                              "--interval", "0.1")
+        self.assertIn("only root is told names", nobody.stdout)
 
     def test_journald_is_told_with_fields(self):
         place = commands.pathlib.Path("/run/systemd/journal/socket")  # of this namespace

@@ -10,6 +10,7 @@
 #include "tools/ctl_cache.h"
 #include "tools/ctl_common.h"
 #include "tools/ctl_status.h"
+#include "tools/ctl_top.h"
 
 namespace ncfs::ctl {
 namespace {
@@ -28,6 +29,8 @@ struct Arguments {
   bool dry_run = false;
   bool is_strict = false;
   bool all = false;
+  bool once = false;
+  double interval = 2;
   std::string mountpoint;
   std::vector<std::string> paths;
   std::string list;
@@ -112,6 +115,13 @@ class CommandLine {
                   [&a] { return config_set(a.mountpoint, "log_level", a.value, a.as_json); });
     add_mount(command, true);
     command->add_option("level", a.value, "trace, debug, info, warn or error")->required();
+    command = add(app, "top", "opens, bytes, copies and hot files as they happen", [&a] {
+      return top({a.mountpoint, a.interval, a.once, a.as_json});
+    });
+    add_mount(command);
+    command->add_flag("--once", a.once, "one table, of one interval");
+    command->add_option("--interval", a.interval, "seconds between two tables, 0.1 to 3600; 2")
+        ->check(CLI::Range(0.1, 3600.0));
     CLI::App* health = app.add_subcommand("health", "whether all is well");
     health->require_subcommand(1);
     command = add(*health, "check", "what fails or costs speed or safety, and what to do about it",
