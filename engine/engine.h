@@ -115,6 +115,7 @@ struct FileReport {
   Nanos next_try = 0;  // until a planned copy may start; 0: as soon as it is its turn
   int last_error = 0;  // errno of the last failed copy, or 0
   bool has_checksums = false;
+  FileId file{};
 };
 [[nodiscard]] const char* to_string(FileReport::State state);
 

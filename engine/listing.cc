@@ -74,6 +74,7 @@ std::vector<FileReport> Core::files(const FileQuery& query) const {
     if (o.copy == CopyPhase::delayed && o.copy_at > now_) report.next_try = o.copy_at - now_;
     report.last_error = o.last_error;
     report.has_checksums = o.has_checksums;
+    report.file = o.file;
   }
   return reports;
 }

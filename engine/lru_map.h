@@ -63,6 +63,12 @@ class LruMap {
     return true;
   }
 
+  void clear() {
+    entries_.clear();
+    recency_.clear();
+    bytes_ = 0;
+  }
+
   // Erases the least recent entries until the rest fits. `about_to_go(key, value)` is called for
   // each and must not touch this map. Returns how many went.
   template <typename AboutToGo>

@@ -443,6 +443,13 @@ void MetadataCache::file_changed(const FileId& id) {
   recharge(id, file);
 }
 
+void MetadataCache::forget_all() {
+  forgotten_changes_ = ++serial_;
+  files_.clear();
+  names_.clear();
+  listings_.clear();
+}
+
 void MetadataCache::check_invariants() const {
   files_.check_invariants();
   names_.check_invariants();

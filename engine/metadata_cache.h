@@ -132,6 +132,8 @@ class MetadataCache {
   void name_changed(const FileId& parent, std::string_view name);
   // This mount changed content or attributes: write, truncate, chmod, links gained or lost.
   void file_changed(const FileId& file);
+  // Anything may have changed: everything is asked for anew.
+  void forget_all();
 
   [[nodiscard]] const MetadataConfig& config() const { return config_; }
   [[nodiscard]] const MetadataStats& stats() const { return stats_; }

@@ -368,6 +368,25 @@ TEST(MetadataCache, OverlappingAnswersThatDifferAreBothDropped) {
   EXPECT_FALSE(cache.find_attributes(3, kFile, kAlice));
 }
 
+TEST(MetadataCache, KnowsNothingAfterForgettingAllAndKeepsNoAnswerToAnEarlierQuestion) {
+  MetadataCache cache(metadata_config(MetadataProfile::unchanged));
+  const Asked asked{cache, kSecond};
+  asked.found("f", file_at(5));
+  asked.list(directory_at(3), {"f"});
+  const auto ticket = cache.begin(kSecond, kDirectory);
+  cache.forget_all();
+  EXPECT_FALSE(cache.find_name(kSecond, kDirectory, "f", kAnyone));
+  EXPECT_FALSE(cache.find_attributes(kSecond, kFile, kAnyone));
+  EXPECT_EQ(cache.plan_listing(kSecond, kDirectory, kAlice).step,
+            MetadataCache::ListingPlan::Step::list);
+  EXPECT_EQ(cache.facts_bytes() + cache.listings_bytes(), 0U);
+  const auto late = cache.found(kSecond, ticket, kDirectory, "f", file_at(5), kAnyone);
+  EXPECT_EQ(late.entry_left, 0U);
+  EXPECT_FALSE(cache.find_name(kSecond, kDirectory, "f", kAnyone));
+  cache.check_invariants();
+  EXPECT_GT(asked.found("f", file_at(6)).entry_left, 0U);
+}
+
 TEST(MetadataCache, ForgetsTheLeastRecentBeyondItsBytes) {
   MetadataConfig config;
   config.facts_bytes_max = 64 * kKiB;

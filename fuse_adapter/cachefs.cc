@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "fuse_adapter/fuse_ops.h"
+#include "io/monotonic_clock.h"
 
 namespace ncfs {
 namespace {
@@ -73,6 +74,13 @@ class CacheFs::Impl {
   }
   [[nodiscard]] const AdapterStats& stats() const { return *stats_; }
   [[nodiscard]] MetadataStatus metadata_status() const { return core_->known_metadata.status(); }
+  [[nodiscard]] std::vector<HotFiles::File> hot_files() {
+    return core_->hot_files.list(monotonic_now());
+  }
+  void invalidate(std::vector<std::string> paths,
+                  std::function<void(const InvalidationResult&)> done) {
+    ncfs::invalidate(*core_, std::move(paths), std::move(done));
+  }
 
  private:
   MountResult agree_with_kernel() {
@@ -119,6 +127,13 @@ const AdapterStats& CacheFs::stats() const {
 }
 MetadataStatus CacheFs::metadata_status() const {
   return impl_->metadata_status();
+}
+std::vector<HotFiles::File> CacheFs::hot_files() {
+  return impl_->hot_files();
+}
+void CacheFs::invalidate(std::vector<std::string> paths,
+                         std::function<void(const InvalidationResult&)> done) {
+  impl_->invalidate(std::move(paths), std::move(done));
 }
 
 }  // namespace ncfs

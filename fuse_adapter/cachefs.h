@@ -9,11 +9,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "engine/metadata.h"
 #include "fuse_adapter/adapter_stats.h"
+#include "fuse_adapter/hot_files.h"
+#include "fuse_adapter/invalidation.h"
 #include "fuse_adapter/runtime.h"
 #include "io/types.h"
 
@@ -101,6 +105,10 @@ class CacheFs {
   [[nodiscard]] bool passthrough_active() const;
   [[nodiscard]] const AdapterStats& stats() const;
   [[nodiscard]] MetadataStatus metadata_status() const;  // after mount()
+  [[nodiscard]] std::vector<HotFiles::File> hot_files();  // after mount()
+  // As the function of this name; after mount().
+  void invalidate(std::vector<std::string> paths,
+                  std::function<void(const InvalidationResult&)> done);
 
  private:
   class Impl;

@@ -317,14 +317,16 @@ std::string config_json(const ControlSubject& subject) {
   for (const ConfigEntry& entry : subject.config) {
     const bool is_size = entry.name == "cache_size";
     const bool is_level = entry.name == "log_level";
-    const std::string value = is_size    ? fmt::format("{}B", limit_bytes)
-                              : is_level ? subject.log_level()
-                                         : entry.value;
+    const bool is_access = entry.name == "access_log";
+    const std::string value = is_size     ? fmt::format("{}B", limit_bytes)
+                              : is_level  ? subject.log_level()
+                              : is_access ? subject.is_access_logged() ? "true" : "false"
+                                          : entry.value;
     rows.push_back({{"name", entry.name},
                     {"value", value.empty() ? json() : json(value)},
                     {"default", entry.initial.empty() ? json() : json(entry.initial)},
                     {"given", entry.is_given},
-                    {"hot", is_size || is_level},
+                    {"hot", is_size || is_level || is_access},
                     {"help", entry.help}});
   }
   return dump({{"options", std::move(rows)}});
@@ -332,6 +334,18 @@ std::string config_json(const ControlSubject& subject) {
 
 std::string log_level_json(const std::string& level, const std::string& previous) {
   return dump({{"level", level}, {"previous", previous}});
+}
+
+std::string hot_files_json(const std::vector<HotFiles::File>& files) {
+  json rows = json::array();
+  for (const HotFiles::File& file : files) {
+    rows.push_back({{"path", file.path}, {"opens", file.opens}, {"size_bytes", file.size_bytes}});
+  }
+  return dump({{"files", std::move(rows)}});
+}
+
+std::string access_log_json(bool is_on, bool was_on) {
+  return dump({{"on", is_on}, {"previous", was_on}});
 }
 
 std::string health_json(const std::vector<HealthCheck>& checks) {
@@ -398,6 +412,14 @@ std::string unpin_json(const ControlResult& result) {
   return dump({{"unpinned", count_json(result.done)}});
 }
 
+std::string invalidate_json(const InvalidationResult& result) {
+  return dump({{"names", result.names},
+               {"kept", count_json(result.kept)},
+               {"dropped", count_json(result.dropped)},
+               {"failed", count_json(result.failed)},
+               {"complete", result.is_complete}});
+}
+
 std::string limit_json(const EngineStatus& before, const EngineStatus& after) {
   const std::uint64_t staying = after.used_bytes + after.reserved_bytes - after.leaving_bytes;
   return dump({{"limit_bytes", after.limit_bytes},
@@ -420,6 +442,8 @@ const char* name_of(Member member) {
       return "size";
     case Member::level:
       return "level";
+    case Member::on:
+      return "on";
   }
   return "";
 }
@@ -501,6 +525,10 @@ std::string set_member(ControlRequest& request, Member member, const json& value
       if (!value.is_string()) return "\"level\" must be a text such as \"debug\"";
       request.level = value.get<std::string>();
       return {};
+    case Member::on:
+      if (!value.is_boolean()) return "\"on\" must be true or false";
+      request.on = value.get<bool>();
+      return {};
   }
   return {};
 }
@@ -551,8 +579,8 @@ ControlRequest parse_request(const std::string& body, const std::string& mountpo
     if (!request.error.empty()) return request;
   }
   for (const Member member : members) {
-    const bool is_required =
-        member == Member::paths || member == Member::size || member == Member::level;
+    const bool is_required = member == Member::paths || member == Member::size ||
+                             member == Member::level || member == Member::on;
     if (is_required && !object.contains(name_of(member))) {
       request.error = fmt::format("\"{}\" is missing", name_of(member));
     }

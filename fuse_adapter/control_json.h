@@ -28,6 +28,8 @@ struct VerifyProgress {
 
 [[nodiscard]] std::string config_json(const ControlSubject& subject);
 [[nodiscard]] std::string log_level_json(const std::string& level, const std::string& previous);
+[[nodiscard]] std::string hot_files_json(const std::vector<HotFiles::File>& files);
+[[nodiscard]] std::string access_log_json(bool is_on, bool was_on);
 [[nodiscard]] std::string health_json(const std::vector<HealthCheck>& checks);
 [[nodiscard]] std::string warm_json(const EngineStatus& engine, const WarmProgress& progress);
 [[nodiscard]] std::string warm_list_json(const EngineStatus& engine,
@@ -36,6 +38,7 @@ struct VerifyProgress {
 [[nodiscard]] std::string verify_list_json(const std::vector<VerifyProgress>& jobs);
 [[nodiscard]] std::string evict_json(const ControlResult& result);
 [[nodiscard]] std::string unpin_json(const ControlResult& result);
+[[nodiscard]] std::string invalidate_json(const InvalidationResult& result);
 [[nodiscard]] std::string limit_json(const EngineStatus& before, const EngineStatus& after);
 
 // `next`: the id after which there is more, or 0.
@@ -53,10 +56,11 @@ struct ControlRequest {
   std::uint64_t idle_seconds = 0;
   std::string size;   // as written
   std::string level;  // as written
+  bool on = false;
   std::string error;  // not empty: what is wrong with it
 };
 // One member of a body. All are refused that are not in the list.
-enum class Member : std::uint8_t { paths, paths_or_all, pin, idle_seconds, size, level };
+enum class Member : std::uint8_t { paths, paths_or_all, pin, idle_seconds, size, level, on };
 [[nodiscard]] ControlRequest parse_request(const std::string& body, const std::string& mountpoint,
                                            const std::vector<Member>& members);
 

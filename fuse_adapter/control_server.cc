@@ -289,6 +289,15 @@ class ControlServer::Impl {
                    });
   }
 
+  void post_invalidate(Call call) {
+    auto request = body_of(call, {Member::paths});
+    if (!request || !has_recovered(call)) return;
+    subject_.invalidate(std::move(request->paths),
+                        [respond = std::move(call.respond)](const InvalidationResult& result) {
+                          respond(json_reply(200, invalidate_json(result)));
+                        });
+  }
+
   void put_limit(Call call) {
     const auto request = body_of(call, {Member::size});
     if (!request) return;
@@ -312,6 +321,18 @@ class ControlServer::Impl {
                                                       fmt::join(kLogLevelNames, ", "))));
     }
     call.respond(json_reply(200, log_level_json(request->level, previous)));
+  }
+
+  void get_hot_files(Call call) {
+    call.respond(json_reply(200, hot_files_json(subject_.hot_files())));
+  }
+
+  void put_access_log(Call call) {
+    const auto request = body_of(call, {Member::on});
+    if (!request) return;
+    const bool previous = subject_.is_access_logged();
+    subject_.set_access_logged(request->on);
+    call.respond(json_reply(200, access_log_json(request->on, previous)));
   }
 
   const Options options_;
@@ -343,6 +364,9 @@ const std::vector<ControlServer::Impl::Operation>& ControlServer::Impl::operatio
       {{"POST", "/v1/evict"}, Caller::administrator, &Impl::post_evict},
       {{"POST", "/v1/unpin"}, Caller::administrator, &Impl::post_unpin},
       {{"PUT", "/v1/limit"}, Caller::administrator, &Impl::put_limit},
+      {{"GET", "/v1/hot-files"}, Caller::administrator, &Impl::get_hot_files},
+      {{"PUT", "/v1/access-log"}, Caller::administrator, &Impl::put_access_log},
+      {{"POST", "/v1/invalidate"}, Caller::administrator, &Impl::post_invalidate},
   };
   return kOperations;
 }

@@ -26,6 +26,8 @@
 #include "engine/metadata.h"
 #include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/backends.h"
+#include "fuse_adapter/hot_files.h"
+#include "fuse_adapter/invalidation.h"
 #include "fuse_adapter/warm_jobs.h"
 
 namespace ncfs {
@@ -44,6 +46,7 @@ struct ControlSubject {
   std::string mountpoint;
   std::string backend;
   std::string cache_dir;
+  std::string backend_device;  // of the backend in the mount table when it was mounted
   std::string version;
   bool passthrough_active = false;
   bool passthrough_wanted = false;  // not switched off by an option
@@ -51,6 +54,8 @@ struct ControlSubject {
   std::vector<ConfigEntry> config;
   std::function<std::string()> log_level;
   std::function<bool(const std::string& level)> set_log_level;  // false: there is no such level
+  std::function<bool()> is_access_logged = [] { return false; };
+  std::function<void(bool is_logged)> set_access_logged;
   std::uint64_t buffer_bytes = 0;                               // all buffers together
   std::uint64_t block_size_bytes = 0;
   std::function<EngineStatus()> engine_status;
@@ -69,6 +74,11 @@ struct ControlSubject {
   using ControlDone = std::function<void(const ControlResult&)>;
   std::function<void(std::vector<std::string> paths, Nanos idle_min, ControlDone done)> evict;
   std::function<void(std::vector<std::string> paths, ControlDone done)> unpin;
+  std::function<std::vector<HotFiles::File>()> hot_files;
+  // As CacheFs::invalidate().
+  std::function<void(std::vector<std::string> paths,
+                     std::function<void(const InvalidationResult&)> done)>
+      invalidate;
   std::function<Nanos()> now;                   // the clock of EngineStatus
   const AdapterStats* adapter_stats = nullptr;  // outlives the server, as do the next
   const Histogram* copy_time = nullptr;

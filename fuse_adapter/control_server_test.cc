@@ -110,6 +110,9 @@ class ControlServerTest : public ::testing::Test {
     subject.evict = [](const auto&, Nanos idle_min, auto done) {
       done({.done = {idle_min / kSecond, 0}, .in_use = {}, .pinned = {1, 1}, .failed = {}});
     };
+    subject.invalidate = [](const auto&, auto done) {
+      done(InvalidationResult{.names = 3, .dropped = {1, 5}, .is_complete = true});
+    };
     subject.unpin = [](const auto&, auto done) {
       done({.done = {2, 0}, .in_use = {}, .pinned = {}, .failed = {}});
     };

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <spdlog/sinks/syslog_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
 #include <sys/random.h>
@@ -33,8 +32,11 @@
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/control_server.h"
 #include "fuse_adapter/control_socket.h"
+#include "fuse_adapter/event_log.h"
 #include "fuse_adapter/mount_checks.h"
+#include "fuse_adapter/mount_table.h"
 #include "fuse_adapter/open_files.h"
+#include "fuse_adapter/option_values.h"
 #include "fuse_adapter/runtime.h"
 #include "io/cache_directory.h"
 #include "io/descriptor.h"
@@ -155,14 +157,14 @@ bool set_log_level_by_name(const std::string& name) {
 
 std::vector<ConfigEntry> config_entries(const MountOptions& options) {
   std::vector<ConfigEntry> entries;
+  const auto values = option_values(options);
+  const auto initial = option_values(MountOptions{});
   for (const OptionHelp& help : mount_option_help()) {
-    const auto given = options.given.find(help.name);
-    const bool is_given = given != options.given.end();
     entries.push_back({.name = std::string(help.name),
-                       .value = is_given ? given->second : std::string(help.initial),
-                       .initial = std::string(help.initial),
+                       .value = values.find(help.name)->second,
+                       .initial = initial.find(help.name)->second,
                        .help = std::string(help.help),
-                       .is_given = is_given});
+                       .is_given = options.given.contains(help.name)});
   }
   return entries;
 }
@@ -261,6 +263,9 @@ class Served {
     subject.backend = places_.backend;
     subject.cache_dir = places_.cache_dir;
     subject.version = NCFS_VERSION;
+    const std::vector<MountEntry> mounts = read_mount_table();
+    const MountEntry* backend = find_mount(mounts, places_.backend);
+    if (backend != nullptr) subject.backend_device = backend->device;
     subject.passthrough_wanted = order_.options.passthrough != PassthroughPolicy::disabled &&
                                  order_.options.checksum != Checksum::read &&
                                  order_.options.metadata.stale_open == StaleOpen::estale;
@@ -269,6 +274,8 @@ class Served {
     subject.config = config_entries(order_.options);
     subject.log_level = log_level_name;
     subject.set_log_level = set_log_level_by_name;
+    subject.is_access_logged = is_access_logged;
+    subject.set_access_logged = set_access_logged;
     const Config config = engine_config(order_.options, 0);
     subject.block_size_bytes = config.block_size_bytes;
     subject.buffer_bytes = config.buffers * config.block_size_bytes;
@@ -289,6 +296,10 @@ class Served {
     };
     subject.unpin = [runtime = runtime_.get()](auto paths, auto done) {
       runtime->unpin(std::move(paths), std::move(done));
+    };
+    subject.hot_files = [mount = file_system_.get()] { return mount->hot_files(); };
+    subject.invalidate = [mount = file_system_.get()](auto paths, auto done) {
+      mount->invalidate(std::move(paths), std::move(done));
     };
     subject.now = monotonic_now;
     subject.adapter_stats = &file_system_->stats();
@@ -353,9 +364,7 @@ void become_daemon() {
   dup2(null.get(), STDOUT_FILENO);
   const Descriptor log = open_system_log();
   dup2(log.get(), STDERR_FILENO);
-  const spdlog::level::level_enum level = spdlog::get_level();
-  spdlog::set_default_logger(spdlog::syslog_logger_mt("cachefs", "cachefs", LOG_PID, LOG_DAEMON));
-  spdlog::set_level(level);
+  log_to_system();
 }
 
 // One byte of exit status, then the message; the end of the pipe ends it.
@@ -441,6 +450,8 @@ MountReport serve(const MountOrder& order, const std::function<bool()>& on_ready
   if (const auto* error = std::get_if<OptionError>(&checked)) {
     return failure(kMountFailure, error->message);
   }
+  set_logged_mount(std::get<MountPlaces>(checked).mountpoint);
+  set_access_logged(order.options.access_log);
   Served mount(order, std::get<MountPlaces>(std::move(checked)));
   MountReport report = mount.start();
   if (report.message.empty() && on_ready()) mount.run();

@@ -60,6 +60,10 @@ void Runtime::rekey(const SourceState&, const SourceState&, std::string) {
   ++FakeEngine::current->rekeys;
 }
 
+std::vector<FileReport> Runtime::files(const FileQuery&) {
+  return {};
+}
+
 void Runtime::cache_fault(HandleId, int error) {
   FakeEngine::current->cache_error = error;
   ++FakeEngine::current->cache_faults;

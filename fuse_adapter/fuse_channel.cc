@@ -339,6 +339,13 @@ void FuseChannel::forget_attributes(std::uint64_t node) {
   fuse_lowlevel_notify_inval_inode(session_, node, kNoPages, 0);
 }
 
+void FuseChannel::forget_name(std::uint64_t parent, const std::string& name, bool is_directory) {
+  const int error = fuse_lowlevel_notify_expire_entry(session_, parent, name.c_str(), name.size(),
+                                                      FUSE_LL_EXPIRE_ONLY);
+  if (error != -ENOSYS || is_directory) return;
+  fuse_lowlevel_notify_inval_entry(session_, parent, name.c_str(), name.size());
+}
+
 ssize_t FuseChannel::read_hook(int device, void* buffer, std::size_t size, void* self) {
   const ssize_t received = ::read(device, buffer, size);
   auto& channel = *static_cast<FuseChannel*>(self);

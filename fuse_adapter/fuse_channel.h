@@ -97,6 +97,11 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
   // ours, so it may be called by whoever owes one.
   void forget_attributes(std::uint64_t node);
 
+  // Makes the kernel ask for a name, or its absence, again when it is used next. Waits for look-ups
+  // and changes in the directory that are under way: whoever calls must owe no answer to one.
+  // Kernels before 6.2 cannot do so for directories (it would take away what is mounted in them).
+  void forget_name(std::uint64_t parent, const std::string& name, bool is_directory);
+
   // The inode number to tell of a file; see shown_inode.h. The root's device is set before
   // mounting.
   void set_root_device(dev_t device) { root_device_ = device; }

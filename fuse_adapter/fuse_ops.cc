@@ -33,6 +33,11 @@ constexpr std::size_t kWriteThreads = 16;
 constexpr std::size_t kWriteThreadsMax = 4 * kWriteThreads;
 // Each is a process that waits, with a piece of up to 1 MiB in memory.
 constexpr std::size_t kWriteQueueMax = 1024;
+// One invalidation at a time has all it can use.
+constexpr std::size_t kInvalidationThreads = 5;
+constexpr std::size_t kInvalidationQueueMax = 64;
+// Less than clients wait for an answer (ControlServer::Options::reply_deadline).
+constexpr Nanos kInvalidationPatience = 20 * kSecond;
 // A source or disk that answers at all answers within this when the mount ends.
 constexpr std::chrono::seconds kStopPatience{1};
 
@@ -112,6 +117,10 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
               .guests = mount_settings.guest_threads,
               .deadline = mount_settings.source_deadline}),
       notices(channel),
+      invalidations({.name = "ncfs-invalidate",
+                     .threads = kInvalidationThreads,
+                     .queue_max = kInvalidationQueueMax,
+                     .deadline = kInvalidationPatience}),
       passes_source_through(mount_settings.cold_passthrough == ColdPassthroughPolicy::enabled ||
                             (mount_settings.cold_passthrough == ColdPassthroughPolicy::automatic &&
                              !is_on_network(mount_settings.source_root))) {
@@ -241,6 +250,7 @@ void FuseCore::stop() {
   cache_reads.stop(kStopPatience);
   writes.stop(kStopPatience);
   notices.stop(kStopPatience);
+  invalidations.stop(kStopPatience);
   if (backend_locks) backend_locks->stop(kStopPatience);
   files.clear();
   kept_sources.clear();

@@ -26,6 +26,7 @@
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/content_changes.h"
 #include "fuse_adapter/fuse_channel.h"
+#include "fuse_adapter/hot_files.h"
 #include "fuse_adapter/inode_table.h"
 #include "fuse_adapter/job_pool.h"
 #include "fuse_adapter/kept_sources.h"
@@ -129,6 +130,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   const std::unique_ptr<BackendLocks> backend_locks;
   StaleAnswers stale;
   OpenFiles files;
+  HotFiles hot_files;
   SharedFiles shared_files;
   KeptSources kept_sources;
   OpenDirectories directories;
@@ -138,6 +140,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   // What changes files: apart from reads, as a change may have to wait for reads to be answered.
   JobPool writes;
   Notices notices;
+  JobPool invalidations;
   LastSpaces spaces;
   std::atomic<bool> has_logged_refusal{false};
   // Whether the kernel may read files that are not complete in the cache from the source itself;

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstring>
 #include <optional>
@@ -46,29 +47,65 @@ HealthCheck check_backend(const ControlSubject& subject, const EngineStatus& eng
       "look at the server and the network; copying goes on by itself once it answers"};
 }
 
+void advise(HealthCheck& check, const std::string& detail, const std::string& remedy) {
+  check.state = State::warning;
+  check.detail += fmt::format("{}{}", check.detail.empty() ? "" : "; ", detail);
+  check.remedy += fmt::format("{}{}", check.remedy.empty() ? "" : "; ", remedy);
+}
+
+std::string config_value(const ControlSubject& subject, std::string_view name) {
+  const auto entry = std::ranges::find(subject.config, name, &ConfigEntry::name);
+  return entry == subject.config.end() ? "" : entry->value;
+}
+
+// Options of an NFS mount that make it less safe than it looks.
+void check_nfs_safety(const ControlSubject& subject, const MountEntry& mount, HealthCheck& check) {
+  if (option_of(mount, "soft") || option_of(mount, "softerr")) {
+    advise(check, "soft: a busy server becomes an error for programs",
+           "mount the backend with hard");
+  }
+  if (option_of(mount, "nocto")) {
+    advise(check, "nocto: an open may not see what was closed elsewhere before",
+           "mount the backend without nocto");
+  }
+  const auto local = option_of(mount, "local_lock");
+  const bool has_local_locks = option_of(mount, "nolock") || (local && *local != "none");
+  if (has_local_locks && config_value(subject, "locks") == "backend") {
+    advise(check, "locks are kept by this machine alone, though locks=backend",
+           "mount the backend without nolock and local_lock, or the cache with locks=local");
+  }
+}
+
 // Of an NFS mount: options that let errors through or make every look expensive.
 HealthCheck check_backend_mount(const ControlSubject& subject,
                                 const std::vector<MountEntry>& mounts) {
   HealthCheck check{"backend_mount", State::ok, "", ""};
   const MountEntry* mount = find_mount(mounts, subject.backend);
+  if (mount != nullptr && !subject.backend_device.empty() &&
+      mount->device != subject.backend_device) {
+    check.detail = "another file system is mounted there by now; the cache goes on with the former";
+    check.remedy = "unmount the cache and mount it again";
+    check.state = State::warning;
+    return check;
+  }
   if (mount == nullptr || !mount->type.starts_with("nfs")) {
     check.detail = mount == nullptr ? "not in the mount table" : mount->type;
     return check;
   }
-  const auto advise = [&check](const std::string& detail, const std::string& remedy) {
-    check.state = State::warning;
-    check.detail += fmt::format("{}{}", check.detail.empty() ? "" : "; ", detail);
-    check.remedy += fmt::format("{}{}", check.remedy.empty() ? "" : "; ", remedy);
-  };
-  if (option_of(*mount, "soft")) {
-    advise("soft: a busy server becomes EIO for programs", "mount the backend with hard");
+  check_nfs_safety(subject, *mount, check);
+  if (option_of(*mount, "sync")) {
+    advise(check, "sync: every write waits for the server's disk", "mount the backend with async");
+  }
+  if (option_of(*mount, "fsc")) {
+    advise(check, "fsc: the kernel caches the same files a second time",
+           "mount the backend without fsc");
   }
   if (option_of(*mount, "noac") || option_of(*mount, "actimeo") == "0") {
-    advise("attributes are not cached: every open asks the server several times",
+    advise(check, "attributes are not cached: every open asks the server several times",
            "remove noac and actimeo=0");
   }
   if (option_of(*mount, "lookup_cache") == "none" || option_of(*mount, "lookupcache") == "none") {
-    advise("names are not cached: every path is looked up on the server",
+    advise(check, "names are not cached: every path is looked up on the server",
            "remove lookupcache=none");
   }
   const auto text = option_of(*mount, "rsize");
@@ -77,7 +114,7 @@ HealthCheck check_backend_mount(const ControlSubject& subject,
   constexpr std::uint64_t kReadSizeGood = 1 * kMiB;
   if (text && std::from_chars(text->data(), text->data() + text->size(), size).ec == std::errc{} &&
       size < kReadSizeGood) {
-    advise(fmt::format("rsize={}: one request reads only {} KiB", size, size / 1024),
+    advise(check, fmt::format("rsize={}: one request reads only {} KiB", size, size / 1024),
            "mount the backend with rsize=1048576, if the server allows it");
   }
   if (check.detail.empty()) check.detail = mount->type + ", " + mount->options;
@@ -92,6 +129,43 @@ HealthCheck check_cache_disk(const EngineStatus& engine) {
                   health.last_error == 0 ? "" : " (" + error_text(health.last_error) + ")");
   return {"cache_disk", health.state == HealthState::down ? State::failed : State::warning, detail,
           "look at the kernel's log and at the disk (smartctl -a); reads go on from the backend"};
+}
+
+// The file system of the cache: one that makes copies pointless, or loses them.
+HealthCheck check_cache_mount(const ControlSubject& subject,
+                              const std::vector<MountEntry>& mounts) {
+  HealthCheck check{"cache_mount", State::ok, "", ""};
+  const MountEntry* mount = find_mount(mounts, subject.cache_dir);
+  if (mount == nullptr) {
+    check.detail = "not in the mount table";
+    return check;
+  }
+  const std::string& type = mount->type;
+  const bool is_remote = type.starts_with("nfs") || type == "cifs" || type == "smb3" ||
+                         type == "ceph" || type.starts_with("fuse");
+  if (is_remote) {
+    advise(check, type + ": the cache is no faster than what it caches",
+           "put cache_dir on a local disk");
+  }
+  if (type == "tmpfs" || type == "ramfs") {
+    advise(check, type + ": the cache takes memory and is gone after a reboot",
+           "put cache_dir on a local disk");
+  }
+  if (option_of(*mount, "sync") || option_of(*mount, "dirsync")) {
+    advise(check, "sync: every write of a copy waits for the disk",
+           "mount it without sync, dirsync");
+  }
+  const bool has_no_barriers =
+      option_of(*mount, "nobarrier") || option_of(*mount, "barrier") == "0";
+  if (has_no_barriers) {
+    advise(check, "nobarrier: a power cut may damage cached files and pins",
+           "mount it without nobarrier and barrier=0");
+  }
+  if (option_of(*mount, "data") == "journal") {
+    advise(check, "data=journal: everything is written twice", "mount it with data=ordered");
+  }
+  if (check.detail.empty()) check.detail = type + ", " + mount->options;
+  return check;
 }
 
 HealthCheck check_space(const EngineStatus& engine) {
@@ -163,6 +237,24 @@ HealthCheck check_metrics(const std::string& error) {
           "choose another address or port; others may use 9100, too"};
 }
 
+HealthCheck check_requests(const ControlSubject& subject) {
+  const std::uint64_t refused = subject.adapter_stats->rejected.value();
+  if (refused == 0) return {"requests", State::ok, "none was refused since the mount", ""};
+  return {"requests", State::warning,
+          fmt::format("{} were refused since the mount, as too many files were open or too many "
+                      "requests were waiting",
+                      refused),
+          "close files, or mount with a higher limit of descriptors (ulimit -Hn, LimitNOFILE=); "
+          "if many wait, look at the server"};
+}
+
+HealthCheck check_logging(const ControlSubject& subject) {
+  const std::string level = subject.log_level();
+  if (level != "debug" && level != "trace") return {"logging", State::ok, "level " + level, ""};
+  return {"logging", State::warning, "level " + level + ": every open is logged, which takes time",
+          "nfs-cachefs-ctl log-level MOUNTPOINT info"};
+}
+
 }  // namespace
 
 const char* to_string(State state) {
@@ -187,7 +279,10 @@ std::vector<HealthCheck> check_health(const ControlSubject& subject, const Engin
           check_pins(engine),
           check_passthrough(subject),
           check_integrity(engine),
-          check_metrics(metrics_error)};
+          check_metrics(metrics_error),
+          check_cache_mount(subject, mounts),
+          check_requests(subject),
+          check_logging(subject)};
 }
 
 }  // namespace ncfs

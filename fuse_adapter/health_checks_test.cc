@@ -21,6 +21,8 @@ class HealthChecks : public ::testing::Test {
     subject_.passthrough_wanted = true;
     subject_.passthrough_active = true;
     subject_.adapter_stats = &stats_;
+    subject_.cache_dir = "/var/cache/ncfs";
+    subject_.log_level = [this] { return log_level_; };
     engine_.limit_bytes = 1000 * kMiB;
   }
 
@@ -44,6 +46,7 @@ class HealthChecks : public ::testing::Test {
   EngineStatus engine_;
   std::vector<MountEntry> mounts_;
   std::string metrics_error_;
+  std::string log_level_ = "info";
 };
 
 TEST_F(HealthChecks, AreAllWellByDefault) {
@@ -91,6 +94,54 @@ TEST_F(HealthChecks, MountOptionsOfTheBackendThatCostAreNamedWithTheirRemedies) 
   EXPECT_EQ(check("backend_mount").state, State::ok);
   mount_backend("ext4", "rw,soft");
   EXPECT_EQ(check("backend_mount").state, State::ok);
+}
+
+TEST_F(HealthChecks, MountOptionsOfTheBackendThatAreLessSafeThanTheyLook) {
+  subject_.config = {{"locks", "backend", "backend", "", false}};
+  mount_backend("nfs4", "rw,softerr,nocto,local_lock=all,sync,fsc,rsize=1048576");
+  const HealthCheck found = check("backend_mount");
+  EXPECT_EQ(found.state, State::warning);
+  for (const char* text : {"soft:", "nocto:", "by this machine alone", "sync:", "fsc:"}) {
+    EXPECT_THAT(found.detail, HasSubstr(text));
+  }
+  subject_.config[0].value = "local";
+  mount_backend("nfs4", "rw,local_lock=all");
+  EXPECT_EQ(check("backend_mount").state, State::ok);
+  subject_.config[0].value = "backend";
+  mount_backend("nfs4", "rw,local_lock=none");
+  EXPECT_EQ(check("backend_mount").state, State::ok);
+}
+
+TEST_F(HealthChecks, ABackendThatWasMountedAnewIsNotTheOneThatIsCached) {
+  mount_backend("nfs4", "rw");
+  subject_.backend_device = "0:50";
+  EXPECT_EQ(check("backend_mount").state, State::ok);
+  subject_.backend_device = "0:49";
+  EXPECT_THAT(check("backend_mount").detail, HasSubstr("another file system"));
+}
+
+TEST_F(HealthChecks, FileSystemsAndOptionsOfTheCacheThatDefeatItAreWarnings) {
+  const auto of = [this](const std::string& type, const std::string& options) {
+    mounts_ = {{"8:1", "/", "/", "ext4", "rw"}, {"8:2", "/", "/var/cache", type, options}};
+    return check("cache_mount");
+  };
+  EXPECT_EQ(of("xfs", "rw,noatime").state, State::ok);
+  EXPECT_THAT(of("nfs4", "rw").detail, HasSubstr("no faster"));
+  EXPECT_THAT(of("fuse.sshfs", "rw").detail, HasSubstr("no faster"));
+  EXPECT_THAT(of("tmpfs", "rw").detail, HasSubstr("memory"));
+  EXPECT_THAT(of("ext4", "rw,sync").detail, HasSubstr("waits for the disk"));
+  EXPECT_THAT(of("ext4", "rw,nobarrier").detail, HasSubstr("power cut"));
+  EXPECT_THAT(of("ext4", "rw,barrier=0").detail, HasSubstr("power cut"));
+  EXPECT_THAT(of("ext4", "rw,data=journal").detail, HasSubstr("twice"));
+}
+
+TEST_F(HealthChecks, RefusedRequestsAndALogOfEverythingAreWarnings) {
+  stats_.rejected.add(3);
+  EXPECT_THAT(check("requests").detail, HasSubstr("3 were refused"));
+  for (const char* level : {"debug", "trace"}) {
+    log_level_ = level;
+    EXPECT_EQ(check("logging").state, State::warning) << level;
+  }
 }
 
 TEST_F(HealthChecks, ACacheDiskIsUnwellOrFails) {

@@ -313,6 +313,25 @@ std::vector<NodeId> InodeTable::all_of(const FileKey& file) const {
   return nodes_of(file);
 }
 
+std::vector<NodeId> InodeTable::all() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<NodeId> ids;
+  ids.reserve(nodes_.size());
+  for (const auto& [id, node] : nodes_) ids.push_back(id);
+  return ids;
+}
+
+std::vector<InodeTable::Place> InodeTable::places_of(NodeId id) const {
+  const std::lock_guard lock(mutex_);
+  const auto found = nodes_.find(id);
+  if (found == nodes_.end() || found->second.parent == 0) return {};
+  std::vector<Place> places = {{found->second.parent, found->second.name}};
+  if (const auto others = other_names_.find(id); others != other_names_.end()) {
+    places.insert(places.end(), others->second.begin(), others->second.end());
+  }
+  return places;
+}
+
 InodeTable::OpenAnswer InodeTable::open_through_page_cache(Node& node, const OpenRequest& request) {
   OpenAnswer answer;
   const bool is_settled = request.is_settled || node.was_settled;

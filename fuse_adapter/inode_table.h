@@ -123,6 +123,15 @@ class InodeTable {
   [[nodiscard]] std::optional<NodeId> current(const FileKey& file) const;
   // All nodes of the file, retired ones too.
   [[nodiscard]] std::vector<NodeId> all_of(const FileKey& file) const;
+  // All that the kernel knows, in no order.
+  [[nodiscard]] std::vector<NodeId> all() const;
+  struct Place {
+    NodeId parent = 0;
+    std::string name;
+    friend bool operator==(const Place&, const Place&) = default;
+  };
+  // The names that the kernel may know the node by; none for the root.
+  [[nodiscard]] std::vector<Place> places_of(NodeId node) const;
   // Between the two, whatever version a stat finds of the node's file is taken for our own change
   // of it: the node is kept. `facts` are what the file has become; the node is retired if they are
   // not known, or if the kernel reads a cache file of it.
@@ -196,11 +205,6 @@ class InodeTable {
     bool has_young_pages = false;  // pages may have been read within the racy window
   };
   using Nodes = std::unordered_map<NodeId, Node>;
-  struct Place {
-    NodeId parent = 0;
-    std::string name;
-    friend bool operator==(const Place&, const Place&) = default;
-  };
   // A file with more names than this is looked up by another one when all of these were removed.
   static constexpr std::size_t kOtherNamesMax = 16;
 

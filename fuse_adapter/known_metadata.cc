@@ -218,6 +218,11 @@ void KnownMetadata::file_changed(const FileKey& file) {
   cache_.file_changed(id_of(file));
 }
 
+void KnownMetadata::forget_all() {
+  const std::lock_guard lock(mutex_);
+  cache_.forget_all();
+}
+
 MetadataStatus KnownMetadata::status() const {
   const std::lock_guard lock(mutex_);
   return {.stats = cache_.stats(),

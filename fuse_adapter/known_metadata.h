@@ -82,6 +82,7 @@ class KnownMetadata {
 
   void name_changed(const FileKey& parent, std::string_view name);
   void file_changed(const FileKey& file);
+  void forget_all();
 
   [[nodiscard]] MetadataStatus status() const;
 

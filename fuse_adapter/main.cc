@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/sinks/syslog_sink.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +17,7 @@
 #include <vector>
 
 #include "fuse_adapter/daemon.h"
+#include "fuse_adapter/event_log.h"
 #include "fuse_adapter/mount_options.h"
 
 namespace ncfs {
@@ -88,7 +88,7 @@ bool is_journal_stream() {
 void set_up_log(LogLevel level) {
   if (is_journal_stream()) {
     // With levels, and under the same name as the daemon in the background.
-    spdlog::set_default_logger(spdlog::syslog_logger_mt("cachefs", "cachefs", LOG_PID, LOG_DAEMON));
+    log_to_system();
   } else {
     auto logger = spdlog::stderr_logger_mt("foreground");
     logger->set_pattern("%Y-%m-%d %H:%M:%S.%e %l: %v");

@@ -354,6 +354,12 @@ const std::array kOwnOptions = {
                "programs), inval (for overlayfs and nfsd on top, which do not)"},
               "estale or inval",
               set_stale_open},
+    OwnOption{{"access_log", "BOOL", "false",
+               "log every open for reading, with what was found and who asked"},
+              "true or false",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.access_log, parse_bool(value));
+              }},
 };
 
 // Options of every file system: see mount(8).

@@ -36,6 +36,7 @@ struct MountOptions {
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;
   LogLevel log_level = LogLevel::info;
+  bool access_log = false;
   bool allow_other = false;
   std::uint64_t buffer_bytes = 256 * kMiB;
   std::uint32_t backend_timeout_seconds = 30;

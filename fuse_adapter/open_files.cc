@@ -47,6 +47,11 @@ void RuntimeGate::rekey(const SourceState& before, const SourceState& after, std
   if (runtime_ != nullptr) runtime_->rekey(before, after, std::move(path));
 }
 
+std::vector<FileReport> RuntimeGate::files(const FileQuery& query) {
+  const std::shared_lock lock(mutex_);
+  return runtime_ == nullptr ? std::vector<FileReport>() : runtime_->files(query);
+}
+
 void RuntimeGate::shut() {
   const std::unique_lock lock(mutex_);
   runtime_ = nullptr;

@@ -43,6 +43,8 @@ class RuntimeGate {
                           std::function<void(int error)> done);
   void rekey(const SourceState& before, const SourceState& after, std::string path);
   void cache_fault(HandleId handle, int error);
+  // None if the gate is shut.
+  [[nodiscard]] std::vector<FileReport> files(const FileQuery& query);
 
   // Returns when no call is in progress.
   void shut();

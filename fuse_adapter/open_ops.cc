@@ -6,6 +6,7 @@
 // up again, find a new node and open that, unseen by the application. The kernel does so once, so a
 // thread that was just told is served on the node it insists on. engine/open_rules.h has the rule.
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 #include <string>
 #include <utility>
 
+#include "fuse_adapter/event_log.h"
 #include "fuse_adapter/fuse_ops.h"
 #include "io/monotonic_clock.h"
 #include "io/source_identity.h"
@@ -326,8 +328,39 @@ struct OpenAnswering {
       stats.opens_passthrough.add();
       stats.passthrough_bytes.add(state.version.size);
     }
-    spdlog::debug("{} {} {}", result.is_complete ? "CACHE_HIT" : "CACHE_MISS", path,
-                  to_string(result.reason));
+    core->hot_files.opened(path, state.version.size, monotonic_now());
+    const auto level = is_access_logged() ? spdlog::level::info : spdlog::level::debug;
+    if (spdlog::should_log(level)) log(level, result, mode);
+  }
+
+  void log(spdlog::level::level_enum level, const OpenResult& result, OpenMode mode) const {
+    const char* const kind = result.is_complete ? "CACHE_HIT" : "CACHE_MISS";
+    const char* const reason = to_string(result.reason);
+    const std::uint64_t size = state.version.size;
+    const Caller& caller = request->caller();
+    log_event(level, kind,
+              fmt::format("{} {} {}, size={} mode={} uid={} pid={}", kind, path, reason, size,
+                          name_of(mode), caller.user, caller.thread),
+              {{"PATH", path},
+               {"REASON", reason},
+               {"BYTES", std::to_string(size)},
+               {"MODE", name_of(mode)},
+               {"CALLER_UID", std::to_string(caller.user)},
+               {"CALLER_PID", std::to_string(caller.thread)}});
+  }
+
+  static const char* name_of(OpenMode mode) {
+    switch (mode) {
+      case OpenMode::page_cache:
+        return "page_cache";
+      case OpenMode::passthrough:
+        return "passthrough";
+      case OpenMode::source_passthrough:
+        return "source_passthrough";
+      case OpenMode::direct:
+        return "direct";
+    }
+    return "unknown";
   }
 
   void note_refusal(const OpenResult& result) const {

@@ -1,5 +1,6 @@
 #include "fuse_adapter/runtime.h"
 
+#include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include <boost/asio/io_context.hpp>
@@ -17,6 +18,7 @@
 #include <utility>
 
 #include "fuse_adapter/backends.h"
+#include "fuse_adapter/event_log.h"
 #include "io/assert.h"
 #include "io/posix_io.h"
 
@@ -295,11 +297,16 @@ class Runtime::Impl final : private Host {
 
   void on_notice(const Notice& notice) override {
     if (notice.duration > 0) copy_time_.add(notice.duration);
-    spdlog::log(
-        level_of(notice.kind), "{}: {}{}{}{}{}", to_string(notice.kind), notice.path,
-        notice.detail.empty() ? "" : ": ", notice.detail,
-        notice.bytes > 0 ? fmt::format(", {} bytes", notice.bytes) : std::string(),
-        notice.error != 0 ? fmt::format(": {}", std::strerror(notice.error)) : std::string());
+    const std::string error = notice.error != 0 ? std::strerror(notice.error) : "";
+    const std::string text = fmt::format(
+        "{}: {}{}{}{}{}{}", to_string(notice.kind), notice.path, notice.detail.empty() ? "" : ": ",
+        notice.detail, notice.bytes > 0 ? fmt::format(", {} bytes", notice.bytes) : std::string(),
+        error.empty() ? "" : ": ", error);
+    log_event(level_of(notice.kind), to_string(notice.kind), text,
+              {{"PATH", notice.path},
+               {"REASON", notice.detail},
+               {"BYTES", std::to_string(notice.bytes)},
+               {"ERROR", error}});
   }
 
   void on_stopped() override {

@@ -157,6 +157,8 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual(status["opens"]["hits"], 1)
         self.assertEqual(status["cache"]["pinned_files"], 2)
         paths = {"paths": [str(self.mnt)]}
+        invalidated = self.ask("POST", "/v1/invalidate", paths)
+        self.assertEqual((invalidated["kept"]["files"], invalidated["complete"]), (2, True))
         self.assertEqual(self.ask("POST", "/v1/unpin", paths)["unpinned"]["files"], 2)
         evicted = []  # what was just read is in use for another moment
 
@@ -170,8 +172,12 @@ class ApiTest(commands.MountTestCase):
         self.ask("GET", target)
         self.ask("GET", "/v1/files?limit=0", expect=400)
         self.ask("GET", "/v1/config")
+        (self.mnt / "small").read_bytes()
+        self.assertEqual(self.ask("GET", "/v1/hot-files")["files"][0]["path"], "small")
         self.assertEqual(self.ask("PUT", "/v1/log-level", {"level": "debug"})["previous"], "info")
         self.ask("PUT", "/v1/log-level", {"level": "loud"}, expect=400)
+        self.assertEqual(self.ask("PUT", "/v1/access-log", {"on": True}),
+                         {"on": True, "previous": False})
         self.ask("GET", "/v1/openapi.json")
         described = {(method, pattern) for pattern, operations in self.document["paths"].items()
                      for method in operations}
@@ -273,6 +279,10 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual(commands.control("health", "check", self.mnt).returncode, 0)
         state, = json.loads(commands.control("health", "check", self.mnt, "--json").stdout)
         self.assertEqual(state["state"], "warning")
+        self.assertRegex(told.stdout, r"ok +cache_mount +\w+, rw")
+        commands.control("log-level", self.mnt, "debug")
+        told = commands.control("health", "check", self.mnt).stdout
+        self.assertRegex(told, r"warning +logging .*\n +-> nfs-cachefs-ctl log-level")
 
     def test_files_are_listed_and_explained(self):
         self.write("models/a b+%", bytes(5000))
@@ -319,9 +329,25 @@ class ApiTest(commands.MountTestCase):
         self.assertRegex(told, r"\* cache_size +67108864B +hot")
         self.assertRegex(told, r"\* log_level +debug +hot +\(default info\)")
         self.assertRegex(told, r"  eviction +lru")
-        result = commands.control("config", "set", self.mnt, "eviction", "arc", check=False)
-        self.assertEqual(result.returncode, 1)
-        self.assertIn("only cache_size and log_level", result.stderr)
+        self.assertRegex(told, r"  cto +yes *\n")
+        self.assertRegex(told, r"  nocto +no *\n")
+        for name, text in (("eviction", "is changed only by mounting again"),
+                           ("evicton", "there is no such option")):
+            result = commands.control("config", "set", self.mnt, name, "arc", check=False)
+            self.assertEqual(result.returncode, 1)
+            self.assertIn(f"{text}", result.stderr)
+            self.assertIn("while mounted: cache_size, log_level, access_log",
+                          result.stderr)
+
+    def test_the_configuration_shows_what_a_profile_has_decided(self):
+        other = self.directory / "other"
+        self.mount(f"cache_dir={self.directory}/cache2,profile=static,attr_timeout=7", where=other)
+        told = commands.control("config", "show", other).stdout
+        for line in (r"\* profile +static +\(default normal\)",
+                     r"\* entry_timeout +3600 +\(default 1\)",
+                     r"\* attr_timeout +7 +\(default 1\)",
+                     r"\* nocto +yes +\(default no\)"):
+            self.assertRegex(told, line)
 
     def test_the_level_comes_from_the_environment_and_the_journal_gets_the_log(self):
         commands.run("umount", self.mnt)
@@ -348,11 +374,155 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual(wrong.returncode, 1)
         self.assert_one_line(wrong.stderr, "CACHEFS_LOG=loud: must be trace, debug")
 
+    def test_what_is_invalidated_is_asked_for_again_and_dropped_only_if_outdated(self):
+        other = self.directory / "other"
+        # Without it nothing would be asked for as long as the test takes.
+        self.mount(f"cache_dir={self.directory}/cache2,profile=static,entry_timeout=86400,"
+                   "attr_timeout=86400,negative_timeout=86400", where=other)
+        for name in ("models/a", "models/b"):
+            self.write(name, b"old" * 1000)
+        commands.control("cache", "warm", "--wait", other)
+        for name in ("models/a", "models/b", "models/big", "small"):
+            (other / name).read_bytes()
+        self.assertFalse((other / "models/new").exists())
+        self.write("models/a", b"new")
+        (self.backend / "models/b").unlink()
+        self.write("models/new", b"x")
+        # Is believed from memory until it is invalidated.
+        self.assertEqual((other / "models/a").stat().st_size, 3000)
+        self.assertFalse((other / "models/new").exists())
+
+        row, = json.loads(commands.control("invalidate", "--json", other / "models",
+                                           other / "models/new").stdout)
+        self.assertEqual((row["kept"]["files"], row["kept"]["bytes"]), (1, 3 << 20))
+        self.assertEqual((row["dropped"]["files"], row["dropped"]["bytes"]), (2, 6000))
+        self.assertEqual((row["failed"]["files"], row["complete"]), (0, True))
+        self.assertGreaterEqual(row["names"], 4)
+        self.assertEqual((other / "models/a").stat().st_size, 3)
+        self.assertEqual((other / "models/a").read_bytes(), b"new")
+        self.assertEqual((other / "models/new").read_bytes(), b"x")
+        self.assertFalse((other / "models/b").exists())
+        hits = self.status(other)["opens"]["hits"]
+        self.assertEqual((other / "models/big").read_bytes(),
+                         (self.backend / "models/big").read_bytes())
+        self.assertEqual(self.status(other)["opens"]["hits"], hits + 1)
+        told = commands.control("invalidate", other / "models/big").stdout
+        self.assertIn("1 files (3.0 MiB) up to date and kept, 0 files (0 B) outdated", told)
+
+    def test_cleaning_drops_by_path_by_age_or_everything(self):
+        commands.control("cache", "warm", "--wait", self.mnt)
+        for arguments in ((), ("--all", "--older-than", "7d"), ("--all", "--path", self.mnt),
+                          ("--path", self.mnt, self.mnt)):
+            refused = commands.control("cache", "clean", *arguments, check=False)
+            self.assertEqual(refused.returncode, 1, arguments)
+        self.assertIn("0 files (0 B) evicted", commands.control(
+            "cache", "clean", "--older-than", "7d", "--path", self.mnt / "small").stdout)
+        self.assertIn("1 files (6 B) evicted", commands.control(
+            "cache", "clean", "--path", self.mnt / "small").stdout)
+        self.assertIn("1 files (3.0 MiB) evicted",
+                      commands.control("cache", "clean", "--all", self.mnt).stdout)
+
+    def test_every_open_is_logged_when_the_access_log_is_switched_on(self):
+        seen = len(commands.SYSTEM_LOG)
+        commands.control("cache", "warm", "--wait", self.mnt)
+        (self.mnt / "small").read_bytes()
+        told = commands.control("config", "set", self.mnt, "access_log", "true").stdout
+        self.assertIn("every open is logged", told)
+        self.write("strange\nname", b"x")
+        (self.mnt / "models/big").read_bytes()
+        (self.mnt / "strange\nname").read_bytes()
+        lines = []
+
+        def is_logged():
+            lines[:] = [line.partition("]: ")[2] for line in commands.SYSTEM_LOG[seen:]
+                        if "CACHE_" in line]
+            return len(lines) == 2
+
+        commands.wait_until(is_logged, "both opens are logged")
+        self.assertRegex(lines[0], r"^CACHE_HIT models/big cached, size=3145728 mode=\w+ uid=0 "
+                                   rf"pid={os.getpid()}$")
+        self.assertIn(r"CACHE_MISS strange\x0aname ", lines[1])
+        self.assertRegex(commands.control("config", "show", self.mnt).stdout,
+                         r"\* access_log +true +hot +\(default false\)")
+        wrong = commands.control("config", "set", self.mnt, "access_log", "loud", check=False)
+        self.assertEqual(wrong.returncode, 1)
+        self.assert_one_line(wrong.stderr, "must be true or false")
+
+    def test_top_tells_rates_and_hot_files_and_what_it_cannot_count(self):
+        commands.control("cache", "warm", "--wait", self.mnt)
+        with commands.subprocess.Popen(
+                [commands.BINARIES / "nfs-cachefs-ctl", "top", "--json", "--interval", "0.2",
+                 self.mnt], stdout=commands.subprocess.PIPE, text=True) as live:
+            try:
+                live.stdout.readline()
+                for _ in range(5):
+                    (self.mnt / "models/big").read_bytes()
+                # In which of the next intervals they are seen is a matter of time.
+                seen = 0.0
+                while seen < 4.9:
+                    row, = json.loads(live.stdout.readline())
+                    seen += row["rates"]["opens_hit"] * row["rates"]["seconds"]
+            finally:
+                live.terminate()
+        hot, = row["hot_files"]
+        self.assertEqual((hot["path"], hot["size_bytes"]), ("models/big", 3 << 20))
+        self.assertIn(hot["opens"], range(1, 6))  # fewer only when a minute has passed
+        told = commands.control("top", "--once", "--interval", "0.1").stdout
+        self.assertRegex(told, r" +\d +3\.0 MiB  models/big\n")
+        self.assertIn("uncounted", told)
+        self.assertNotIn("\033", told)
+        nobody = commands.run("setpriv", "--reuid", "65534", "--clear-groups",
+                              commands.BINARIES / "nfs-cachefs-ctl", "top", "--once",
+                              "--interval", "0.1")
+        self.assertIn("only root is told names", nobody.stdout)
+
+    def test_journald_is_told_with_fields(self):
+        place = commands.pathlib.Path("/run/systemd/journal/socket")  # of this namespace
+        place.parent.mkdir(parents=True)
+        journal = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.addCleanup(commands.shutil.rmtree, "/run/systemd")
+        self.addCleanup(journal.close)
+        journal.bind(str(place))
+        journal.settimeout(commands.PATIENCE_S)
+        other = self.directory / "other"
+        self.mount(f"cache_dir={self.directory}/cache2,log_level=debug", where=other)
+        self.write("two\nlines", b"12345")
+        (other / "two\nlines").read_bytes()
+
+        def fields(message):
+            result = {}
+            while message:
+                line, _, message = message.partition(b"\n")
+                name, equals, value = line.partition(b"=")
+                if not equals:
+                    length = int.from_bytes(message[:8], "little")
+                    value, message = message[8:8 + length], message[8 + length + 1:]
+                result[name.decode()] = value.decode()
+            return result
+
+        def next_of(event):
+            while True:
+                message = fields(journal.recv(65536))
+                self.assertEqual(message["SYSLOG_IDENTIFIER"], "cachefs")
+                self.assertEqual(message["CACHEFS_MOUNT"], str(other))
+                if message.get("CACHEFS_EVENT") == event:
+                    return message
+
+        miss = next_of("CACHE_MISS")
+        self.assertEqual(miss["CACHEFS_PATH"], "two\nlines")
+        self.assertEqual(miss["CACHEFS_BYTES"], "5")
+        self.assertEqual(miss["CACHEFS_CALLER_UID"], "0")
+        self.assertEqual(miss["PRIORITY"], "7")
+        self.assertIn("CACHE_MISS two\\x0alines ", miss["MESSAGE"])
+        commands.control("cache", "warm", other / "small")
+        copied = {next_of("copy finished")["CACHEFS_PATH"] for _ in range(2)}
+        self.assertEqual(copied, {"two\nlines", "small"})
+
     def test_errors_are_as_described(self):
         self.ask("GET", "/v1/warm/1", expect=404)
         self.ask("DELETE", "/v1/warm/1", expect=404)
         self.ask("GET", "/v1/verify/1", expect=404)
-        for target in ("/v1/warm", "/v1/evict", "/v1/unpin"):
+        for target in ("/v1/warm", "/v1/evict", "/v1/unpin", "/v1/invalidate"):
             self.ask("POST", target, {"paths": ["/etc"]}, expect=400)
         self.ask("POST", "/v1/warm", {"paths": [f"{self.mnt}/missing"]}, expect=422)
         self.ask("PUT", "/v1/limit", {"size": "1K"}, expect=400)

@@ -311,18 +311,52 @@ int unpin(const std::vector<std::string>& paths, bool as_json) {
   });
 }
 
-int clean(const std::string& mountpoint, const std::string& age, bool as_json) {
-  const auto seconds = parse_age(age);
+int invalidate(const std::vector<std::string>& paths, bool as_json) {
+  std::map<std::string, MountAndPaths> by_mount;
+  if (const int status = sort_paths(paths, false, by_mount); status != kOk) return status;
+  return for_each(by_mount, as_json, [](const auto& entry, Output& output) {
+    ControlReply reply;
+    const MountAndPaths& where = entry.second;
+    const int status = ask(where.mount, "POST", "/v1/invalidate", {{"paths", where.paths}}, reply);
+    if (status != kOk) return status;
+    const bool is_complete = reply.value.value("complete", false);
+    output.add(
+        where.mount, reply.value,
+        fmt::format("{} names forgotten; cached: {} up to date and kept, {} outdated and "
+                    "dropped, {} could not be compared{}\n",
+                    reply.value.value("names", std::uint64_t{0}), count_text(reply.value, "kept"),
+                    count_text(reply.value, "dropped"), count_text(reply.value, "failed"),
+                    is_complete ? "" : "; time was over before all were"));
+    return is_complete && reply.value["failed"].value("files", 0) == 0 ? kOk : kSomeFailed;
+  });
+}
+
+int clean(const CleanOptions& options) {
+  if (!options.all && options.age.empty() && options.paths.empty()) {
+    return fail(kUsage, "say what to drop: --older-than 7d, --path PATH, both, or --all");
+  }
+  const auto seconds =
+      options.age.empty() ? std::optional<std::uint64_t>(0) : parse_age(options.age);
   if (!seconds) {
     return fail(kUsage, fmt::format("--older-than {}: must be a number with a unit, s, m, h, d or "
                                     "w, such as 12h or 7d",
-                                    age));
+                                    options.age));
   }
-  std::vector<KnownMount> mounts;
-  if (const int status = choose_mounts(mountpoint, mounts); status != kOk) return status;
-  return for_each(mounts, as_json, [&](const KnownMount& mount, Output& output) {
-    if (mount.mountpoint.empty()) return kOk;  // of another namespace
-    return evict_mount({mount, {mount.mountpoint}}, *seconds, output);
+  std::map<std::string, MountAndPaths> by_mount;
+  if (!options.paths.empty()) {
+    const int status = sort_paths(options.paths, false, by_mount);
+    if (status != kOk) return status;
+  } else {
+    std::vector<KnownMount> mounts;
+    const int status = choose_mounts(options.mountpoint, mounts);
+    if (status != kOk) return status;
+    for (const KnownMount& mount : mounts) {
+      if (mount.mountpoint.empty()) continue;  // of another namespace
+      by_mount[mount.mountpoint] = {mount, {mount.mountpoint}};
+    }
+  }
+  return for_each(by_mount, options.as_json, [&](const auto& entry, Output& output) {
+    return evict_mount(entry.second, *seconds, output);
   });
 }
 

@@ -23,8 +23,16 @@ int warm_cancel(const std::string& mountpoint, std::uint64_t id, bool as_json);
 int verify(const std::vector<std::string>& paths, bool wait, bool as_json);
 int evict(const std::vector<std::string>& paths, bool as_json);
 int unpin(const std::vector<std::string>& paths, bool as_json);
-// `age` such as 7d.
-int clean(const std::string& mountpoint, const std::string& age, bool as_json);
+int invalidate(const std::vector<std::string>& paths, bool as_json);
+
+struct CleanOptions {
+  std::string mountpoint;          // empty: all
+  std::vector<std::string> paths;  // instead of a mount point
+  std::string age;                 // such as 7d: only what was not used for so long
+  bool all = false;                // whatever the age
+  bool as_json = false;
+};
+int clean(const CleanOptions& options);
 int set_limit(const std::string& mountpoint, const std::string& size, bool as_json);
 
 }  // namespace ncfs::ctl

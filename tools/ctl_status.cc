@@ -158,18 +158,47 @@ int config_show(const std::string& mountpoint, bool as_json) {
   return result;
 }
 
+// Says why an option cannot be set.
+static int refuse_option(const KnownMount& mount, const std::string& name) {
+  ControlReply reply;
+  if (const int failed = ask(mount, "GET", "/v1/config", nullptr, reply); failed != kOk) {
+    return failed;
+  }
+  std::string hot;
+  bool is_known = false;
+  for (const json& option : reply.value["options"]) {
+    is_known = is_known || option.value("name", "") == name;
+    if (option.value("hot", false)) hot += (hot.empty() ? "" : ", ") + option.value("name", "");
+  }
+  return fail(kUsage, fmt::format("{}: {}; what can be changed while mounted: {}", name,
+                                  is_known ? "is changed only by mounting again with it"
+                                           : "there is no such option",
+                                  hot));
+}
+
+static int set_access_log(const KnownMount& mount, const std::string& value, bool as_json) {
+  if (value != "true" && value != "false") {
+    return fail(kUsage, fmt::format("access_log {}: must be true or false", value));
+  }
+  ControlReply reply;
+  const int failed = ask(mount, "PUT", "/v1/access-log", {{"on", value == "true"}}, reply);
+  if (failed != kOk) return failed;
+  Output output(as_json);
+  output.add(mount, reply.value,
+             value == "true" ? "every open is logged until the next mount\n"
+                             : "opens are logged at level debug only, until the next mount\n");
+  output.end();
+  return kOk;
+}
+
 int config_set(const std::string& mountpoint, const std::string& name, const std::string& value,
                bool as_json) {
   if (name == "cache_size") return set_limit(mountpoint, value, as_json);
-  if (name != "log_level") {
-    return fail(kUsage,
-                fmt::format("{}: only cache_size and log_level can be changed while mounted; "
-                            "others by mounting again",
-                            name));
-  }
   std::vector<KnownMount> mounts;
   if (const int failed = choose_mounts(mountpoint, mounts); failed != kOk) return failed;
   ControlReply reply;
+  if (name == "access_log") return set_access_log(mounts[0], value, as_json);
+  if (name != "log_level") return refuse_option(mounts[0], name);
   const int failed = ask(mounts[0], "PUT", "/v1/log-level", {{"level", value}}, reply);
   if (failed != kOk) return reply.status == 400 ? kUsage : failed;
   Output output(as_json);

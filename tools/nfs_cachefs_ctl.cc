@@ -10,6 +10,7 @@
 #include "tools/ctl_cache.h"
 #include "tools/ctl_common.h"
 #include "tools/ctl_status.h"
+#include "tools/ctl_top.h"
 
 namespace ncfs::ctl {
 namespace {
@@ -27,6 +28,9 @@ struct Arguments {
   bool background = false;
   bool dry_run = false;
   bool is_strict = false;
+  bool all = false;
+  bool once = false;
+  double interval = 2;
   std::string mountpoint;
   std::vector<std::string> paths;
   std::string list;
@@ -51,11 +55,12 @@ class CommandLine {
     return command;
   }
 
-  void add_mount(CLI::App* command, bool is_required = false) {
+  CLI::Option* add_mount(CLI::App* command, bool is_required = false) {
     auto* option = command->add_option(
         "mountpoint", arguments_.mountpoint,
         is_required ? "the mount, or a path in it" : "the mount, or a path in it; else all");
     if (is_required) option->required();
+    return option;
   }
 
   void add_paths(CLI::App* command, bool is_required = true) {
@@ -95,19 +100,28 @@ class CommandLine {
         ->add_option("path", a.paths, "a file in a cachefs mount")
         ->required()
         ->expected(1);
+    add_paths(add(app, "invalidate", "ask the backend anew for files and trees now",
+                  [&a] { return invalidate(a.paths, a.as_json); }));
     CLI::App* config = app.add_subcommand("config", "the mount options");
     config->require_subcommand(1);
     add_mount(add(*config, "show", "the options in force, and which are not the default",
                   [&a] { return config_show(a.mountpoint, a.as_json); }));
-    command = add(*config, "set", "change cache_size or log_level until the unmount",
+    command = add(*config, "set", "change cache_size, log_level or access_log until the unmount",
                   [&a] { return config_set(a.mountpoint, a.name, a.value, a.as_json); });
     add_mount(command, true);
-    command->add_option("name", a.name, "cache_size or log_level")->required();
+    command->add_option("name", a.name, "cache_size, log_level or access_log")->required();
     command->add_option("value", a.value, "as the mount option takes it")->required();
     command = add(app, "log-level", "change how much is logged, until the unmount",
                   [&a] { return config_set(a.mountpoint, "log_level", a.value, a.as_json); });
     add_mount(command, true);
     command->add_option("level", a.value, "trace, debug, info, warn or error")->required();
+    command = add(app, "top", "opens, bytes, copies and hot files as they happen", [&a] {
+      return top({a.mountpoint, a.interval, a.once, a.as_json});
+    });
+    add_mount(command);
+    command->add_flag("--once", a.once, "one table, of one interval");
+    command->add_option("--interval", a.interval, "seconds between two tables, 0.1 to 3600; 2")
+        ->check(CLI::Range(0.1, 3600.0));
     CLI::App* health = app.add_subcommand("health", "whether all is well");
     health->require_subcommand(1);
     command = add(*health, "check", "what fails or costs speed or safety, and what to do about it",
@@ -148,10 +162,15 @@ class CommandLine {
     command = add(cache, "evict", "drop files and trees that nobody uses from the cache",
                   [&a] { return evict(a.paths, a.as_json); });
     add_paths(command);
-    command = add(cache, "clean", "drop what was not used for some time",
-                  [&a] { return clean(a.mountpoint, a.age, a.as_json); });
-    command->add_option("--older-than", a.age, "12h, 7d: not used for so long")->required();
-    add_mount(command);
+    command = add(cache, "clean", "drop what was not used for some time, or all that is not in use",
+                  [&a] {
+                    return clean({a.mountpoint, a.paths, a.age, a.all, a.as_json});
+                  });
+    auto* age = command->add_option("--older-than", a.age, "12h, 7d: not used for so long");
+    auto* path = command->add_option("--path", a.paths, "only this file or tree; may be repeated")
+                     ->allow_extra_args(false);
+    command->add_flag("--all", a.all, "whenever it was used last")->excludes(age)->excludes(path);
+    add_mount(command)->excludes(path);
   }
 
   void describe_warm(CLI::App& warm_command) {

@@ -172,6 +172,8 @@ std::string writes_text(const json& status) {
   return result;
 }
 
+}  // namespace
+
 std::string copies_text(const json& status) {
   const json copies = members(status, "copies");
   const json in_progress = array(copies, "in_progress");
@@ -182,8 +184,6 @@ std::string copies_text(const json& status) {
   for (const json& copy : in_progress) result += copy_text(copy);
   return result;
 }
-
-}  // namespace
 
 std::string status_text(const json& status) {
   std::string result =

@@ -10,6 +10,9 @@ namespace ncfs {
 // Several lines, the last one ended.
 [[nodiscard]] std::string status_text(const nlohmann::json& status);
 
+// The copies of a status: a line with the totals, then one for each that is in progress.
+[[nodiscard]] std::string copies_text(const nlohmann::json& status);
+
 // Replaces the average rates of copies in `status` by what was done since `previous`.
 void use_recent_rates(nlohmann::json& status, const nlohmann::json& previous, double seconds);
 
