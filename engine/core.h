@@ -37,6 +37,7 @@
 #include "engine/health.h"
 #include "engine/object.h"
 #include "engine/space.h"
+#include "engine/streams.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -156,12 +157,9 @@ struct Handle {
   bool reads_source = false;
   bool is_answered = false;
   Nanos answer_by = 0;
-  // Sequential stream: the last block asked for, and the blocks to fetch ahead of it.
-  bool is_sequential = false;
   bool has_read = false;
-  std::uint64_t last_block = 0;
-  std::uint64_t prefetch_next = 0;
-  std::uint64_t prefetch_end = 0;
+  bool is_sequential = false;  // the last read went on with a stream
+  Streams streams;
 };
 
 // One VerifyEvent.
@@ -240,7 +238,8 @@ class Core {
   // fetch.cc
   Object& object(ObjectId id) { return objects_.at(id); }
   [[nodiscard]] ByteRange block_range(const Object& object, std::uint64_t block) const;
-  void note_read(Handle& handle, const Object& object, std::uint64_t block);
+  [[nodiscard]] Streams::Window prefetch_window() const;
+  void note_read(Handle& handle, const Object& object, ByteRange range);
   Fetch& add_fetch(Object& object, FileHandle source, ByteRange range,
                    std::optional<std::uint64_t> block, FetchKind kind);
   void fetch_for_reader(Handle& handle, const Waiter& waiter, bool is_cached);
@@ -497,6 +496,7 @@ class Core {
   std::vector<BufferId> free_buffers_;
   std::uint32_t source_reads_ = 0;
   std::uint32_t background_reads_ = 0;  // of these, for prefetch and copies
+  std::uint32_t copy_reads_ = 0;        // of these, for copies
   std::uint32_t cache_writes_ = 0;
   std::uint32_t cache_reads_ = 0;     // fetches of phase reading_cache
   std::deque<FetchId> cached_queue_;  // wait for that

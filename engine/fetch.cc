@@ -24,6 +24,12 @@ namespace {
 // again; three in a row are an I/O error.
 constexpr std::uint32_t kAttemptsMax = 3;
 
+// What may be fetched twice for the sake of the first bytes: less than a hundredth of the file.
+constexpr std::uint64_t kFirstBytesShare = 128;
+// Who asks for a quarter of a block that the cache wants, too, waits for four times as much at
+// most, and it is not fetched again.
+constexpr std::uint64_t kMuchOfABlock = 4;
+
 }  // namespace
 
 ByteRange Core::block_range(const Object& o, std::uint64_t block) const {
@@ -32,25 +38,22 @@ ByteRange Core::block_range(const Object& o, std::uint64_t block) const {
   return {offset, std::min(config_.block_size_bytes, o.version.size - offset)};
 }
 
-// A reader is sequential when it starts at the beginning or moves within a window of the last block
-// it touched: the kernel's readahead sends requests in parallel, so they arrive out of order.
-void Core::note_read(Handle& h, const Object& o, std::uint64_t block) {
-  const std::uint64_t window =
-      std::max<std::uint64_t>(1, config_.readahead_bytes / config_.block_size_bytes);
-  const bool is_near = block <= h.last_block + window && h.last_block <= block + window;
-  h.is_sequential = h.has_read ? is_near : block == 0;
-  h.has_read = true;
-  h.last_block = block;
-  if (!h.is_sequential || config_.readahead_bytes == 0) {
-    prefetching_.erase(h.id);
-    return;
-  }
-  const std::uint64_t end =
-      std::min(block + 1 + window, block_count_of(o.version.size, config_.block_size_bytes));
-  const bool continues = h.prefetch_end > block && h.prefetch_end <= end;
-  h.prefetch_next = continues ? std::max(h.prefetch_next, block + 1) : block + 1;
-  h.prefetch_end = end;
-  if (h.prefetch_next < h.prefetch_end) prefetching_.insert(h.id);
+Streams::Window Core::prefetch_window() const {
+  return {.ramp_blocks = config_.readahead_bytes / config_.block_size_bytes,
+          .max_blocks = std::max(config_.readahead_bytes, config_.readahead_max_bytes) /
+                        config_.block_size_bytes};
+}
+
+// Who begins at the beginning will go on. But a program waits for the first bytes of a large file
+// before anything else: they come alone, and once more with their block.
+void Core::note_read(Handle& h, const Object& o, ByteRange range) {
+  const std::uint64_t block = range.offset / config_.block_size_bytes;
+  const std::uint64_t count = block_count_of(o.version.size, config_.block_size_bytes);
+  const bool goes_on = h.streams.note(block, count, prefetch_window());
+  const bool begins = !std::exchange(h.has_read, true) && block == 0 &&
+                      range.length * kFirstBytesShare > o.version.size;
+  h.is_sequential = goes_on || begins;
+  if (h.streams.has_next()) prefetching_.insert(h.id);
 }
 
 Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
@@ -73,8 +76,8 @@ Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
   return fetch;
 }
 
-// Sequential readers get whole blocks, which others can share and the cache can keep; a random
-// reader fetches exactly its bytes.
+// Sequential readers get whole blocks, which others can share and the cache can keep, and so do
+// those who ask for much of one; a random reader fetches exactly its bytes.
 void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
   Object& o = object(h.object);
   const std::uint64_t block = waiter.range.offset / config_.block_size_bytes;
@@ -88,6 +91,10 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
       } else {
         NCFS_MARK(fetch_joined);
         fetch.waiters.push_back(waiter);
+        if (fetch.kind == FetchKind::prefetch) {
+          h.streams.widen(block, prefetch_window());
+          if (h.streams.has_next()) prefetching_.insert(h.id);
+        }
       }
       return;
     }
@@ -96,9 +103,11 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
     o.block_fetches.erase(entry);
     if (idle_fetches_.contains(fetch.id)) retire(fetch.id);
   }
-  const bool is_whole = h.is_sequential || is_cached || waiter.range == block_range(o, block);
+  const ByteRange all = block_range(o, block);
+  const bool is_much = may_keep(o) && waiter.range.length >= all.length / kMuchOfABlock;
+  const bool is_whole = h.is_sequential || is_cached || is_much || waiter.range == all;
   if (!is_whole) NCFS_MARK(fetch_of_a_few_bytes);
-  Fetch& fetch = is_whole ? add_fetch(o, h.source, block_range(o, block), block, FetchKind::demand)
+  Fetch& fetch = is_whole ? add_fetch(o, h.source, all, block, FetchKind::demand)
                           : add_fetch(o, h.source, waiter.range, std::nullopt, FetchKind::demand);
   fetch.waiters.push_back(waiter);
   fetch.is_from_cache = is_cached;
@@ -167,8 +176,8 @@ bool Core::start_prefetch() {
     Object& o = object(h.object);
     // What can go neither to the cache nor to memory would be fetched twice.
     const bool has_place = may_keep(o) || idle_fetches_.size() < idle_fetches_max();
-    while (has_place && h.prefetch_next < h.prefetch_end) {
-      const std::uint64_t block = h.prefetch_next++;
+    while (const std::optional<std::uint64_t> next = has_place ? h.streams.next() : std::nullopt) {
+      const std::uint64_t block = *next;
       // A block that is being verified is about to be there.
       const bool is_resident = o.residency && o.residency->is_resident(block);
       const bool is_there = (is_resident && !NCFS_PLANT(resident_prefetched)) ||
@@ -188,6 +197,8 @@ bool Core::start_prefetch() {
 // One block for each active copy in turn.
 bool Core::start_copy_block() {
   if (health_.is_down()) return false;
+  // Beside somebody who waits for the source one block at a time: it is his link, too.
+  if (source_reads_ > background_reads_ && copy_reads_ > 0) return false;
   for (std::size_t tried = 0; tried < active_copies_.size(); ++tried) {
     copy_turn_ = (copy_turn_ + 1) % active_copies_.size();
     Object& o = object(active_copies_[copy_turn_]);
@@ -250,11 +261,13 @@ std::optional<BufferId> Core::take_buffer_for_demand() {
 void Core::begin_source_read(const Fetch& fetch) {
   ++source_reads_;
   if (fetch.kind != FetchKind::demand) ++background_reads_;
+  if (fetch.kind == FetchKind::copy) ++copy_reads_;
 }
 
 void Core::end_source_read(const Fetch& fetch) {
   --source_reads_;
   if (fetch.kind != FetchKind::demand) --background_reads_;
+  if (fetch.kind == FetchKind::copy) --copy_reads_;
 }
 
 void Core::issue(Fetch& fetch) {
