@@ -10,7 +10,8 @@ import os
 import random
 import time
 
-MIB = 1 << 20
+from readers import MIB
+
 SMALL_FILE_BYTES = 16 * 1024
 PAGE = 4096
 # Longer than names and attributes are believed without asking by any file system compared here

@@ -177,9 +177,16 @@ void Core::check_invariants() const {
   std::uint32_t writes = 0;
   std::uint32_t cache_reads = 0;
   std::size_t users = 0;
+  std::map<std::uint64_t, SourceReads> reads_of;
   for (const auto& [id, fetch] : fetches_) {
     if (fetch.buffer) ++buffers;
-    if (fetch.phase == FetchPhase::reading || fetch.phase == FetchPhase::checking) ++reads;
+    if (fetch.phase == FetchPhase::reading || fetch.phase == FetchPhase::checking) {
+      ++reads;
+      SourceReads& own = reads_of[objects_.at(fetch.object).file.filesystem];
+      ++own.all;
+      if (fetch.kind == FetchKind::demand) ++own.demand;
+      if (fetch.kind == FetchKind::copy) ++own.copies;
+    }
     if (fetch.phase == FetchPhase::writing) ++writes;
     if (fetch.phase == FetchPhase::reading_cache) ++cache_reads;
     users += fetch.users;
@@ -194,13 +201,10 @@ void Core::check_invariants() const {
   NCFS_ASSERT(buffers == config_.buffers);
   NCFS_ASSERT(reads == source_reads_ && writes == cache_writes_ && cache_reads == cache_reads_);
   NCFS_ASSERT(reads < 2 * config_.source_reads_max && "S6 OneFetch");
-  std::uint32_t reads_of_all = 0;
-  for (const auto& [filesystem, count] : source_reads_of_) {
-    NCFS_ASSERT(count > 0);
-    NCFS_ASSERT(count <= config_.source_reads_max && "S6 OneFetch");
-    reads_of_all += count;
+  NCFS_ASSERT(reads_of == source_reads_of_);
+  for (const auto& [filesystem, own] : source_reads_of_) {
+    NCFS_ASSERT(own.all <= config_.source_reads_max && "S6 OneFetch");
   }
-  NCFS_ASSERT(reads_of_all == source_reads_);
   NCFS_ASSERT(writes <= config_.cache_writes_max && "S6 OneFetch");
   NCFS_ASSERT(cache_reads <= config_.cache_writes_max && "S6 OneFetch");
   NCFS_ASSERT(users == answers_.size());

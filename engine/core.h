@@ -37,6 +37,7 @@
 #include "engine/health.h"
 #include "engine/object.h"
 #include "engine/space.h"
+#include "engine/streams.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -156,12 +157,9 @@ struct Handle {
   bool reads_source = false;
   bool is_answered = false;
   Nanos answer_by = 0;
-  // Sequential stream: the last block asked for, and the blocks to fetch ahead of it.
-  bool is_sequential = false;
   bool has_read = false;
-  std::uint64_t last_block = 0;
-  std::uint64_t prefetch_next = 0;
-  std::uint64_t prefetch_end = 0;
+  bool is_sequential = false;  // the last read went on with a stream
+  Streams streams;
 };
 
 // One VerifyEvent.
@@ -238,9 +236,18 @@ class Core {
   void dispatch(const Pending& pending, Completion& completion);
 
   // fetch.cc
+  // Reads of one file system in flight.
+  struct SourceReads {
+    std::uint32_t all = 0;
+    std::uint32_t demand = 0;
+    std::uint32_t copies = 0;
+    bool operator==(const SourceReads&) const = default;
+  };
   Object& object(ObjectId id) { return objects_.at(id); }
   [[nodiscard]] ByteRange block_range(const Object& object, std::uint64_t block) const;
-  void note_read(Handle& handle, const Object& object, std::uint64_t block);
+  [[nodiscard]] Streams::Window prefetch_window() const;
+  [[nodiscard]] SourceReads source_reads_of(const Object& object) const;
+  void note_read(Handle& handle, const Object& object, ByteRange range);
   Fetch& add_fetch(Object& object, FileHandle source, ByteRange range,
                    std::optional<std::uint64_t> block, FetchKind kind);
   void fetch_for_reader(Handle& handle, const Waiter& waiter, bool is_cached);
@@ -394,7 +401,7 @@ class Core {
   // limits.cc
   enum class Room : std::uint8_t { now, soon, never };
   Room make_room(std::uint64_t bytes, std::optional<EvictionKey> incoming);
-  Room room_for(const Object& object);  // a copy of it; copier.cc
+  Room room_for(const Object& object);                           // a copy of it; copier.cc
   std::uint64_t evict_one(std::optional<EvictionKey> incoming);  // the bytes that leave
   void evict_to_limit();
   [[nodiscard]] std::uint64_t bytes_leaving() const;
@@ -498,8 +505,8 @@ class Core {
   std::set<HandleId> prefetching_;
   std::vector<BufferId> free_buffers_;
   std::uint32_t source_reads_ = 0;
-  std::map<std::uint64_t, std::uint32_t> source_reads_of_;  // by file system; none is 0
-  std::uint32_t background_reads_ = 0;                      // for prefetch and copies
+  std::map<std::uint64_t, SourceReads> source_reads_of_;  // by file system; none is without any
+  std::uint32_t background_reads_ = 0;                    // for prefetch and copies
   std::uint32_t cache_writes_ = 0;
   std::uint32_t cache_reads_ = 0;     // fetches of phase reading_cache
   std::deque<FetchId> cached_queue_;  // wait for that

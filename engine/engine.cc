@@ -383,7 +383,7 @@ void Core::on(ReadEvent&& event) {
     NCFS_MARK(read_past_the_cache);
     return fetch_alone({event.token, event.handle, event.range});
   }
-  note_read(h, o, block);
+  note_read(h, o, event.range);
   const bool is_cached = !event.skip_cache && o.residency && o.residency->is_resident(block);
   if (is_cached && config_.checksum != Checksum::read) {
     NCFS_MARK(read_found_resident);

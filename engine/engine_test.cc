@@ -42,6 +42,44 @@ TEST_F(EngineTest, RandomReaderFetchesExactlyItsBytes) {
   EXPECT_TRUE(found);
 }
 
+TEST_F(EngineTest, ReaderOfAQuarterOfABlockFetchesAllOfIt) {
+  config_.copies_max = 1;
+  start();
+  open(1, state(1, 8));  // holds the only copy slot
+  open(2, state(2, 8));
+  read(1, 2, {5 * kBlock + 10, kBlock / 4});
+  EXPECT_EQ(requests_.back().range, (ByteRange{5 * kBlock, kBlock}));
+}
+
+TEST_F(EngineTest, TheFirstBytesOfALargeFileComeAlone) {
+  config_.min_file_size_bytes = 1 * kGiB;
+  config_.readahead_bytes = 4 * kBlock;
+  start();
+  open(1, state(1, 200));
+  read(1, 1, {0, kBlock / 2});
+  EXPECT_EQ(count(Op::source_read), 1U);
+  EXPECT_EQ(pending(Op::source_read)->range, (ByteRange{0, kBlock / 2}));
+  answer(Op::source_read, kBlock / 2);
+  read(2, 1, {kBlock / 2, kBlock / 2});
+  EXPECT_EQ(pending(Op::source_read)->range, (ByteRange{0, kBlock}));
+  EXPECT_EQ(count(Op::source_read), 2U) << "and the next block ahead";
+}
+
+TEST_F(EngineTest, CopiesTakeOneReadAtATimeWhileSomebodyWaits) {
+  start();
+  open(1, state(1, 8));
+  answer(Op::cache_create, 10);
+  open(2, state(2, 200));
+  const std::size_t before = count(Op::source_read);
+  EXPECT_GT(before, 1U);
+  read(1, 2, {100 * kBlock, 10});
+  for (std::size_t answered = 0; answered < before; ++answered) {
+    answer(Op::source_read, kBlock);
+    answer(Op::cache_write, kBlock);
+  }
+  EXPECT_EQ(count(Op::source_read), 2U);
+}
+
 TEST_F(EngineTest, CopiesLeaveSourceReadsToReaders) {
   config_.source_reads_max = 4;
   config_.source_reads_reserved = 2;
@@ -253,7 +291,7 @@ TEST_F(EngineTest, FileLargerThanTheCacheIsReadThrough) {
   EXPECT_EQ(opened_[1].reason, OpenReason::too_large);
   EXPECT_FALSE(pending(Op::cache_create));
   read(1, 1, {0, 10});
-  answer(Op::source_read, kBlock);
+  answer(Op::source_read, 10);
   EXPECT_EQ(answered_[1].kind, ReadResult::Kind::bytes);
 }
 

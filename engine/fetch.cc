@@ -27,6 +27,12 @@ namespace {
 // again; three in a row are an I/O error.
 constexpr std::uint32_t kAttemptsMax = 3;
 
+// What may be fetched twice for the sake of the first bytes: less than a hundredth of the file.
+constexpr std::uint64_t kFirstBytesShare = 128;
+// Who asks for a quarter of a block that the cache wants, too, waits for four times as much at
+// most, and it is not fetched again.
+constexpr std::uint64_t kMuchOfABlock = 4;
+
 }  // namespace
 
 ByteRange Core::block_range(const Object& o, std::uint64_t block) const {
@@ -35,25 +41,22 @@ ByteRange Core::block_range(const Object& o, std::uint64_t block) const {
   return {offset, std::min(config_.block_size_bytes, o.version.size - offset)};
 }
 
-// A reader is sequential when it starts at the beginning or moves within a window of the last block
-// it touched: the kernel's readahead sends requests in parallel, so they arrive out of order.
-void Core::note_read(Handle& h, const Object& o, std::uint64_t block) {
-  const std::uint64_t window =
-      std::max<std::uint64_t>(1, config_.readahead_bytes / config_.block_size_bytes);
-  const bool is_near = block <= h.last_block + window && h.last_block <= block + window;
-  h.is_sequential = h.has_read ? is_near : block == 0;
-  h.has_read = true;
-  h.last_block = block;
-  if (!h.is_sequential || config_.readahead_bytes == 0) {
-    prefetching_.erase(h.id);
-    return;
-  }
-  const std::uint64_t end =
-      std::min(block + 1 + window, block_count_of(o.version.size, config_.block_size_bytes));
-  const bool continues = h.prefetch_end > block && h.prefetch_end <= end;
-  h.prefetch_next = continues ? std::max(h.prefetch_next, block + 1) : block + 1;
-  h.prefetch_end = end;
-  if (h.prefetch_next < h.prefetch_end) prefetching_.insert(h.id);
+Streams::Window Core::prefetch_window() const {
+  return {.ramp_blocks = config_.readahead_bytes / config_.block_size_bytes,
+          .max_blocks = std::max(config_.readahead_bytes, config_.readahead_max_bytes) /
+                        config_.block_size_bytes};
+}
+
+// Who begins at the beginning will go on. But a program waits for the first bytes of a large file
+// before anything else: they come alone, and once more with their block.
+void Core::note_read(Handle& h, const Object& o, ByteRange range) {
+  const std::uint64_t block = range.offset / config_.block_size_bytes;
+  const std::uint64_t count = block_count_of(o.version.size, config_.block_size_bytes);
+  const bool goes_on = h.streams.note(block, count, prefetch_window());
+  const bool begins = !std::exchange(h.has_read, true) && block == 0 &&
+                      range.length * kFirstBytesShare > o.version.size;
+  h.is_sequential = goes_on || begins;
+  if (h.streams.has_next()) prefetching_.insert(h.id);
 }
 
 Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
@@ -76,8 +79,8 @@ Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
   return fetch;
 }
 
-// Sequential readers get whole blocks, which others can share and the cache can keep; a random
-// reader fetches exactly its bytes.
+// Sequential readers get whole blocks, which others can share and the cache can keep, and so do
+// those who ask for much of one; a random reader fetches exactly its bytes.
 void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
   Object& o = object(h.object);
   const std::uint64_t block = waiter.range.offset / config_.block_size_bytes;
@@ -91,6 +94,10 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
       } else {
         NCFS_MARK(fetch_joined);
         fetch.waiters.push_back(waiter);
+        if (fetch.kind == FetchKind::prefetch) {
+          h.streams.widen(block, prefetch_window());
+          if (h.streams.has_next()) prefetching_.insert(h.id);
+        }
       }
       return;
     }
@@ -99,9 +106,11 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
     o.block_fetches.erase(entry);
     if (idle_fetches_.contains(fetch.id)) retire(fetch.id);
   }
-  const bool is_whole = h.is_sequential || is_cached || waiter.range == block_range(o, block);
+  const ByteRange all = block_range(o, block);
+  const bool is_much = may_keep(o) && waiter.range.length >= all.length / kMuchOfABlock;
+  const bool is_whole = h.is_sequential || is_cached || is_much || waiter.range == all;
   if (!is_whole) NCFS_MARK(fetch_of_a_few_bytes);
-  Fetch& fetch = is_whole ? add_fetch(o, h.source, block_range(o, block), block, FetchKind::demand)
+  Fetch& fetch = is_whole ? add_fetch(o, h.source, all, block, FetchKind::demand)
                           : add_fetch(o, h.source, waiter.range, std::nullopt, FetchKind::demand);
   fetch.waiters.push_back(waiter);
   fetch.is_from_cache = is_cached;
@@ -140,9 +149,13 @@ void Core::pump() {
   pump_writes();
 }
 
-bool Core::may_read_source(const Object& o, std::uint32_t reserved) const {
+Core::SourceReads Core::source_reads_of(const Object& o) const {
   const auto own = source_reads_of_.find(o.file.filesystem);
-  const std::uint32_t reads = own == source_reads_of_.end() ? 0 : own->second;
+  return own == source_reads_of_.end() ? SourceReads{} : own->second;
+}
+
+bool Core::may_read_source(const Object& o, std::uint32_t reserved) const {
+  const std::uint32_t reads = source_reads_of(o).all;
   return reads + reserved < config_.source_reads_max &&
          reads < 2 * config_.source_reads_max - source_reads_;
 }
@@ -183,8 +196,8 @@ bool Core::start_prefetch() {
     }
     // What can go neither to the cache nor to memory would be fetched twice.
     const bool has_place = may_keep(o) || idle_fetches_.size() < idle_fetches_max();
-    while (has_place && h.prefetch_next < h.prefetch_end) {
-      const std::uint64_t block = h.prefetch_next++;
+    while (const std::optional<std::uint64_t> ahead = has_place ? h.streams.next() : std::nullopt) {
+      const std::uint64_t block = *ahead;
       // A block that is being verified is about to be there.
       const bool is_resident = o.residency && o.residency->is_resident(block);
       const bool is_there = (is_resident && !NCFS_PLANT(resident_prefetched)) ||
@@ -212,6 +225,9 @@ bool Core::start_copy_block() {
     const std::uint32_t depth = o.source_readers > 0 ? 1 : config_.copy_depth;
     if (o.copy_source == FileHandle::none || o.copy_fetches >= depth) continue;
     if (!may_read_in_background(o)) continue;
+    // Beside somebody who waits for the same server one block at a time: it is his link, too.
+    const SourceReads reads = source_reads_of(o);
+    if (reads.demand > 0 && reads.copies > 0) continue;
     const std::optional<std::uint64_t> block = next_copy_block(o);
     if (!block) continue;
     if (!source_rest_.take(now_)) return false;
@@ -266,14 +282,20 @@ std::optional<BufferId> Core::take_buffer_for_demand() {
 
 void Core::begin_source_read(const Fetch& fetch) {
   ++source_reads_;
-  ++source_reads_of_[object(fetch.object).file.filesystem];
+  SourceReads& own = source_reads_of_[object(fetch.object).file.filesystem];
+  ++own.all;
+  if (fetch.kind == FetchKind::demand) ++own.demand;
+  if (fetch.kind == FetchKind::copy) ++own.copies;
   if (fetch.kind != FetchKind::demand) ++background_reads_;
 }
 
 void Core::end_source_read(const Fetch& fetch) {
   --source_reads_;
-  const auto own = source_reads_of_.find(object(fetch.object).file.filesystem);
-  if (--own->second == 0) source_reads_of_.erase(own);
+  const auto entry = source_reads_of_.find(object(fetch.object).file.filesystem);
+  SourceReads& own = entry->second;
+  if (fetch.kind == FetchKind::demand) --own.demand;
+  if (fetch.kind == FetchKind::copy) --own.copies;
+  if (--own.all == 0) source_reads_of_.erase(entry);
   if (fetch.kind != FetchKind::demand) --background_reads_;
 }
 

@@ -218,6 +218,12 @@ const std::array kOwnOptions = {
               [](Draft& draft, std::string_view value) {
                 return set_mebibytes(draft.options.readahead_bytes, value, 0, 64);
               }},
+    OwnOption{{"readahead_max_mb", "N", "16",
+               "MiB fetched ahead if the reader has to wait for them all the same, 0-256"},
+              "a whole number from 0 to 256 (MiB)",
+              [](Draft& draft, std::string_view value) {
+                return set_mebibytes(draft.options.readahead_max_bytes, value, 0, 256);
+              }},
     OwnOption{{"min_file_size", "SIZE", "1", "smaller files are read through and not cached"},
               "a size such as 64K, 1M or 1GiB (powers of 1024)",
               [](Draft& draft, std::string_view value) {
@@ -612,6 +618,7 @@ Config engine_config(const MountOptions& options, std::uint64_t run_id) {
   // A quarter, as in the defaults; at least the four that check_together() counts on.
   config.buffers_reserved = std::max<std::uint32_t>(4, config.buffers / 4);
   config.readahead_bytes = options.readahead_bytes;
+  config.readahead_max_bytes = options.readahead_max_bytes;
   config.source_deadline = options.backend_timeout_seconds * kSecond;
   config.checksum = options.checksum;
   config.scrub_interval = options.scrub_interval_hours * 3600 * kSecond;

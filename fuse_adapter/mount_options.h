@@ -32,6 +32,7 @@ struct MountOptions {
   Eviction eviction = Eviction::lru;
   bool direct_io = true;
   std::uint64_t readahead_bytes = 4 * kMiB;
+  std::uint64_t readahead_max_bytes = 16 * kMiB;
   std::uint64_t min_file_size_bytes = 1;  // an empty file has nothing to cache
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;

@@ -49,11 +49,8 @@ std::uint64_t device_of(int fd) {
 }
 
 struct OpenFile {
-  OpenFile(int descriptor, bool direct_io)
-      : fd(descriptor),
-        device(device_of(descriptor)),
-        reader(fd, direct_io ? SourceReader::Mode::dont_cache : SourceReader::Mode::buffered),
-        writer(fd, direct_io ? CacheWriter::Mode::direct : CacheWriter::Mode::buffered) {}
+  OpenFile(int descriptor, SourceReader::Mode reading, CacheWriter::Mode writing)
+      : fd(descriptor), device(device_of(descriptor)), reader(fd, reading), writer(fd, writing) {}
 
   const int fd;
   const std::uint64_t device;
@@ -152,7 +149,7 @@ std::int64_t Work::perform() {
       return look(fd(), Freshness::from_server);
     case Op::source_read:
       if (!file) return -EBADF;
-      return request.through_page_cache ? read_fully(fd(), bytes(), request.range.offset)
+      return request.through_page_cache ? file->reader.read_shared(bytes(), request.range.offset)
                                         : file->reader.read(bytes(), request.range.offset);
     case Op::cache_list:
       return list_directory(root, request.name, completion.entries);
@@ -212,6 +209,8 @@ class PosixIo::Impl {
        std::function<void(Completion)> on_complete)
       : options_(options),
         on_complete_(std::move(on_complete)),
+        reading_(reading_mode(options)),
+        writing_(options.direct_io ? CacheWriter::Mode::direct : CacheWriter::Mode::buffered),
         buffers_(options.buffers, options.block_size_bytes),
         source_pool_(control, pool_options("ncfs-source", options.source_threads)),
         cache_pool_(control, pool_options("ncfs-cache", options.cache_threads)) {}
@@ -229,6 +228,12 @@ class PosixIo::Impl {
     return {.name = name, .threads = threads, .replacements = threads, .queue_max = kQueueMax};
   }
 
+  static SourceReader::Mode reading_mode(const Options& options) {
+    if (!options.direct_io) return SourceReader::Mode::buffered;
+    return is_on_network(options.source_root) ? SourceReader::Mode::past_cache
+                                              : SourceReader::Mode::dont_cache;
+  }
+
   WorkPool& pool_of(Op op) { return is_source(op) ? source_pool_ : cache_pool_; }
   void finished(int fd);
   void start_close(int fd);
@@ -242,6 +247,8 @@ class PosixIo::Impl {
 
   const Options options_;
   const std::function<void(Completion)> on_complete_;
+  const SourceReader::Mode reading_;
+  const CacheWriter::Mode writing_;
   BufferSlots buffers_;
   std::unordered_map<int, Handle> handles_;  // of descriptors no thread has begun to close
   WorkPool source_pool_;
@@ -316,7 +323,7 @@ void PosixIo::Impl::submit(Request request) {
     const int fd = static_cast<int>(request.file);
     handle = &handles_[fd];
     NCFS_ASSERT(fd >= 0 && !handle->closing);
-    if (!handle->file) handle->file = std::make_shared<OpenFile>(fd, options_.direct_io);
+    if (!handle->file) handle->file = std::make_shared<OpenFile>(fd, reading_, writing_);
     work.file = handle->file;
   }
   work.leave_no_copy = options_.direct_io;

@@ -82,18 +82,25 @@ std::string read_text(int fd) {
   }
 }
 
-// Digests by device number. A device number is given to another file system once its own is
-// unmounted, so whatever was learnt is forgotten whenever the table of mounts changes, which the
-// kernel tells by poll().
+// STATX_MNT_ID_UNIQUE of Linux 6.8: stx_mnt_id is an id that no other mount ever had. Older kernels
+// ignore it and leave it out of stx_mask.
+constexpr unsigned kUniqueMountId = 0x4000;
+
+// Digests by mount where the kernel gives mounts ids of their own, else by device number. That is
+// given to another file system once its own is unmounted, so whatever was learnt by it is forgotten
+// whenever the table of mounts changes, which the kernel tells by poll().
 class FileSystemDigests {
  public:
   // 0, or an errno of the file system.
-  int find(int fd, std::uint32_t major, std::uint32_t minor, std::uint64_t& found) {
-    const std::uint64_t device = encoded_device(major, minor);
+  int find(int fd, const struct statx& file, std::uint64_t& found) {
+    const bool has_mount_id = (file.stx_mask & kUniqueMountId) != 0;
+    Digests& digests = has_mount_id ? by_mount_ : by_device_;
+    const std::uint64_t key =
+        has_mount_id ? file.stx_mnt_id : encoded_device(file.stx_dev_major, file.stx_dev_minor);
     {
       const std::lock_guard lock(mutex_);
       forget_if_changed();
-      if (const auto known = digests_.find(device); known != digests_.end()) {
+      if (const auto known = digests.find(key); known != digests.end()) {
         found = known->second;
         return 0;
       }
@@ -103,20 +110,22 @@ class FileSystemDigests {
     if (::fstatfs(fd, &status) != 0) return errno;
     const std::lock_guard lock(mutex_);
     forget_if_changed();
-    found = compute(status, major, minor);
-    if (digests_.size() >= kDigestsMax) digests_.clear();
-    digests_.emplace(device, found);
+    found = compute(status, file.stx_dev_major, file.stx_dev_minor);
+    if (digests.size() >= kDigestsMax) digests.clear();
+    digests.emplace(key, found);
     return 0;
   }
 
  private:
-  // An NFS tree has one device number for each export below it. More of them than this are looked
-  // up anew now and then.
+  using Digests = std::unordered_map<std::uint64_t, std::uint64_t>;
+
+  // An NFS tree has one mount for each export below it. More of them than this are looked up anew
+  // now and then.
   static constexpr std::size_t kDigestsMax = 1024;
 
   void forget_if_changed() {
     pollfd change{mountinfo_.get(), POLLPRI, 0};
-    if (::poll(&change, 1, 0) != 0) digests_.clear();
+    if (::poll(&change, 1, 0) != 0) by_device_.clear();
   }
 
   std::uint64_t compute(const struct statfs& status, std::uint32_t major, std::uint32_t minor) {
@@ -135,7 +144,8 @@ class FileSystemDigests {
 
   const Descriptor mountinfo_{::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)};
   std::mutex mutex_;
-  std::unordered_map<std::uint64_t, std::uint64_t> digests_;  // guarded by mutex_
+  Digests by_mount_;   // guarded by mutex_
+  Digests by_device_;  // guarded by mutex_
 };
 
 // How long ago, saturating: a server may say anything.
@@ -177,14 +187,13 @@ SourceLook look_at_source(int fd, Freshness freshness) {
   const int sync =
       freshness == Freshness::from_server ? AT_STATX_FORCE_SYNC : AT_STATX_SYNC_AS_STAT;
   struct statx status {};
-  if (::statx(fd, "", AT_EMPTY_PATH | sync, STATX_BASIC_STATS, &status) != 0) {
+  if (::statx(fd, "", AT_EMPTY_PATH | sync, STATX_BASIC_STATS | kUniqueMountId, &status) != 0) {
     return {.error = errno, .state = {}, .is_regular = false};
   }
   timespec now{};
   ::clock_gettime(CLOCK_REALTIME, &now);
   SourceLook look;
-  look.error =
-      digests.find(fd, status.stx_dev_major, status.stx_dev_minor, look.state.file.filesystem);
+  look.error = digests.find(fd, status, look.state.file.filesystem);
   look.state.file.inode = status.stx_ino;
   look.state.version = {.size = status.stx_size,
                         .mtime_ns = wall_nanos(status.stx_mtime.tv_sec, status.stx_mtime.tv_nsec),

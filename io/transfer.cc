@@ -152,6 +152,10 @@ std::int64_t SourceReader::read(std::span<std::byte> bytes, std::uint64_t offset
   if (mode() == Mode::buffered) return read_fully(fd_, bytes, offset);
   if (!is_prepared_.exchange(true, std::memory_order_relaxed)) {
     ::posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
+    if (mode() == Mode::past_cache && !set_direct(true)) mode_ = Mode::dropping;
+  }
+  if (mode() == Mode::past_cache) {
+    if (const std::optional<std::int64_t> count = read_past_cache(bytes, offset)) return *count;
   }
   std::size_t done = 0;
   if (may_read_direct(bytes, offset)) {
@@ -165,6 +169,30 @@ std::int64_t SourceReader::read(std::span<std::byte> bytes, std::uint64_t offset
   if (rest.empty()) return std::ssize(bytes);
   const std::int64_t count = read_cached(rest, offset + done);
   return count < 0 ? count : static_cast<std::int64_t>(done) + count;
+}
+
+std::int64_t SourceReader::read_shared(std::span<std::byte> bytes, std::uint64_t offset) {
+  Mode past_cache = Mode::past_cache;
+  if (mode_.compare_exchange_strong(past_cache, Mode::dont_cache)) {
+    static_cast<void>(set_direct(false));
+  }
+  return read_fully(fd_, bytes, offset);
+}
+
+bool SourceReader::set_direct(bool is_direct) const {
+  const int flags = ::fcntl(fd_, F_GETFL);
+  const int wanted = is_direct ? flags | O_DIRECT : flags & ~O_DIRECT;
+  return flags >= 0 && ::fcntl(fd_, F_SETFL, wanted) == 0;
+}
+
+// Nothing if the range cannot be read this way.
+std::optional<std::int64_t> SourceReader::read_past_cache(std::span<std::byte> bytes,
+                                                          std::uint64_t offset) {
+  const std::int64_t result = read_fully(fd_, bytes, offset);
+  if (result != -EINVAL) return result;
+  mode_ = Mode::dropping;
+  static_cast<void>(set_direct(false));
+  return std::nullopt;
 }
 
 bool SourceReader::may_read_direct(std::span<const std::byte> bytes, std::uint64_t offset) const {

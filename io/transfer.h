@@ -57,6 +57,10 @@ class SourceReader {
     dont_cache,
     // Through the page cache; the range is dropped afterwards, unless part of it was there before.
     dropping,
+    // By O_DIRECT set on the descriptor itself, for network file systems, which take ranges of any
+    // alignment: a second descriptor would cost a round trip and may be refused to root. What is in
+    // the page cache is not looked for. Turns into `dropping` where O_DIRECT is refused.
+    past_cache,
   };
 
   // `fd` outlives the reader. Except in `buffered` mode the kernel's readahead is switched off for
@@ -68,11 +72,18 @@ class SourceReader {
   // means the end of the file and nothing else.
   std::int64_t read(std::span<std::byte> bytes, std::uint64_t offset);
 
+  // The same through the page cache, for bytes that others read there, too. Where it was set,
+  // O_DIRECT is taken back: from here on `past_cache` is `dont_cache`.
+  std::int64_t read_shared(std::span<std::byte> bytes, std::uint64_t offset);
+
   void close_direct() { twin_.close(); }
 
   [[nodiscard]] Mode mode() const { return mode_.load(std::memory_order_relaxed); }
 
  private:
+  // False if the file system refuses. Reads in progress go on as they began.
+  [[nodiscard]] bool set_direct(bool is_direct) const;
+  std::optional<std::int64_t> read_past_cache(std::span<std::byte> bytes, std::uint64_t offset);
   [[nodiscard]] bool may_read_direct(std::span<const std::byte> bytes, std::uint64_t offset) const;
   std::optional<std::int64_t> read_direct(std::span<std::byte> bytes, std::uint64_t offset);
   std::int64_t read_cached(std::span<std::byte> bytes, std::uint64_t offset);

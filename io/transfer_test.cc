@@ -89,7 +89,8 @@ TEST_P(SourceReaderTest, ReadsLeaveWhatOthersHaveCached) {
 
 INSTANTIATE_TEST_SUITE_P(Modes, SourceReaderTest,
                          testing::Values(SourceReader::Mode::dont_cache,
-                                         SourceReader::Mode::dropping));
+                                         SourceReader::Mode::dropping,
+                                         SourceReader::Mode::past_cache));
 
 TEST_F(TransferTest, SmallReadsLeaveNoCopyInThePageCacheEither) {
   const Descriptor file = cold_file(content_);
@@ -123,6 +124,25 @@ TEST_F(TransferTest, ReadsAreRightPastADescriptorThatRefusesDirectTransfers) {
   const auto unaligned = memory_.span(kSize).subspan(1, kSize / 2);
   EXPECT_EQ(reader.read(unaligned, kPage), std::ssize(unaligned));
   EXPECT_TRUE(std::ranges::equal(unaligned, std::span(content_).subspan(kPage, kSize / 2)));
+}
+
+TEST_F(TransferTest, ReadsPastTheCacheFallBackWhereTheFileSystemWantsThemAligned) {
+  const Descriptor file = cold_file(content_);
+  SourceReader reader(file.get(), SourceReader::Mode::past_cache);
+  const auto unaligned = memory_.span(kSize).subspan(1, kSize / 2);
+  EXPECT_EQ(reader.read(unaligned, kPage), std::ssize(unaligned));
+  EXPECT_TRUE(std::ranges::equal(unaligned, std::span(content_).subspan(kPage, kSize / 2)));
+  EXPECT_EQ(reader.mode(), SourceReader::Mode::dropping);
+  EXPECT_EQ(cached_count(file.get()), 0);
+}
+
+TEST_F(TransferTest, SharedReadsLeaveTheirBytesToOthersAlsoAfterReadsPastTheCache) {
+  const Descriptor file = cold_file(content_);
+  SourceReader reader(file.get(), SourceReader::Mode::past_cache);
+  EXPECT_EQ(reader.read(memory_.span(kSize), 0), std::ssize(content_));
+  EXPECT_EQ(cached_count(file.get()), 0);
+  EXPECT_EQ(reader.read_shared(memory_.span(kSize), 0), std::ssize(content_));
+  EXPECT_EQ(cached_count(file.get()), static_cast<std::ptrdiff_t>(kSize / kPage));
 }
 
 TEST_F(TransferTest, BufferedReadsFillThePageCache) {
