@@ -72,6 +72,9 @@ std::string Anonymizer::log_line(const json& message, Anonymizer* anonymizer) {
     text = fmt::format("{}: {} bytes={} error={}", event, anonymizer->path(file),
                        field(message, "CACHEFS_BYTES"), field(message, "CACHEFS_ERROR"));
   }
+  if (anonymizer != nullptr && event.empty() && !message.contains("CACHEFS_MOUNT")) {
+    text = "(left out: without fields, it may name files)";
+  }
   return fmt::format("{} <{}> {}[{}]: {}\n", time_text(field(message, "__REALTIME_TIMESTAMP")),
                      field(message, "PRIORITY"), field(message, "SYSLOG_IDENTIFIER"),
                      field(message, "_PID"), text);

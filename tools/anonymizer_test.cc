@@ -41,8 +41,11 @@ TEST(Anonymizer, MessagesAboutFilesAreToldByTheirFields) {
   EXPECT_EQ(Anonymizer::log_line(message, &anonymizer),
             "2023-11-14T22:13:20Z <6> cachefs[77]: copy failed: n1 bytes=9 error=Input/output "
             "error\n");
-  EXPECT_EQ(Anonymizer::log_line({{"MESSAGE", "mounted /a on /b"}}, &anonymizer),
-            "1970-01-01T00:00:00Z <> []: mounted /a on /b\n");
+  EXPECT_EQ(
+      Anonymizer::log_line({{"MESSAGE", "mounted /a on /b"}, {"CACHEFS_MOUNT", "/b"}}, &anonymizer),
+      "1970-01-01T00:00:00Z <> []: mounted /a on /b\n");
+  EXPECT_EQ(Anonymizer::log_line({{"MESSAGE", "copy failed: secret"}}, &anonymizer),
+            "1970-01-01T00:00:00Z <> []: (left out: without fields, it may name files)\n");
 }
 
 }  // namespace
