@@ -121,6 +121,9 @@ RateLimit::Verdict admit(std::string_view kind) {
 }  // namespace
 
 void log_to_system() {
+  // In the foreground and in a child it is done already; a second system logger would close the
+  // first.
+  if (spdlog::default_logger()->name() == kIdentifier) return;
   const spdlog::level::level_enum level = spdlog::get_level();
   if (has_journal()) {
     spdlog::set_default_logger(

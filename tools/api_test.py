@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import sys
+import tarfile
 import urllib.parse
 
 sys.dont_write_bytecode = True
@@ -475,6 +476,55 @@ class ApiTest(commands.MountTestCase):
                               commands.BINARIES / "nfs-cachefs-ctl", "top", "--once",
                               "--interval", "0.1")
         self.assertIn("only root is told names", nobody.stdout)
+
+    def test_a_debug_bundle_holds_all_but_contents_and_on_demand_no_names(self):
+        # The journal of the machine that tests is not ours to read, and would be another each time.
+        programs = self.directory / "programs"
+        programs.mkdir()
+        message = {"MESSAGE": "copy failed: models/big: broken", "CACHEFS_EVENT": "copy failed",
+                   "CACHEFS_PATH": "models/big", "_PID": "7", "__REALTIME_TIMESTAMP": "0"}
+        (programs / "messages").write_text(json.dumps(message) + "\n")
+        script = programs / "journalctl"
+        script.write_text('#!/bin/sh\ncase "$*" in\n'
+                          f'*-k*) echo "nfs: server not responding"; echo "usb: secret device";;\n'
+                          f'*) cat {programs}/messages;;\nesac\n')
+        script.chmod(0o755)
+        environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+        self.write("models/big", b"CONTENT OF A FILE" * 1000)
+        commands.control("cache", "warm", "--wait", self.mnt)
+        (self.mnt / "models/big").read_bytes()
+
+        def bundle(name, *options):
+            output = self.directory / name
+            told = commands.run(commands.BINARIES / "nfs-cachefs-ctl", "debug", "bundle",
+                                "--output", output, *options, env=environment).stdout
+            self.assertEqual(output.stat().st_mode & 0o777, 0o600)
+            with tarfile.open(output) as archive:
+                texts = {member.name.partition("/")[2]: archive.extractfile(member).read().decode()
+                         for member in archive if member.isfile()}
+            return told, texts
+
+        told, texts = bundle("a.tar.gz")
+        self.assertIn("with names of files but nothing of what is in them", told)
+        for name in ("status", "config", "health", "warm", "hot-files", "files-1"):
+            json.loads(texts[f"mount-1/{name}.json"])
+        self.assertIn("nfs_cachefs_opens_total", texts["mount-1/metrics.txt"])
+        self.assertIn(str(self.mnt), texts["mountinfo"])
+        self.assertIn("Max open files", texts["mount-1/process/limits"])
+        self.assertIn("copy failed: models/big: broken", texts["log.txt"])
+        self.assertEqual(texts["kernel.txt"], "nfs: server not responding\n")
+        self.assertIn("models/big", texts["mount-1/files-1.json"])
+        manifest = json.loads(texts["manifest.json"])
+        self.assertIn("mount-1/status.json", manifest["files"])
+        self.assertNotIn("CONTENT OF A FILE", "".join(texts.values()))
+
+        _, texts = bundle("b.tar.gz", "--anonymize")
+        for name, text in texts.items():
+            self.assertNotIn("models", text, name)
+        self.assertRegex(texts["log.txt"], r"copy failed: n\d+/n\d+ bytes")
+        wrong = commands.control("debug", "bundle", "-o", self.directory / "a.tar.gz", check=False)
+        self.assertEqual(wrong.returncode, 1)
+        self.assert_one_line(wrong.stderr, "a.tar.gz: File exists")
 
     def test_journald_is_told_with_fields(self):
         place = commands.pathlib.Path("/run/systemd/journal/socket")  # of this namespace

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "tools/ctl_bundle.h"
 #include "tools/ctl_cache.h"
 #include "tools/ctl_common.h"
 #include "tools/ctl_status.h"
@@ -30,10 +31,12 @@ struct Arguments {
   bool is_strict = false;
   bool all = false;
   bool once = false;
+  bool anonymize = false;
   double interval = 2;
   std::string mountpoint;
   std::vector<std::string> paths;
   std::string list;
+  std::string output;
   std::string size;
   std::string name;
   std::string value;
@@ -128,6 +131,15 @@ class CommandLine {
                   [&a] { return health_check(a.mountpoint, a.is_strict, a.as_json); });
     command->add_flag("--strict", a.is_strict, "exit status 3 for warnings, too");
     add_mount(command);
+    CLI::App* debug = app.add_subcommand("debug", "for whoever is to find out what is wrong");
+    debug->require_subcommand(1);
+    command =
+        add(*debug, "bundle", "pack status, options, metrics, logs and the system's state", [&a] {
+          return debug_bundle({a.mountpoint, a.output, a.anonymize, a.as_json});
+        });
+    add_mount(command);
+    command->add_option("-o,--output", a.output, "the file to make, a .tar.gz");
+    command->add_flag("--anonymize", a.anonymize, "numbers instead of the names of files");
     CLI::App* metrics = app.add_subcommand("metrics", "the counters for Prometheus");
     metrics->require_subcommand(1);
     add_mount(add(*metrics, "export", "all of them in its text format",
