@@ -19,6 +19,8 @@
 
 namespace ncfs {
 
+class WarmJobs;
+
 // Whether complete files are handed to the kernel, to be read without the daemon.
 enum class PassthroughPolicy : std::uint8_t {
   automatic,  // when the kernel can
@@ -63,6 +65,7 @@ struct MountSettings {
   std::size_t open_files_max = SIZE_MAX;
   MetadataConfig metadata;
   StaleOpen stale_open = StaleOpen::estale;
+  std::shared_ptr<WarmJobs> warm_jobs = {};  // for warm-ups by attribute; none without
   // Two answer as fast as the kernel asks on small machines; idle ones cost wake-up latency.
   unsigned dispatch_threads = 2;
   // So many more do themselves what may block, as long as they are not all doing so: handing each
