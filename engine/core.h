@@ -192,6 +192,7 @@ class Core {
   void handle(Nanos now, Event event);
   void complete(Nanos now, Completion completion);
   [[nodiscard]] EngineStatus status() const;
+  [[nodiscard]] FileReport report_of(const Object& object) const;
   [[nodiscard]] std::vector<FileReport> files(const FileQuery& query) const;  // listing.cc
   void check_invariants() const;
 

@@ -123,6 +123,7 @@ struct FileQuery {
   std::vector<std::string> paths;  // as in EvictEvent
   std::uint64_t after = 0;         // files with larger ids only
   std::size_t max = 0;             // at most so many
+  std::optional<FileId> file = {};  // only versions of this one, found without a search
 };
 
 class Core;  // engine/core.h: the inside

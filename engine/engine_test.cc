@@ -337,6 +337,11 @@ TEST_F(EngineTest, TellsOfEveryFileWhatIsStoredAndWhyNotMore) {
   EXPECT_EQ(engine_->files({{files[1].path}, 0, 10}).size(),
             static_cast<std::size_t>(std::ranges::count(files, files[1].path, &FileReport::path)));
   EXPECT_TRUE(engine_->files({{"elsewhere"}, 0, 10}).empty());
+  const auto one = engine_->files({{""}, 0, 10, state(2, 4).file});
+  ASSERT_EQ(one.size(), 1U);
+  EXPECT_EQ(one[0].id, files[1].id);
+  EXPECT_TRUE(engine_->files({{""}, files[1].id, 10, state(2, 4).file}).empty());
+  EXPECT_TRUE(engine_->files({{""}, 0, 10, state(9, 1).file}).empty());
 }
 
 TEST_F(EngineTest, FailedSyncIsNotTriedAgain) {

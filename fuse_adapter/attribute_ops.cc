@@ -167,6 +167,10 @@ void change_extended(fuse_req_t raw, NodeId node, Call call) {
 
 void setxattr(fuse_req_t raw, fuse_ino_t node, const char* name, const char* value,
               std::size_t size, int flags) {
+  if (const auto ours = virtual_attribute(name)) {
+    set_virtual_attribute(FuseCore::of(raw), raw, node, *ours, std::string(value, size), flags);
+    return;
+  }
   change_extended(raw, node,
                   [name = std::string(name), bytes = std::vector<char>(value, value + size),
                    flags](const char* path) {
@@ -175,6 +179,10 @@ void setxattr(fuse_req_t raw, fuse_ino_t node, const char* name, const char* val
 }
 
 void removexattr(fuse_req_t raw, fuse_ino_t node, const char* name) {
+  if (virtual_attribute(name)) {
+    fuse_reply_err(raw, EOPNOTSUPP);
+    return;
+  }
   change_extended(raw, node, [name = std::string(name)](const char* path) {
     return ::removexattr(path, name.c_str());
   });

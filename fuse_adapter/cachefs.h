@@ -24,6 +24,7 @@
 namespace ncfs {
 
 class Backends;
+class WarmJobs;
 
 // Whether complete files are handed to the kernel, to be read without the daemon.
 enum class PassthroughPolicy : std::uint8_t {
@@ -71,6 +72,7 @@ struct MountSettings {
   std::size_t open_files_max = SIZE_MAX;
   MetadataConfig metadata;
   StaleOpen stale_open = StaleOpen::estale;
+  std::shared_ptr<WarmJobs> warm_jobs = {};  // for warm-ups by attribute; none without
   // Two answer as fast as the kernel asks on small machines; idle ones cost wake-up latency.
   unsigned dispatch_threads = 2;
   // So many more do themselves what may block, as long as they are not all doing so: handing each

@@ -85,8 +85,8 @@ json job_json(const EngineStatus& engine, const WarmProgress& progress, bool nam
   }
   return {{"id", progress.id},
           {"state", to_string(progress.state)},
-          {"paths", names_files ? json(progress.paths) : json::array()},
-          {"pin", progress.pin},
+          {"paths", names_files ? json(progress.order.paths) : json::array()},
+          {"pin", progress.order.pin},
           {"seconds", progress.seconds},
           {"found", count_json(progress.found)},
           {"copied", count_json(progress.copied)},

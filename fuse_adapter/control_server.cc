@@ -120,10 +120,10 @@ class ControlServer::Impl {
   };
   static const std::vector<Operation>& operations();
 
-  Impl(Options options, ControlSubject subject, WarmTarget warm_target)
+  Impl(Options options, ControlSubject subject, std::shared_ptr<WarmJobs> warm_jobs)
       : options_(options),
         subject_(std::move(subject)),
-        warm_jobs_(std::move(warm_target)),
+        warm_jobs_(std::move(warm_jobs)),
         verify_jobs_(subject_),
         server_({options.administrator, options.client_deadline, options.reply_deadline},
                 [this](const HttpRequest& request, HttpServer::Respond respond) {
@@ -142,10 +142,7 @@ class ControlServer::Impl {
   [[nodiscard]] const std::string& metrics_error() const { return metrics_error_; }
   [[nodiscard]] std::uint16_t metrics_port() const { return server_.tcp_port(); }
 
-  void stop(std::chrono::nanoseconds patience) {
-    server_.stop();
-    warm_jobs_.stop(patience);
-  }
+  void stop() { server_.stop(); }
 
  private:
   void dispatch(const HttpRequest& request, HttpServer::Respond respond);
@@ -156,13 +153,13 @@ class ControlServer::Impl {
     const auto uptime = std::chrono::duration_cast<std::chrono::seconds>(Clock::now() - started_);
     const bool names_files = call.request.caller == Caller::administrator;
     call.respond(json_reply(
-        200, status_json(subject_, uptime, warm_jobs_.all(), verify_jobs_.all(), names_files)));
+        200, status_json(subject_, uptime, warm_jobs_->all(), verify_jobs_.all(), names_files)));
   }
 
   void get_metrics(Call call) {
     HttpReply reply;
     reply.content_type = kMetricsContentType;
-    reply.body = metrics_text(subject_, warm_jobs_.all());
+    reply.body = metrics_text(subject_, warm_jobs_->all());
     call.respond(std::move(reply));
   }
 
@@ -205,7 +202,8 @@ class ControlServer::Impl {
       reply.location = fmt::format("/v1/warm/{}", job.id);
       respond(std::move(reply));
     };
-    const auto id = warm_jobs_.start(std::move(request->paths), std::move(checked), request->pin);
+    const auto id = warm_jobs_->start({.paths = std::move(request->paths), .pin = request->pin},
+                                      std::move(checked));
     if (!id) {
       call.respond(
           http_error(503, fmt::format("{} warm-ups are running already", WarmJobs::kJobsMax)));
@@ -213,17 +211,17 @@ class ControlServer::Impl {
   }
 
   void list_warm(Call call) {
-    call.respond(json_reply(200, warm_list_json(subject_.engine_status(), warm_jobs_.all())));
+    call.respond(json_reply(200, warm_list_json(subject_.engine_status(), warm_jobs_->all())));
   }
 
   void get_warm(Call call) {
-    const auto progress = warm_jobs_.progress(call.id);
+    const auto progress = warm_jobs_->progress(call.id);
     if (!progress) return call.respond(no_such_job());
     call.respond(json_reply(200, warm_json(subject_.engine_status(), *progress)));
   }
 
   void cancel_warm(Call call) {
-    if (!warm_jobs_.cancel(call.id)) return call.respond(no_such_job());
+    if (!warm_jobs_->cancel(call.id)) return call.respond(no_such_job());
     get_warm(std::move(call));
   }
 
@@ -338,7 +336,7 @@ class ControlServer::Impl {
   const Options options_;
   std::string metrics_error_;
   const ControlSubject subject_;
-  WarmJobs warm_jobs_;
+  const std::shared_ptr<WarmJobs> warm_jobs_;
   VerifyJobs verify_jobs_;
   const Clock::time_point started_ = Clock::now();
   HttpServer server_;
@@ -414,12 +412,12 @@ std::vector<ControlServer::Route> ControlServer::routes() {
   return routes;
 }
 
-ControlServer::ControlServer(Options options, ControlSubject subject, WarmTarget warm_target)
-    : impl_(
-          std::make_unique<Impl>(std::move(options), std::move(subject), std::move(warm_target))) {}
+ControlServer::ControlServer(Options options, ControlSubject subject,
+                             std::shared_ptr<WarmJobs> warm_jobs)
+    : impl_(std::make_unique<Impl>(std::move(options), std::move(subject), std::move(warm_jobs))) {}
 
 ControlServer::~ControlServer() {
-  stop(std::chrono::nanoseconds(0));
+  stop();
 }
 
 std::string ControlServer::start() {
@@ -434,8 +432,8 @@ std::uint16_t ControlServer::metrics_port() const {
   return impl_->metrics_port();
 }
 
-void ControlServer::stop(std::chrono::nanoseconds patience) {
-  impl_->stop(patience);
+void ControlServer::stop() {
+  impl_->stop();
 }
 
 }  // namespace ncfs

@@ -110,8 +110,8 @@ class ControlServer {
   };
   [[nodiscard]] static std::vector<Route> routes();
 
-  ControlServer(Options options, ControlSubject subject, WarmTarget warm_target);
-  ~ControlServer();  // stops without patience
+  ControlServer(Options options, ControlSubject subject, std::shared_ptr<WarmJobs> warm_jobs);
+  ~ControlServer();  // stops
   ControlServer(const ControlServer&) = delete;
   ControlServer& operator=(const ControlServer&) = delete;
 
@@ -123,9 +123,9 @@ class ControlServer {
   // After start(), if it is told there.
   [[nodiscard]] std::uint16_t metrics_port() const;
 
-  // Ends all connections, waits at most `patience` for warm-ups to notice, removes the socket.
-  // Nothing of the subject and no WarmTarget::warm is called after it. Idempotent.
-  void stop(std::chrono::nanoseconds patience);
+  // Ends all connections and removes the socket. Nothing of the subject is called after it; warm-ups
+  // go on. Idempotent.
+  void stop();
 
  private:
   class Impl;

@@ -128,7 +128,7 @@ class ControlServerTest : public ::testing::Test {
   }
 
   std::string start() {
-    server_ = std::make_unique<ControlServer>(options_, subject(), fake_.target());
+    server_ = std::make_unique<ControlServer>(options_, subject(), jobs_);
     return server_->start();
   }
 
@@ -139,6 +139,7 @@ class ControlServerTest : public ::testing::Test {
 
   std::filesystem::path directory_;
   FakeWarmTarget fake_{::testing::TempDir()};
+  std::shared_ptr<WarmJobs> jobs_ = std::make_shared<WarmJobs>(fake_.target());
   EngineStatus engine_;
   MetadataStatus metadata_;
   bool refuses_verify_ = false;
@@ -350,7 +351,7 @@ TEST_F(ControlServerTest, APortThatIsTakenIsToldOfAndTheRestWorks) {
   ControlServer::Options options = options_;
   options.socket_path = directory_ / "run/other.sock";
   options.metrics_port = server_->metrics_port();
-  ControlServer second(options, subject(), fake_.target());
+  ControlServer second(options, subject(), jobs_);
   ASSERT_EQ(second.start(), "");
   EXPECT_THAT(second.metrics_error(), HasSubstr("in use"));
   const json health = ncfs::ask(options.socket_path, "GET", "/v1/health").body;
@@ -411,7 +412,7 @@ TEST_F(ControlServerTest, ACancelledWarmUpHandsOutNoMoreFiles) {
   const json last = ask("GET", job).body;
   EXPECT_EQ(last["state"], "cancelled");
   EXPECT_EQ(last["copied"]["files"], WarmJobs::kOutstandingMax);
-  server_->stop(FakeWarmTarget::kPatience);
+  server_->stop();
   EXPECT_EQ(fake_.unanswered(), 0U);
 }
 
@@ -560,7 +561,7 @@ TEST_F(ControlServerTest, StopEndsWarmUpsAndTheSocket) {
   ASSERT_EQ(start(), "");
   ASSERT_EQ(ask("POST", "/v1/warm", R"({"paths":["/mnt/cached"]})").status, 202U);
   ASSERT_TRUE(fake_.wait_for(1));
-  server_->stop(FakeWarmTarget::kPatience);
+  server_->stop();
   EXPECT_EQ(ask("GET", "/v1/status").status, 0U);
   EXPECT_FALSE(std::filesystem::exists(options_.socket_path));
 }

@@ -192,6 +192,8 @@ class Served {
           mount_settings(order_.options, places_.mountpoint, order_.source_name, backend_.get());
       settings.backends = backends_;
       settings.open_files_max = open_files_max(descriptor_limit());
+      warm_jobs_ = std::make_shared<WarmJobs>(warm_target());
+      settings.warm_jobs = warm_jobs_;
       file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
     } catch (const std::exception& error) {
       return failure(kMountSystem, error.what());
@@ -209,7 +211,8 @@ class Served {
   // Ends everything in time, with or without start() having gone well.
   ~Served() {
     alarm(kStopSecondsMax);
-    if (control_) control_->stop(kWarmStopPatience);
+    if (control_) control_->stop();
+    if (warm_jobs_) warm_jobs_->stop(kWarmStopPatience);
     if (file_system_) {
       const std::string mountpoint = places_.mountpoint;
       signals_.reset();
@@ -250,6 +253,16 @@ class Served {
                    order_.options.cache_size_bytes / kMiB, space->total_bytes / kMiB);
     }
     return {};
+  }
+
+  WarmTarget warm_target() {
+    WarmTarget target;
+    target.source_root = backend_.get();
+    target.warm = [runtime = runtime_.get()](FileHandle source, const SourceState& state,
+                                             const std::string& path, auto done, bool pin) {
+      runtime->warm(source, state, path, std::move(done), pin);
+    };
+    return target;
   }
 
   // Without it the mount works all the same, so it is no reason to fail.
@@ -304,14 +317,7 @@ class Served {
     subject.now = monotonic_now;
     subject.adapter_stats = &file_system_->stats();
     subject.copy_time = &runtime_->copy_time();
-    WarmTarget target;
-    target.source_root = backend_.get();
-    target.warm = [runtime = runtime_.get()](FileHandle source, const SourceState& state,
-                                             const std::string& path, auto done, bool pin) {
-      runtime->warm(source, state, path, std::move(done), pin);
-    };
-    control_ =
-        std::make_unique<ControlServer>(std::move(options), std::move(subject), std::move(target));
+    control_ = std::make_unique<ControlServer>(std::move(options), std::move(subject), warm_jobs_);
     if (const std::string error = control_->start(); !error.empty()) {
       spdlog::error("no control socket, nfs-cachefs-ctl will not work: {}", error);
       control_.reset();
@@ -338,6 +344,7 @@ class Served {
   Descriptor mounted_;
   std::shared_ptr<Backends> backends_;
   std::unique_ptr<Runtime> runtime_;
+  std::shared_ptr<WarmJobs> warm_jobs_;
   std::unique_ptr<CacheFs> file_system_;
   std::optional<StopOnSignal> signals_;
   std::unique_ptr<ControlServer> control_;

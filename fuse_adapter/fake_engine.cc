@@ -60,7 +60,26 @@ void Runtime::rekey(const SourceState&, const SourceState&, std::string) {
   ++FakeEngine::current->rekeys;
 }
 
+void Runtime::warm(FileHandle source, const SourceState&, std::string,
+                   std::function<void(const WarmResult&)> done, bool) {
+  ::close(static_cast<int>(source));
+  done({WarmResult::Kind::copied, {}, 0});
+}
+
+void Runtime::evict(std::vector<std::string>, Nanos,
+                    std::function<void(const ControlResult&)> done) {
+  done({});
+}
+
+void Runtime::unpin(std::vector<std::string>, std::function<void(const ControlResult&)> done) {
+  done({});
+}
+
 std::vector<FileReport> Runtime::files(const FileQuery&) {
+  return {};
+}
+
+EngineStatus Runtime::status() {
   return {};
 }
 

@@ -37,6 +37,7 @@
 #include "fuse_adapter/shared_file.h"
 #include "fuse_adapter/source_tree.h"
 #include "fuse_adapter/stale_answers.h"
+#include "fuse_adapter/virtual_attributes.h"
 
 namespace ncfs {
 
@@ -137,6 +138,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   const std::shared_ptr<RuntimeGate> engine;
   JobPool metadata;
   JobPool cache_reads;
+  // Files on their way into the cache because an attribute was set.
+  const std::shared_ptr<std::atomic<std::uint32_t>> attribute_warms =
+      std::make_shared<std::atomic<std::uint32_t>>(0);
   // What changes files: apart from reads, as a change may have to wait for reads to be answered.
   JobPool writes;
   Notices notices;
@@ -164,6 +168,12 @@ void add_lock_operations(fuse_lowlevel_ops& table);
 void add_name_operations(fuse_lowlevel_ops& table);
 void add_attribute_operations(fuse_lowlevel_ops& table);
 void add_refused_operations(fuse_lowlevel_ops& table);  // in place of all that change the source
+
+// Extended attributes that the mount itself answers; see virtual_attributes.h.
+void get_virtual_attribute(FuseCore& core, fuse_req_t request, NodeId node,
+                           VirtualAttribute attribute, std::size_t size);
+void set_virtual_attribute(FuseCore& core, fuse_req_t request, NodeId node,
+                           VirtualAttribute attribute, std::string value, int flags);
 
 // The answer to a look-up that found `attributes` under `node`.
 [[nodiscard]] fuse_entry_param entry_of(NodeId node, const struct stat& attributes,

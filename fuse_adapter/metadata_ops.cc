@@ -10,6 +10,7 @@
 #include <array>
 #include <cerrno>
 #include <climits>
+#include <cstring>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -269,6 +270,10 @@ void answer_attribute(FuseCore& core, KernelRequest& request, const FoundFile& f
 }
 
 void getxattr(fuse_req_t raw, fuse_ino_t node, const char* name, std::size_t size) {
+  if (const auto ours = virtual_attribute(name)) {
+    get_virtual_attribute(FuseCore::of(raw), raw, node, *ours, size);
+    return;
+  }
   post_with_file(raw, node,
                  [name = std::string(name), size](FuseCore& core, KernelRequest& request,
                                                   const FoundFile& found) {
@@ -282,8 +287,18 @@ void getxattr(fuse_req_t raw, fuse_ino_t node, const char* name, std::size_t siz
 void listxattr(fuse_req_t raw, fuse_ino_t node, std::size_t size) {
   post_with_file(raw, node, [size](FuseCore& core, KernelRequest& request, const FoundFile& found) {
     answer_attribute(core, request, found, size,
-                     [](const char* path, std::byte* list, std::size_t room) {
-                       return ::listxattr(path, reinterpret_cast<char*>(list), room);
+                     [](const char* path, std::byte* list, std::size_t room) -> ssize_t {
+                       std::string all(XATTR_LIST_MAX, '\0');
+                       const ssize_t length = ::listxattr(path, all.data(), all.size());
+                       if (length < 0) return length;
+                       all.resize(static_cast<std::size_t>(length));
+                       const std::string shown = without_virtual_attributes(all);
+                       if (room > 0 && shown.size() > room) {
+                         errno = ERANGE;
+                         return -1;
+                       }
+                       if (room > 0) std::memcpy(list, shown.data(), shown.size());
+                       return static_cast<ssize_t>(shown.size());
                      });
   });
 }

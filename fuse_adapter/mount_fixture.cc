@@ -19,6 +19,7 @@
 #include <fstream>
 #include <system_error>
 
+#include "fuse_adapter/warm_jobs.h"
 #include "io/monotonic_clock.h"
 #include "io/test_wait.h"
 
@@ -149,6 +150,14 @@ void TestMount::start(const TestMountOptions& options) {
   settings.stale_open = options.stale_open;
   settings.source_deadline = options.source_deadline;
   settings.backends = backends_;
+  WarmTarget target;
+  target.source_root = source_.get();
+  target.warm = [runtime = runtime_.get()](FileHandle file, const SourceState& state,
+                                           std::string path, auto done, bool pin) {
+    runtime->warm(file, state, std::move(path), std::move(done), pin);
+  };
+  warm_jobs_ = std::make_shared<WarmJobs>(std::move(target));
+  settings.warm_jobs = warm_jobs_;
   file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
   const auto result = file_system_->mount();
   ASSERT_TRUE(result.ok()) << result.message;
@@ -156,11 +165,13 @@ void TestMount::start(const TestMountOptions& options) {
 }
 
 void TestMount::stop() {
+  if (warm_jobs_) warm_jobs_->stop(std::chrono::seconds(30));
   if (file_system_) file_system_->request_stop();
   if (server_.joinable()) server_.join();
   file_system_.reset();
   if (runtime_) runtime_->stop(std::chrono::seconds(30));
   runtime_.reset();
+  warm_jobs_.reset();
   cache_.reset();
 }
 

@@ -25,6 +25,8 @@
 
 namespace ncfs {
 
+class WarmJobs;
+
 // The ways in which the kernel may read without the daemon.
 enum class PassedFiles : std::uint8_t { all, cached, none };
 [[nodiscard]] inline auto every_passthrough() {
@@ -94,6 +96,7 @@ class TestMount {
   std::optional<CacheDirectory> cache_;
   std::shared_ptr<Backends> backends_;
   std::unique_ptr<Runtime> runtime_;
+  std::shared_ptr<WarmJobs> warm_jobs_;
   std::unique_ptr<CacheFs> file_system_;
   std::thread server_;
 };

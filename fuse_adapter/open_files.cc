@@ -47,9 +47,34 @@ void RuntimeGate::rekey(const SourceState& before, const SourceState& after, std
   if (runtime_ != nullptr) runtime_->rekey(before, after, std::move(path));
 }
 
+bool RuntimeGate::warm(FileHandle source, const SourceState& state, std::string path,
+                       std::function<void(const WarmResult&)> done, bool pin) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ == nullptr) return false;
+  runtime_->warm(source, state, std::move(path), std::move(done), pin);
+  return true;
+}
+
+void RuntimeGate::evict(std::vector<std::string> paths,
+                        std::function<void(const ControlResult&)> done) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ != nullptr) runtime_->evict(std::move(paths), 0, std::move(done));
+}
+
+void RuntimeGate::unpin(std::vector<std::string> paths,
+                        std::function<void(const ControlResult&)> done) {
+  const std::shared_lock lock(mutex_);
+  if (runtime_ != nullptr) runtime_->unpin(std::move(paths), std::move(done));
+}
+
 std::vector<FileReport> RuntimeGate::files(const FileQuery& query) {
   const std::shared_lock lock(mutex_);
   return runtime_ == nullptr ? std::vector<FileReport>() : runtime_->files(query);
+}
+
+bool RuntimeGate::is_recovering() {
+  const std::shared_lock lock(mutex_);
+  return runtime_ != nullptr && runtime_->status().is_recovering;
 }
 
 void RuntimeGate::shut() {

@@ -43,8 +43,15 @@ class RuntimeGate {
                           std::function<void(int error)> done);
   void rekey(const SourceState& before, const SourceState& after, std::string path);
   void cache_fault(HandleId handle, int error);
-  // None if the gate is shut.
+  // False, and the source is still the caller's, if the gate is shut.
+  [[nodiscard]] bool warm(FileHandle source, const SourceState& state, std::string path,
+                          std::function<void(const WarmResult&)> done, bool pin);
+  // If the gate is shut nothing is called, and the engine knows of no file.
+  void evict(std::vector<std::string> paths, std::function<void(const ControlResult&)> done);
+  void unpin(std::vector<std::string> paths, std::function<void(const ControlResult&)> done);
+  // Everything handed over before is done or begun.
   [[nodiscard]] std::vector<FileReport> files(const FileQuery& query);
+  [[nodiscard]] bool is_recovering();
 
   // Returns when no call is in progress.
   void shut();

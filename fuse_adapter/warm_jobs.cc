@@ -178,7 +178,7 @@ void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, WalkedFile found)
       static_cast<FileHandle>(found.descriptor), state, found.path,
       [self = shared_from_this(), job, path = found.path, bytes = state.version.size](
           const WarmResult& result) { self->finish(*job, path, bytes, result); },
-      job->progress.pin);
+      job->progress.order.pin);
 }
 
 void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job,
@@ -197,7 +197,7 @@ void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job,
 
 // The thread of one job.
 void WarmJobs::Shared::run(const std::shared_ptr<Job>& job, const Checked& checked) {
-  for (const std::string& path : job->progress.paths) {
+  for (const std::string& path : job->progress.order.paths) {
     if (const int error = SourceWalk::check(root, path)) {
       const WarmProgress last = forget(job);
       checked(last, fmt::format("{}: {}", path.empty() ? "." : path, std::strerror(error)));
@@ -205,7 +205,7 @@ void WarmJobs::Shared::run(const std::shared_ptr<Job>& job, const Checked& check
     }
   }
   checked(snapshot_of(job), "");
-  walk(job, job->progress.paths);
+  walk(job, job->progress.order.paths);
   std::unique_lock lock(mutex);
   if (job->progress.state == WarmProgress::State::cancelled) return;
   job->progress.state = WarmProgress::State::copying;
@@ -249,11 +249,9 @@ WarmJobs::~WarmJobs() {
   stop(std::chrono::nanoseconds(0));
 }
 
-std::optional<std::uint64_t> WarmJobs::start(std::vector<std::string> paths, Checked checked,
-                                             bool pin) {
+std::optional<std::uint64_t> WarmJobs::start(WarmOrder order, Checked checked) {
   auto job = std::make_shared<Job>();
-  job->progress.paths = std::move(paths);
-  job->progress.pin = pin;
+  job->progress.order = std::move(order);
   {
     const std::lock_guard lock(shared_->mutex);
     auto& jobs = shared_->jobs;

@@ -30,6 +30,13 @@ struct WarmTarget {
       warm;
 };
 
+// What a job is to do.
+struct WarmOrder {
+  std::vector<std::string> paths;  // relative to the source's root
+  bool pin = false;                // what is found is pinned, too
+  std::string list = {};  // the file of the mount that held the paths, if they came from one
+};
+
 struct WarmCount {
   std::uint64_t files = 0;
   std::uint64_t bytes = 0;
@@ -49,8 +56,7 @@ struct WarmProgress {
 
   std::uint64_t id = 0;
   State state = State::walking;
-  std::vector<std::string> paths;  // relative to the source's root
-  bool pin = false;                // what is found is pinned, too
+  WarmOrder order;
   // found = copied + already_cached + skipped + failed + those in work.
   WarmCount found;
   WarmCount copied;
@@ -85,8 +91,7 @@ class WarmJobs {
   using Checked = std::function<void(const WarmProgress& job, const std::string& error)>;
   // Starts a job and returns its number, or nullopt if kJobsMax jobs are running. `checked` is
   // called once on the job's thread, perhaps long after stop().
-  std::optional<std::uint64_t> start(std::vector<std::string> paths, Checked checked,
-                                     bool pin = false);
+  std::optional<std::uint64_t> start(WarmOrder order, Checked checked);
 
   // Hands no further file to the engine, which finishes those it has. False if there is no such
   // job; one that has ended stays as it is.

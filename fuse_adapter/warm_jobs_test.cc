@@ -21,7 +21,7 @@ class WarmJobsTest : public ::testing::Test {
     auto told = std::make_shared<std::promise<std::string>>();
     auto error = told->get_future();
     const auto id = jobs_.start(
-        std::move(paths),
+        {.paths = std::move(paths)},
         [told](const WarmProgress&, const std::string& text) { told->set_value(text); });
     if (!id) return "refused";
     id_ = *id;

@@ -455,6 +455,28 @@ class MountCommandTest(MountTestCase):
                          (self.backend / "models/big").read_bytes())
         self.assertEqual(self.status()["opens"]["hits"], 1)
 
+    def test_plain_tools_see_and_change_what_is_cached(self):
+        self.mount("allow_other")
+        big = self.mnt / "models/big"
+
+        def told(name):
+            return os.getxattr(big, "user.cachefs." + name).decode()
+
+        wait_until(lambda: self.status()["state"] == "running", "recovered")
+        self.assertEqual((told("state"), told("percent")), ("absent", "0"))
+        os.setxattr(big, "user.cachefs.pinned", b"1")
+        wait_until(lambda: told("state") == "complete", "the pinned file is cached")
+        self.assertEqual((told("percent"), told("tier"), told("pinned")), ("100", "disk", "1"))
+        self.assertGreaterEqual(int(told("age")), 3600)
+        self.assertEqual(self.status()["cache"]["pinned_files"], 1)
+        os.setxattr(big, "user.cachefs.pinned", b"0")
+        self.assertEqual(os.listxattr(big), [])
+        tree = self.mnt / "models"
+        os.setxattr(tree, "curvefs.warmup.op", f"add\nsingle\n/models\ndisk\n{self.mnt}\n/".encode())
+        wait_until(lambda: os.getxattr(tree, "curvefs.warmup.op") == b"finished", "warmed")
+        job, = self.status()["warm_jobs"]
+        self.assertEqual((job["paths"], job["already_cached"]["files"]), (["models"], 1))
+
     def test_verifying_removes_what_the_cache_disk_has_changed(self):
         self.mount()
         control("cache", "warm", "--wait", self.mnt)
