@@ -139,7 +139,8 @@ void FuseCore::post(fuse_req_t raw, Work work, Work late) {
 }
 
 bool FuseCore::refuse_open(fuse_req_t raw) {
-  if (files.count() + directories.count() < settings.open_files_max) return false;
+  const std::size_t open = files.count() + directories.count() + left_mappings.count();
+  if (open < settings.open_files_max) return false;
   stats->rejected.add();
   fuse_reply_err(raw, ENFILE);
   return true;
@@ -200,6 +201,7 @@ void FuseCore::stop() {
   notices.stop(kStopPatience);
   if (backend_locks) backend_locks->stop(kStopPatience);
   files.clear();
+  left_mappings.clear();
   kept_sources.clear();
   directories.clear();
   engine->shut();
