@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <fstream>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <utility>
@@ -45,13 +46,18 @@ Capabilities own_capabilities() {
 }
 
 // Of the calling thread. What is permitted stays, so that it can be made effective again.
-void set_effective(const Capabilities& capabilities, bool effective) {
+void set_effective(const Capabilities& capabilities) {
   __user_cap_header_struct header{.version = _LINUX_CAPABILITY_VERSION_3, .pid = 0};
-  Capabilities wanted = capabilities;
-  if (!effective) {
-    for (auto& word : wanted) word.effective = 0;
+  NCFS_ASSERT(::syscall(SYS_capset, &header, capabilities.data()) == 0);
+}
+
+// With no more effective than `kept`, if that is.
+Capabilities reduced(Capabilities capabilities, std::optional<unsigned> kept) {
+  for (std::size_t index = 0; index < capabilities.size(); ++index) {
+    const bool has_kept = kept && CAP_TO_INDEX(*kept) == index;
+    capabilities[index].effective &= has_kept ? CAP_TO_MASK(*kept) : 0;
   }
-  NCFS_ASSERT(::syscall(SYS_capset, &header, wanted.data()) == 0);
+  return capabilities;
 }
 
 // As they were before the thread first acted as somebody else.
@@ -98,7 +104,7 @@ CallerGroups::Groups CallerGroups::of(const Caller& caller) {
   return groups;
 }
 
-CallerCredentials::CallerCredentials(const Caller& caller, CallerGroups& groups) {
+CallerCredentials::CallerCredentials(const Caller& caller, CallerGroups& groups, Role role) {
   if (caller.user == 0) {
     // It keeps its capabilities, but what it makes belongs to its group.
     static const gid_t own_group = ::getegid();
@@ -123,13 +129,14 @@ CallerCredentials::CallerCredentials(const Caller& caller, CallerGroups& groups)
   ::setfsgid(caller.group);
   ::setfsuid(caller.user);
   if (file_group() != caller.group || file_user() != caller.user) error_ = EPERM;
-  set_effective(thread_capabilities(), false);
+  const auto kept = role == Role::registrar ? std::optional<unsigned>(CAP_SYS_ADMIN) : std::nullopt;
+  set_effective(reduced(thread_capabilities(), kept));
 }
 
 CallerCredentials::~CallerCredentials() {
   if (has_group_) ::setfsgid(own_group_);
   if (!is_switched_) return;
-  set_effective(thread_capabilities(), true);
+  set_effective(thread_capabilities());
   ::setfsuid(own_user_);
   ::setfsgid(own_group_);
   // A thread that went on as somebody else would give one user the rights of another.

@@ -5,6 +5,7 @@
 #include <sys/types.h>
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
@@ -47,7 +48,10 @@ class CallerGroups {
 // capabilities: not those that the daemon has, and not their own, which no server would hear of.
 class CallerCredentials {
  public:
-  CallerCredentials(const Caller& caller, CallerGroups& groups);
+  // `registrar`: but for what it takes to make the kernel know a file to be passed through, which
+  // gives no rights to the files that are.
+  enum class Role : std::uint8_t { caller, registrar };
+  CallerCredentials(const Caller& caller, CallerGroups& groups, Role role = Role::caller);
   ~CallerCredentials();
   CallerCredentials(const CallerCredentials&) = delete;
   CallerCredentials& operator=(const CallerCredentials&) = delete;

@@ -40,6 +40,8 @@ constexpr std::size_t kInitOutMaxStackDepth = 36;
 constexpr std::size_t kInitOutSize = 64;
 constexpr std::size_t kOpenOutBackingId = 12;
 constexpr std::size_t kOpenOutSize = 16;
+// The answer to CREATE tells the name first.
+constexpr std::size_t kCreateOutSize = sizeof(fuse_entry_out) + kOpenOutSize;
 static_assert(offsetof(fuse_init_out, flags2) == kInitOutFlags2);
 static_assert(sizeof(fuse_init_out) == kInitOutSize);
 static_assert(sizeof(fuse_open_out) == kOpenOutSize);
@@ -328,6 +330,14 @@ int FuseChannel::reply_open_passthrough(fuse_req_t request, const fuse_file_info
   return result;
 }
 
+int FuseChannel::reply_create_passthrough(fuse_req_t request, const fuse_entry_param& entry,
+                                          const fuse_file_info& info, int backing_id) {
+  reply_backing_id = backing_id;
+  const int result = fuse_reply_create(request, &entry, &info);
+  reply_backing_id = -1;
+  return result;
+}
+
 // Fails only if the kernel does not know the node any more, or nothing is mounted.
 void FuseChannel::forget_pages(std::uint64_t node, std::uint64_t offset, std::uint64_t length) {
   fuse_lowlevel_notify_inval_inode(session_, node, static_cast<off_t>(offset),
@@ -384,13 +394,15 @@ void FuseChannel::note_init_request(const void* buffer, std::size_t size) {
 
 ssize_t FuseChannel::write_hook(int device, iovec* parts, int count, void* self) {
   auto& channel = *static_cast<FuseChannel*>(self);
-  if (reply_backing_id >= 0 && count == 2 && parts[1].iov_len == kOpenOutSize) {
-    std::array<std::byte, kOpenOutSize> reply{};
-    std::memcpy(reply.data(), parts[1].iov_base, reply.size());
+  if (reply_backing_id >= 0 && count == 2 &&
+      (parts[1].iov_len == kOpenOutSize || parts[1].iov_len == kCreateOutSize)) {
+    std::array<std::byte, kCreateOutSize> reply{};
+    std::memcpy(reply.data(), parts[1].iov_base, parts[1].iov_len);
+    std::byte* const open_out = reply.data() + parts[1].iov_len - kOpenOutSize;
     // Any other flag beside it would make the kernel fail the open.
-    patch(reply.data(), offsetof(fuse_open_out, open_flags), kOpenPassthrough);
-    patch(reply.data(), kOpenOutBackingId, static_cast<std::int32_t>(reply_backing_id));
-    const std::array<iovec, 2> patched{parts[0], {reply.data(), reply.size()}};
+    patch(open_out, offsetof(fuse_open_out, open_flags), kOpenPassthrough);
+    patch(open_out, kOpenOutBackingId, static_cast<std::int32_t>(reply_backing_id));
+    const std::array<iovec, 2> patched{parts[0], {reply.data(), parts[1].iov_len}};
     return ::writev(device, patched.data(), 2);
   }
   if (count == 2 && parts[1].iov_len == kInitOutSize) {

@@ -115,6 +115,9 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
 
   // As fuse_reply_open(), with passthrough to `backing_id`.
   int reply_open_passthrough(fuse_req_t request, const fuse_file_info& info, int backing_id);
+  // As fuse_reply_create(), the same.
+  int reply_create_passthrough(fuse_req_t request, const fuse_entry_param& entry,
+                               const fuse_file_info& info, int backing_id);
 
  private:
   static ssize_t read_hook(int device, void* buffer, std::size_t size, void* self);

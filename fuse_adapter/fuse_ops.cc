@@ -191,7 +191,8 @@ void FuseCore::post(fuse_req_t raw, Work work, Work late, const Question& questi
 }
 
 bool FuseCore::refuse_open(fuse_req_t raw) {
-  if (files.count() + directories.count() < settings.open_files_max) return false;
+  const std::size_t open = files.count() + directories.count() + left_mappings.count();
+  if (open < settings.open_files_max) return false;
   stats->rejected.add();
   fuse_reply_err(raw, ENFILE);
   return true;
@@ -253,6 +254,7 @@ void FuseCore::stop() {
   invalidations.stop(kStopPatience);
   if (backend_locks) backend_locks->stop(kStopPatience);
   files.clear();
+  left_mappings.clear();
   kept_sources.clear();
   directories.clear();
   engine->shut();

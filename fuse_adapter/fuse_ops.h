@@ -32,6 +32,7 @@
 #include "fuse_adapter/kept_sources.h"
 #include "fuse_adapter/kernel_request.h"
 #include "fuse_adapter/known_metadata.h"
+#include "fuse_adapter/left_mappings.h"
 #include "fuse_adapter/lock_table.h"
 #include "fuse_adapter/open_files.h"
 #include "fuse_adapter/shared_file.h"
@@ -133,6 +134,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   OpenFiles files;
   HotFiles hot_files;
   SharedFiles shared_files;
+  LeftMappings left_mappings;
   KeptSources kept_sources;
   OpenDirectories directories;
   const std::shared_ptr<RuntimeGate> engine;
@@ -192,6 +194,9 @@ void set_virtual_attribute(FuseCore& core, fuse_req_t request, NodeId node,
 [[nodiscard]] int stat_node(FuseCore& core, NodeId node, const Caller& caller,
                             struct stat& attributes, bool* as_caller = nullptr);
 
+// The kernel would not pass a file of the source through: none will be any more.
+void note_refused_source(FuseCore& core);
+
 // What the source is to know of the flags of open(2), beside those that make files.
 [[nodiscard]] int source_flags(int flags);
 
@@ -212,6 +217,9 @@ void answer_write_open(FuseCore& core, const KernelRequestPointer& request, Node
                        fuse_file_info info, OpenedForWriting opened);
 // The kernel has released a file for writing.
 void finish_writing(FuseCore& core, std::shared_ptr<OpenFile> file);
+// Before `file` is opened: who may have written to it through a mapping that is gone does so no
+// more. Looks at one of the other files, too.
+void end_left_mappings(FuseCore& core, const FileKey& file);
 
 // For every FLUSH and every RELEASE of a regular file, before the answer. `done` is called on any
 // thread when the locks are released, and keeps the core alive.

@@ -379,29 +379,58 @@ void InodeTable::make_way(const FileKey& file) {
   if (node.passthrough_opens > 0) retire_locked(known->second, node);
 }
 
+InodeTable::OpenAnswer InodeTable::open_past_page_cache(Node& node) {
+  OpenAnswer answer;
+  answer.mode = OpenMode::direct;
+  ++node.direct_opens;
+  return answer;
+}
+
+InodeTable::OpenAnswer InodeTable::share_backing(Node& node) {
+  OpenAnswer answer;
+  answer.mode = node.backing_mode;
+  answer.backing_id = node.backing_id;
+  answer.owner = node.backing_owner.lock();
+  ++node.passthrough_opens;
+  return answer;
+}
+
+// The first open of the node that is passed through.
+InodeTable::OpenAnswer InodeTable::open_passed(Node& node, const OpenRequest& request) {
+  node.backing_mode = request.wanted;
+  node.backing_id = kernel_.register_backing(request.backing);
+  node.is_backing_roots = request.is_root;
+  node.backing_owner = request.owner;
+  if (node.backing_id >= 0) return share_backing(node);
+  OpenAnswer answer = request.is_written_unseen ? open_past_page_cache(node)
+                                                : open_through_page_cache(node, request);
+  answer.was_refused = true;
+  return answer;
+}
+
 // Writers of the node that the kernel finds by the name go through its page cache, which keeps the
-// readers of that node right. On another node a writer must not hold pages locked while it waits
-// for the kernel to drop those of the first, so it goes past the page cache.
+// readers of that node right, or, with all others who have the file open, to the source's file. On
+// another node a writer must not hold pages locked while it waits for the kernel to drop those of
+// the first, so it goes past the page cache.
 InodeTable::OpenAnswer InodeTable::open_for_writing(NodeId id, Node& node,
                                                     const OpenRequest& request) {
-  OpenAnswer answer;
+  const bool wants_backing = request.wanted != OpenMode::page_cache;
   if (node.passthrough_opens > 0) {
+    const bool may_join = node.backing_mode == OpenMode::source_passthrough &&
+                          (request.is_root || !node.is_backing_roots);
+    const bool is_same_file = request.standing != Standing::other;
+    if (wants_backing && may_join && is_same_file) return share_backing(node);
     retire_locked(id, node);
+    OpenAnswer answer;
     answer.retry = request.may_retry();
     if (answer.retry) return answer;
-    answer.is_impossible = node.backing_mode == OpenMode::passthrough;
-    if (answer.is_impossible) return answer;
-    answer.mode = node.backing_mode;
-    answer.backing_id = node.backing_id;
-    ++node.passthrough_opens;
-    return answer;
+    answer.is_impossible = !may_join;
+    return answer.is_impossible ? answer : share_backing(node);
   }
-  if (request.standing != Standing::current || node.is_retired) {
-    answer.mode = OpenMode::direct;
-    ++node.direct_opens;
-    return answer;
-  }
-  return open_through_page_cache(node, request);
+  if (request.standing != Standing::current || node.is_retired) return open_past_page_cache(node);
+  if (wants_backing && node.page_cache_opens == 0) return open_passed(node, request);
+  return request.is_written_unseen ? open_past_page_cache(node)
+                                   : open_through_page_cache(node, request);
 }
 
 InodeTable::OpenAnswer InodeTable::open(NodeId id, const OpenRequest& request) {
@@ -414,40 +443,24 @@ InodeTable::OpenAnswer InodeTable::open(NodeId id, const OpenRequest& request) {
   }
   Node& node = found->second;
   if (request.writes) return open_for_writing(id, node, request);
-  const auto share_backing = [&] {
-    answer.mode = node.backing_mode;
-    answer.backing_id = node.backing_id;
-    answer.owner = node.backing_owner.lock();
-    ++node.passthrough_opens;
-    return answer;
-  };
   if (request.standing == Standing::other) {
     // An open that had no look-up, or the second try of one that had: the kernel's node cannot be
     // exchanged, so it is served in a mode that its other opens allow.
-    if (node.passthrough_opens > 0) return share_backing();
-    answer.mode = OpenMode::direct;
-    ++node.direct_opens;
-    return answer;
+    return node.passthrough_opens > 0 ? share_backing(node) : open_past_page_cache(node);
   }
   const bool wants_backing = request.wanted != OpenMode::page_cache;
-  if (node.passthrough_opens > 0 && node.backing_mode == request.wanted) return share_backing();
+  if (node.passthrough_opens > 0 && node.backing_mode == request.wanted) return share_backing(node);
   if (node.passthrough_opens > 0 || (wants_backing && node.page_cache_opens > 0)) {
     retire_locked(id, node);
     answer.retry = request.may_retry();
     if (answer.retry) return answer;
     // What is passed through is the same version of the file, only another copy of it.
-    return node.passthrough_opens > 0 ? share_backing() : open_through_page_cache(node, request);
+    if (node.passthrough_opens > 0) return share_backing(node);
+  } else if (wants_backing && !node.is_retired) {
+    return open_passed(node, request);
   }
-  if (wants_backing && !node.is_retired) {
-    node.backing_mode = request.wanted;
-    node.backing_id = kernel_.register_backing(request.backing);
-    node.backing_owner = request.owner;
-    if (node.backing_id >= 0) return share_backing();
-    answer = open_through_page_cache(node, request);
-    answer.was_refused = true;
-    return answer;
-  }
-  return open_through_page_cache(node, request);
+  return request.is_written_unseen ? open_past_page_cache(node)
+                                   : open_through_page_cache(node, request);
 }
 
 void InodeTable::release(NodeId id, OpenMode mode) {

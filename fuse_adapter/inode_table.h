@@ -150,6 +150,12 @@ class InodeTable {
     // Whether the kernel may be told to look up again; asked only when that would help.
     std::function<bool()> may_retry;
     bool writes = false;
+    // The caller of a writer is root, or the daemon asks: `backing` is registered with the rights
+    // of this thread, and root's keep what others' writes take away (setuid).
+    bool is_root = true;
+    // The kernel writes to the source's file under some node: to be passed through to it, too, or
+    // past the page cache.
+    bool is_written_unseen = false;
     bool is_foreign = false;         // another version than our own changes explain
     std::weak_ptr<void> owner = {};  // of `backing`
   };
@@ -162,7 +168,7 @@ class InodeTable {
     // Each who is passed through keeps the owner alive.
     std::shared_ptr<void> owner = {};
     bool was_refused = false;  // register_backing failed
-    // The kernel reads a cache file under this node and would let the writer write to it. Nothing
+    // The kernel would let the writer write to a cache file, or with the rights of root. Nothing
     // was counted.
     bool is_impossible = false;
   };
@@ -197,6 +203,7 @@ class InodeTable {
     std::uint32_t direct_opens = 0;
     std::uint32_t writes = 0;  // begun and not ended
     int backing_id = -1;
+    bool is_backing_roots = true;
     std::weak_ptr<void> backing_owner;
     std::weak_ptr<const void> listing;  // directories: in the page cache, if any is
     std::uint32_t listing_opens = 0;
@@ -218,6 +225,9 @@ class InodeTable {
   [[nodiscard]] std::vector<NodeId> nodes_of(const FileKey& file) const;
   void drop_if_unused(NodeId id);
   [[nodiscard]] static OpenAnswer open_through_page_cache(Node& node, const OpenRequest& request);
+  [[nodiscard]] static OpenAnswer open_past_page_cache(Node& node);
+  [[nodiscard]] static OpenAnswer share_backing(Node& node);
+  [[nodiscard]] OpenAnswer open_passed(Node& node, const OpenRequest& request);
   [[nodiscard]] OpenAnswer open_for_writing(NodeId id, Node& node, const OpenRequest& request);
 
   const Kernel kernel_;

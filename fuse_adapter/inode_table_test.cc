@@ -33,6 +33,14 @@ class InodeTableTest : public testing::Test {
   InodeTable::OpenAnswer open_other_version(NodeId node) {
     return table_.open(node, {.standing = Standing::other, .may_retry = [] { return false; }});
   }
+  InodeTable::OpenAnswer open_to_write_unseen(NodeId node, bool is_root, bool may_retry = true) {
+    return table_.open(node, {.wanted = OpenMode::source_passthrough,
+                              .backing = 78,
+                              .may_retry = [may_retry] { return may_retry; },
+                              .writes = true,
+                              .is_root = is_root,
+                              .is_written_unseen = true});
+  }
   NodeId find(std::uint64_t inode, std::int64_t time = 0) {
     return table_.look_up(kRootNode, "file", regular(inode, time));
   }
@@ -272,6 +280,33 @@ TEST_F(InodeTableTest, YoungPagesStaySuspectWhileSomebodyMayStillReadThem) {
   EXPECT_FALSE(keeps(false));
   EXPECT_FALSE(keeps(true));
   EXPECT_FALSE(keeps(true));
+}
+
+TEST_F(InodeTableTest, WritersToTheSourceShareABackingButForThatOfRoot) {
+  const NodeId node = find(5);
+  EXPECT_EQ(open_to_write_unseen(node, false).mode, OpenMode::source_passthrough);
+  EXPECT_EQ(open_to_write_unseen(node, false).backing_id, 1);
+  EXPECT_EQ(open_to_write_unseen(node, true).backing_id, 1);
+  const NodeId roots = find(6);
+  EXPECT_EQ(open_to_write_unseen(roots, true).backing_id, 2);
+  EXPECT_TRUE(open_to_write_unseen(roots, false).retry);
+  EXPECT_TRUE(open_to_write_unseen(roots, false, false).is_impossible);
+  const NodeId next = find(6);
+  EXPECT_NE(next, roots);
+  EXPECT_EQ(open_to_write_unseen(next, false, false).backing_id, 3);
+}
+
+TEST_F(InodeTableTest, AFileThatIsWrittenUnseenIsNeverReadThroughThePageCache) {
+  const NodeId node = find(5);
+  refuses_ = true;
+  EXPECT_EQ(open_to_write_unseen(node, true).mode, OpenMode::direct);
+  const auto reader = table_.open(node, {.may_retry = {}, .is_written_unseen = true});
+  EXPECT_EQ(reader.mode, OpenMode::direct);
+  refuses_ = false;
+  const NodeId cached = find(6);
+  EXPECT_TRUE(open(cached, true).backing_id >= 0);
+  EXPECT_TRUE(open_to_write_unseen(cached, true).retry);
+  EXPECT_TRUE(open_to_write_unseen(cached, true, false).is_impossible);
 }
 
 TEST_F(InodeTableTest, ANodeForgottenBeforeItsReleaseLivesUntilThen) {

@@ -85,10 +85,13 @@ bool KernelRequest::opened_passthrough(const fuse_file_info& info, int backing_i
   return request != nullptr && channel_->reply_open_passthrough(request, info, backing_id) == 0;
 }
 
-bool KernelRequest::created(const fuse_entry_param& entry, const fuse_file_info& info) {
+bool KernelRequest::created(const fuse_entry_param& entry, const fuse_file_info& info,
+                            int backing_id) {
   auto* const request = claim();
+  if (request == nullptr) return false;
   const fuse_entry_param shown = shown_entry(entry);
-  return request != nullptr && fuse_reply_create(request, &shown, &info) == 0;
+  return (backing_id >= 0 ? channel_->reply_create_passthrough(request, shown, info, backing_id)
+                          : fuse_reply_create(request, &shown, &info)) == 0;
 }
 
 bool KernelRequest::written(std::size_t count) {

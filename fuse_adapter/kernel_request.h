@@ -50,7 +50,8 @@ class KernelRequest {
   bool bytes(std::span<const std::byte> bytes);
   bool opened(const fuse_file_info& info);
   bool opened_passthrough(const fuse_file_info& info, int backing_id);
-  bool created(const fuse_entry_param& entry, const fuse_file_info& info);
+  // `backing_id` is negative if the file is not passed through.
+  bool created(const fuse_entry_param& entry, const fuse_file_info& info, int backing_id);
   bool written(std::size_t count);
   bool file_system(const struct statvfs& status);
   bool attribute_size(std::size_t size);

@@ -116,8 +116,10 @@ KnownMetadata::Left KnownMetadata::found(const Ticket& ticket, const FileKey& pa
                                          const Caller& caller, bool as_caller) {
   const Viewer viewer = viewer_of(caller, as_caller);
   const std::lock_guard lock(mutex_);
-  return left_of(cache_.found(monotonic_now(), ticket, id_of(parent), name,
-                              attributes_of(attributes), viewer));
+  Left left = left_of(cache_.found(monotonic_now(), ticket, id_of(parent), name,
+                                   attributes_of(attributes), viewer));
+  if (changes_unseen(FileFacts::of(attributes).file)) left.attributes = 0;
+  return left;
 }
 
 KnownMetadata::Left KnownMetadata::absent(const Ticket& ticket, const FileKey& parent,
@@ -132,8 +134,25 @@ double KnownMetadata::learn(const Ticket& ticket, const struct stat& attributes,
                             const Caller& caller, bool as_caller) {
   const Viewer viewer = viewer_of(caller, as_caller);
   const std::lock_guard lock(mutex_);
-  return seconds(
-      cache_.learn_attributes(monotonic_now(), ticket, attributes_of(attributes), viewer));
+  const Nanos left =
+      cache_.learn_attributes(monotonic_now(), ticket, attributes_of(attributes), viewer);
+  return changes_unseen(FileFacts::of(attributes).file) ? 0 : seconds(left);
+}
+
+std::shared_ptr<void> KnownMetadata::expect_unseen_changes(const FileKey& file) {
+  {
+    const std::lock_guard lock(mutex_);
+    changed_unseen_.insert(file);
+  }
+  return {nullptr, [this, file](void*) {
+            const std::lock_guard lock(mutex_);
+            changed_unseen_.erase(changed_unseen_.find(file));
+            cache_.file_changed(id_of(file));
+          }};
+}
+
+bool KnownMetadata::changes_unseen(const FileKey& file) const {
+  return !changed_unseen_.empty() && changed_unseen_.contains(file);
 }
 
 std::optional<KnownMetadata::Attributes> KnownMetadata::find_attributes(const FileKey& file,

@@ -6,8 +6,10 @@
 
 #include <sys/stat.h>
 
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -80,6 +82,11 @@ class KnownMetadata {
   void closed(const FileKey& file);
   void count(OpenVerdict verdict);
 
+  // While what is returned lives, the kernel changes the file without telling: it is told to
+  // believe no attributes of it. (Those of the node it writes to it keeps right by itself.) Lives
+  // no longer than this.
+  [[nodiscard]] std::shared_ptr<void> expect_unseen_changes(const FileKey& file);
+
   void name_changed(const FileKey& parent, std::string_view name);
   void file_changed(const FileKey& file);
   void forget_all();
@@ -89,10 +96,12 @@ class KnownMetadata {
  private:
   [[nodiscard]] Viewer asker_of(const Caller& caller);
   [[nodiscard]] Viewer viewer_of(const Caller& caller, bool as_caller);
+  [[nodiscard]] bool changes_unseen(const FileKey& file) const;
 
   CallerGroups& groups_;
   mutable std::mutex mutex_;
-  MetadataCache cache_;  // guarded by mutex_
+  MetadataCache cache_;                    // guarded by mutex_
+  std::multiset<FileKey> changed_unseen_;  // guarded by mutex_
 };
 
 }  // namespace ncfs

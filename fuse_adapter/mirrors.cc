@@ -33,13 +33,6 @@ int answer_of(Nanos patience, const Ask& ask) {
   return is_answered ? future.get() : ETIMEDOUT;
 }
 
-int disown(FuseCore& core, const OpenFile& reader) {
-  // The engine answers shortly after the deadlines of the requests it takes; of these there are a
-  // few, one after the other.
-  return answer_of(8 * core.settings.cache_deadline,
-                   [&](auto done) { return core.engine->disown(reader.file_id, std::move(done)); });
-}
-
 // Makes sure that the cache has room for the cache file at this size. An errno.
 int find_room(FuseCore& core, const OpenFile& reader, Mirror& mirror, std::uint64_t size) {
   if (size <= mirror.size_max) return 0;
@@ -56,7 +49,7 @@ int find_room(FuseCore& core, const OpenFile& reader, Mirror& mirror, std::uint6
 int begin(FuseCore& core, const OpenFile& reader, Mirror& mirror) {
   const Residency* const residency = reader.residency();
   if (residency == nullptr) return EBADF;
-  if (const int error = disown(core, reader); error != 0) return error;
+  if (const int error = disown_file(core, reader.file_id); error != 0) return error;
   const std::string path =
       fmt::format("/proc/self/fd/{}", static_cast<int>(residency->cache_file()));
   mirror.size_max = residency->size_bytes();
@@ -105,6 +98,13 @@ int refresh(FuseCore& core, OpenFile& reader, ByteRange range) {
 }
 
 }  // namespace
+
+int disown_file(FuseCore& core, const FileId& file) {
+  // The engine answers shortly after the deadlines of the requests it takes; of these there are a
+  // few, one after the other.
+  return answer_of(8 * core.settings.cache_deadline,
+                   [&](auto done) { return core.engine->disown(file, std::move(done)); });
+}
 
 void follow_change(FuseCore& core, OpenFile& reader, ByteRange range) {
   Mirror& mirror = reader.mirror;

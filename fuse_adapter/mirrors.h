@@ -20,4 +20,8 @@ class FuseCore;
 // thread but the engine's.
 void follow_change(FuseCore& core, OpenFile& reader, ByteRange range);
 
+// What the cache has of the file is no copy of it any more; see DisownEvent. An errno, if a restart
+// may find it again. Waits for the cache disk. Any thread but the engine's.
+int disown_file(FuseCore& core, const FileId& file);
+
 }  // namespace ncfs

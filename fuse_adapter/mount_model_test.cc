@@ -237,6 +237,8 @@ class World {
     for (std::size_t index = 0; index < maps_.size(); ++index) compare_map(*maps_[index], range);
     for (std::size_t name = 0; name < kNames; ++name) compare_size(name);
   }
+  // Writes that the daemon did not hear of.
+  [[nodiscard]] std::uint64_t unseen_writes() const { return unseen_writes_; }
   void compare_all() {
     compare({0, kSizeMax + kMiB});
     for (std::size_t name = 0; name < kNames; ++name) {
@@ -248,15 +250,16 @@ class World {
   }
 
  private:
-  static constexpr std::array<int, 9> kFlags{O_RDONLY,
-                                             O_RDWR,
-                                             O_WRONLY,
-                                             O_RDWR | O_APPEND,
-                                             O_WRONLY | O_APPEND,
-                                             O_RDONLY | O_DIRECT,
-                                             O_RDWR | O_DIRECT,
-                                             O_RDWR | O_DSYNC,
-                                             O_RDONLY};
+  static constexpr std::array<int, 10> kFlags{O_RDONLY,
+                                              O_RDWR,
+                                              O_WRONLY,
+                                              O_RDWR | O_APPEND,
+                                              O_WRONLY | O_APPEND,
+                                              O_RDONLY | O_DIRECT,
+                                              O_RDWR | O_DIRECT,
+                                              O_RDWR | O_DSYNC,
+                                              O_RDONLY,
+                                              O_WRONLY};
 
   [[nodiscard]] std::string plain_directory() const {
     return mount_.backend("../plain-" + directory_);
@@ -358,9 +361,11 @@ class World {
       range.offset = static_cast<std::uint64_t>(attributes.st_size);
     }
     const auto bytes = aligned(fresh(range.length));
-    both(to->file, [&](const Descriptor& file) {
+    const std::uint64_t writes_before = mount_.stats().writes.value();
+    const std::int64_t written = both(to->file, [&](const Descriptor& file) {
       return ::pwrite(file.get(), bytes.get(), range.length, static_cast<off_t>(range.offset));
     });
+    if (written > 0 && mount_.stats().writes.value() == writes_before) ++unseen_writes_;
     compare({range.offset - std::min(range.offset, kPage), range.length + 2 * kPage});
   }
 
@@ -591,6 +596,7 @@ class World {
   std::vector<std::unique_ptr<Handle>> handles_;
   std::vector<std::unique_ptr<Map>> maps_;
   std::uint64_t version_ = 0;
+  std::uint64_t unseen_writes_ = 0;
 };
 
 void check_model(PassedFiles passthrough) {
@@ -601,12 +607,16 @@ void check_model(PassedFiles passthrough) {
   std::filesystem::create_directory_symlink(mount.backend(), other.backend());
   other.start({.passthrough = passthrough, .racy_window = 2 * kSecond});
   std::uint64_t runs = 0;
+  std::uint64_t unseen_writes = 0;
   EXPECT_TRUE(rc::check("the mount is like the plain directory", [&] {
     const auto commands = *rc::gen::container<std::vector<Command>>(any_command());
     World world(mount, other, ++runs);
     for (const Command& command : commands) world.run(command);
     world.compare_all();
+    unseen_writes += world.unseen_writes();
   }));
+  const bool is_passed_to_source = passthrough == PassedFiles::all && mount.passes_through();
+  EXPECT_EQ(unseen_writes > 0, is_passed_to_source) << unseen_writes;
 }
 
 TEST(MountModelTest, IsLikeAPlainDirectoryWhateverIsPassedThrough) {

@@ -100,11 +100,13 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     Caller opener;
     SharedFilePointer shared;
     std::unique_ptr<WriteSession> session;
+    FileId file;
   };
   explicit OpenFile(Written written)
       : node(written.node),
         source(written.source.get()),
         shared(std::move(written.shared)),
+        file_id(written.file),
         flags(written.flags),
         opener(written.opener),
         own_source_(std::move(written.source)),
@@ -122,7 +124,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   const int source;                    // the engine's or our own, good until the end
   const std::uint64_t size_bytes = 0;  // of the version that was opened, if for reading
   const SharedFilePointer shared;
-  const FileId file_id;  // if for reading
+  const FileId file_id;
   const int flags = O_RDONLY;
   const Caller opener;                   // if for writing
   OpenMode mode = OpenMode::page_cache;  // constant once the open is answered
@@ -130,6 +132,11 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   std::shared_ptr<OpenFile> passed;
   Mirror mirror;  // of its cache file
   [[nodiscard]] bool is_written() const { return runtime_ == nullptr; }
+
+  // Whether what it stores, through a mapping, may change no time of the file, and may outlive it.
+  [[nodiscard]] bool may_be_mapped_unseen() const {
+    return mode == OpenMode::source_passthrough && (flags & O_ACCMODE) == O_RDWR;
+  }
 
   // The node whose page cache the kernel keeps right by itself when the file is written; 0 if none.
   [[nodiscard]] NodeId cached_node() const { return mode == OpenMode::page_cache ? node : 0; }
@@ -147,7 +154,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     error_.compare_exchange_strong(none, error, std::memory_order_relaxed);
   }
 
-  // Of a file for writing. Nobody writes any more; the version is what it has become.
+  // Of a file for writing. `held` lives until the session ends.
+  void keep_in_session(std::shared_ptr<void> held) { session_->keep(std::move(held)); }
+  // Nobody writes any more; the version is what it has become.
   void end_session(const FileFacts& facts) {
     session_->note(facts);
     session_.reset();

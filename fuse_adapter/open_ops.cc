@@ -59,6 +59,7 @@ class Opening {
   // On a metadata thread.
   void run() {
     const auto location = core_.nodes.locate(node_);
+    if (location) end_left_mappings(core_, location->file);
     if (location && try_unasked(*location)) return;
     const std::string path = location ? location->path : std::string();
     FoundFile found;
@@ -300,6 +301,9 @@ struct OpenAnswering {
     int backing = -1;
     if (!advice.may_pass) {
       // Somebody writes: through the page cache of this node, if not past it.
+    } else if (advice.is_written_unseen) {
+      wanted = OpenMode::source_passthrough;
+      backing = file->source;
     } else if (passes_cache_file(result)) {
       wanted = OpenMode::passthrough;
       backing = static_cast<int>(result.residency->cache_file());
@@ -313,6 +317,7 @@ struct OpenAnswering {
                                          .backing = backing,
                                          .is_settled = is_settled,
                                          .may_retry = may_retry,
+                                         .is_written_unseen = advice.is_written_unseen,
                                          .is_foreign = advice.is_foreign,
                                          .owner = file});
   }
@@ -364,14 +369,11 @@ struct OpenAnswering {
   }
 
   void note_refusal(const OpenResult& result) const {
-    core->stats->passthrough_refused.add();
     if (!passes_cache_file(result)) {
-      if (!core->passes_source_through.exchange(false)) return;
-      spdlog::info(
-          "the kernel does not pass files of the backend through; until they are cached they are "
-          "read through the daemon");
+      note_refused_source(*core);
       return;
     }
+    core->stats->passthrough_refused.add();
     if (core->has_logged_refusal.exchange(true)) return;
     spdlog::warn(
         "the kernel does not pass files of this cache directory through; they are read through "
@@ -413,6 +415,14 @@ void release(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
 }
 
 }  // namespace
+
+void note_refused_source(FuseCore& core) {
+  core.stats->passthrough_refused.add();
+  if (!core.passes_source_through.exchange(false)) return;
+  spdlog::info(
+      "the kernel does not pass files of the backend through; they are written through the daemon, "
+      "and read through it until they are cached");
+}
 
 int source_flags(int flags) {
   return flags & (O_ACCMODE | O_APPEND | O_DIRECT | O_DSYNC | O_SYNC | O_NOATIME);

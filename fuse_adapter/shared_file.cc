@@ -8,6 +8,13 @@
 #include "io/monotonic_clock.h"
 
 namespace ncfs {
+namespace {
+
+bool is_passed_to_source(const OpenFile* file) {
+  return file->mode == OpenMode::source_passthrough;
+}
+
+}  // namespace
 
 std::uint64_t SharedFile::changes() const {
   const std::lock_guard lock(mutex_);
@@ -22,21 +29,37 @@ bool SharedFile::is_foreign(const Look& look) {
   return result;
 }
 
+bool SharedFile::is_written_unseen() const {
+  return std::ranges::any_of(
+      files_, [](const OpenFile* file) { return is_passed_to_source(file) && file->is_written(); });
+}
+
 bool SharedFile::join_reader(OpenFile& file, const Look& look, const Decide& decide) {
   const std::lock_guard lock(mutex_);
   const bool is_untouched = writers_ == 0 && look.changes == changes_;
   if (!is_untouched) file.read_past_cache();
-  const bool may_pass = is_untouched && writer_expected_until_ <= monotonic_now();
-  if (!decide({.may_pass = may_pass, .is_foreign = is_foreign(look)})) return false;
+  const bool unseen = is_written_unseen();
+  const bool may_pass = (is_untouched || unseen) && writer_expected_until_ <= monotonic_now();
+  const Advice advice{
+      .may_pass = may_pass, .is_written_unseen = unseen, .is_foreign = is_foreign(look)};
+  if (!decide(advice)) return false;
   files_.push_back(&file);
   return true;
 }
 
 bool SharedFile::join_writer(OpenFile& file, const Look& look, const Decide& decide) {
   const std::lock_guard lock(mutex_);
-  if (!decide({.may_pass = false, .is_foreign = is_foreign(look)})) return false;
+  const Advice advice{.may_pass = std::ranges::all_of(files_, is_passed_to_source),
+                      .is_written_unseen = is_written_unseen(),
+                      .is_foreign = is_foreign(look)};
+  if (!decide(advice)) return false;
   files_.push_back(&file);
   writer_expected_until_ = 0;
+  if (is_passed_to_source(&file)) {
+    // What is written unseen is a change at any moment.
+    ++changes_;
+    for (OpenFile* const each : files_) each->read_past_cache();
+  }
   return true;
 }
 

@@ -10,6 +10,11 @@
 //     the cache file;
 //   * a change tells which other nodes hold pages, and which handles pass a cache file through.
 //
+// Or the kernel writes to the source's file without the daemon. Nobody hears of such a change, so
+// it is let do so only while all who have the file open are passed through to the source as well,
+// and everybody who opens it until the writer has closed it is, too: what they all read, write and
+// map are the pages of one file, that of the source.
+//
 // Any thread. Lock order: this, then the InodeTable.
 #pragma once
 
@@ -19,6 +24,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "fuse_adapter/inode_table.h"
@@ -45,7 +51,9 @@ class SharedFile {
     SourceVersion version;
   };
   struct Advice {
-    bool may_pass = true;  // the kernel may read without the daemon
+    bool may_pass = true;  // the kernel may read, or write, without the daemon
+    // The kernel writes to the source without the daemon: to be passed through to it, too.
+    bool is_written_unseen = false;
     // Somebody else changed the file while we have it open for writing, but do not write just now.
     bool is_foreign = false;
   };
@@ -78,6 +86,7 @@ class SharedFile {
 
  private:
   [[nodiscard]] bool is_foreign(const Look& look);
+  [[nodiscard]] bool is_written_unseen() const;
 
   mutable std::mutex mutex_;
   std::vector<OpenFile*> files_;
@@ -120,6 +129,8 @@ class WriteSession {
   WriteSession& operator=(const WriteSession&) = delete;
 
   void note(const FileFacts& facts) { facts_ = facts; }
+  // Until its end `held` lives.
+  void keep(std::shared_ptr<void> held) { held_ = std::move(held); }
 
  private:
   const std::shared_ptr<void> owner_;
@@ -127,6 +138,7 @@ class WriteSession {
   const NodeId node_;
   const SharedFilePointer file_;
   std::optional<FileFacts> facts_;
+  std::shared_ptr<void> held_;
 };
 
 }  // namespace ncfs

@@ -93,6 +93,38 @@ TEST_F(SharedFileTest, AWriterThatIsExpectedIsWaitedForUntilHeComesOrTheTimeIsOv
   EXPECT_TRUE(join(*last, look()).may_pass);
 }
 
+TEST_F(SharedFileTest, TheKernelMayWriteUnseenWhileAllArePassedThroughToTheSource) {
+  const auto writer = [this] {
+    OpenFile::Written written;
+    written.shared = file_;
+    return std::make_shared<OpenFile>(std::move(written));
+  };
+  SharedFile::Advice told;
+  const auto ask = [&](OpenFile& opened) {
+    return file_->join_writer(opened, look(), [&](const auto& advice) {
+      told = advice;
+      opened.mode = OpenMode::source_passthrough;
+      return true;
+    });
+  };
+  auto cold = joined_reader(5, OpenMode::source_passthrough);
+  auto first = writer();
+  EXPECT_TRUE(ask(*first));
+  EXPECT_TRUE(told.may_pass);
+  EXPECT_FALSE(told.is_written_unseen);
+  EXPECT_TRUE(cold->is_past_cache());
+  const auto next = reader(5);
+  const SharedFile::Advice advice = join(*next, look());
+  EXPECT_TRUE(advice.may_pass);
+  EXPECT_TRUE(advice.is_written_unseen);
+  first.reset();
+  EXPECT_FALSE(join(*reader(5), look()).is_written_unseen);
+  const auto cached = joined_reader(6);
+  const auto second = writer();
+  EXPECT_TRUE(ask(*second));
+  EXPECT_FALSE(told.may_pass);
+}
+
 TEST_F(SharedFileTest, AChangeIsToldToOtherNodesOnceAndToWhoseCacheFilesArePassed) {
   const auto own = joined_reader(5);
   const auto other = joined_reader(6);

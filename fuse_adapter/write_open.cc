@@ -30,7 +30,7 @@ class WriteOpening {
     auto session = std::make_unique<WriteSession>(core_->nodes, core_, node_, opened.shared);
     file_ = std::make_shared<OpenFile>(
         OpenFile::Written{node_, std::move(opened.source), info_.flags, request_->caller(),
-                          std::move(opened.shared), std::move(session)});
+                          std::move(opened.shared), std::move(session), state_.file});
   }
 
   // The file was made for this open: the answer tells its name as well.
@@ -40,10 +40,11 @@ class WriteOpening {
     InodeTable::OpenAnswer answer;
     const bool joined =
         file_->shared->join_writer(*file_, look_, [&](const SharedFile::Advice& advice) {
-          answer = decide(advice.is_foreign);
+          answer = decide(advice);
           file_->mode = answer.mode;
           return !answer.retry && !answer.is_impossible;
         });
+    if (answer.was_refused) note_refused_source(*core_);
     if (!joined) {
       if (answer.retry) {
         core_->stats->stale_answers.add();
@@ -56,6 +57,7 @@ class WriteOpening {
     core_->stats->opens_for_writing.add();
     core_->stale.clear(request_->caller().thread);
     core_->files.add(file_);
+    if (answer.mode == OpenMode::source_passthrough) expect_unseen_writes();
     if ((info_.flags & O_TRUNC) == 0) {
       reply(answer);
       return;
@@ -71,17 +73,46 @@ class WriteOpening {
   }
 
  private:
-  [[nodiscard]] InodeTable::OpenAnswer decide(bool is_foreign) const {
+  // Whether the kernel may write to the source's file without the daemon, as far as the open itself
+  // says. Not who may map it: the kernel does not tell how long a mapping outlives its descriptor,
+  // and what it stores changes no time that would show. Not who appends: the kernel goes on
+  // appending when fcntl(2) has taken the flag back.
+  [[nodiscard]] bool may_write_unseen() const {
+    return (info_.flags & (O_ACCMODE | O_APPEND)) == O_WRONLY &&
+           core_->passes_source_through.load(std::memory_order_relaxed) &&
+           core_->channel->passthrough_active();
+  }
+
+  [[nodiscard]] InodeTable::OpenAnswer decide(const SharedFile::Advice& advice) const {
     const auto may_retry = [this] {
       return core_->may_tell_stale(request_->caller().thread, node_);
     };
-    return core_->nodes.open(
-        node_,
-        {.standing = standing_,
-         .is_settled = state_.age_ns >= static_cast<std::int64_t>(core_->settings.racy_window),
-         .may_retry = may_retry,
-         .writes = true,
-         .is_foreign = is_foreign});
+    InodeTable::OpenRequest open{
+        .standing = standing_,
+        .is_settled = state_.age_ns >= static_cast<std::int64_t>(core_->settings.racy_window),
+        .may_retry = may_retry,
+        .writes = true,
+        .is_root = request_->caller().user == 0,
+        .is_written_unseen = advice.is_written_unseen,
+        .is_foreign = advice.is_foreign};
+    if (!advice.is_written_unseen && !(advice.may_pass && may_write_unseen())) {
+      return core_->nodes.open(node_, open);
+    }
+    open.wanted = OpenMode::source_passthrough;
+    open.backing = file_->source;
+    // The kernel writes with the rights of who registers the file.
+    const CallerCredentials credentials(request_->caller(), core_->groups,
+                                        CallerCredentials::Role::registrar);
+    if (credentials.error() != 0) open.wanted = OpenMode::page_cache;
+    return core_->nodes.open(node_, open);
+  }
+
+  // The kernel itself keeps right what it knows of the node it writes to, and of no other.
+  void expect_unseen_writes() const {
+    file_->keep_in_session(core_->known_metadata.expect_unseen_changes(file_->shared->key));
+    for (const NodeId other : core_->nodes.all_of(file_->shared->key)) {
+      if (other != node_) core_->channel->forget_attributes(other);
+    }
   }
 
   // As O_TRUNC does it, which could not be taken back if the kernel was told to look up again.
@@ -110,7 +141,7 @@ class WriteOpening {
     info.keep_cache = answer.mode == OpenMode::page_cache && answer.keep_cache ? 1 : 0;
     bool taken = false;
     if (entry_) {
-      taken = request_->created(*entry_, info);
+      taken = request_->created(*entry_, info, answer.backing_id);
       if (!taken) core_->nodes.forget(node_, 1);
     } else if (answer.backing_id >= 0) {
       taken = request_->opened_passthrough(info, answer.backing_id);

@@ -20,6 +20,7 @@
 
 #include "fuse_adapter/aligned_bytes.h"
 #include "fuse_adapter/fuse_ops.h"
+#include "fuse_adapter/mirrors.h"
 
 namespace ncfs {
 namespace {
@@ -272,11 +273,18 @@ void fsync(fuse_req_t raw, fuse_ino_t, int only_data, fuse_file_info* info) {
              });
 }
 
-// What the kernel wrote to the source by itself is told when the file is closed: only who opens a
-// file by its number (/proc/self/fd) that is passed through can write like that.
+// What the kernel wrote to the source by itself is told when the file is closed.
 void announce_unseen_writes(FuseCore& core, const OpenFile& file) {
   if (file.mode != OpenMode::source_passthrough) return;
   announce_change(core, file.shared, {file.node, {0, kToTheEnd}}, [] {});
+}
+
+void end_writing(FuseCore& core, OpenFile& file) {
+  announce_unseen_writes(core, file);
+  // What was copied meanwhile may be older than what was stored, and have the same times.
+  if (file.may_be_mapped_unseen()) static_cast<void>(disown_file(core, file.file_id));
+  struct stat attributes {};
+  if (::fstat(file.source, &attributes) == 0) file.end_session(FileFacts::of(attributes));
 }
 
 // At every close(2). Closing a duplicate makes network file systems send what they still hold and
@@ -371,14 +379,18 @@ void finish_writing(FuseCore& core, std::shared_ptr<OpenFile> file) {
   // Whatever comes of it, the session ends with the file.
   static_cast<void>(core.run(core.writes, {.run =
                                                [core = core.shared_from_this(), file] {
-                                                 announce_unseen_writes(*core, *file);
-                                                 struct stat attributes {};
-                                                 if (::fstat(file->source, &attributes) != 0)
-                                                   return;
-                                                 file->end_session(FileFacts::of(attributes));
+                                                 const bool is_left =
+                                                     file->may_be_mapped_unseen() &&
+                                                     core->left_mappings.keep(file);
+                                                 if (!is_left) end_writing(*core, *file);
                                                },
                                            .expire = [] {},
                                            .lane = core.device_of(file->node)}));
+}
+
+void end_left_mappings(FuseCore& core, const FileKey& file) {
+  for (const auto& left : core.left_mappings.take(file)) end_writing(core, *left);
+  for (const auto& left : core.left_mappings.take_next()) end_writing(core, *left);
 }
 
 void add_write_operations(fuse_lowlevel_ops& table) {
