@@ -193,7 +193,14 @@ void Core::check_invariants() const {
   for (const auto& [id, h] : handles_) ++references[h.source];
   NCFS_ASSERT(buffers == config_.buffers);
   NCFS_ASSERT(reads == source_reads_ && writes == cache_writes_ && cache_reads == cache_reads_);
-  NCFS_ASSERT(reads <= config_.source_reads_max && "S6 OneFetch");
+  NCFS_ASSERT(reads < 2 * config_.source_reads_max && "S6 OneFetch");
+  std::uint32_t reads_of_all = 0;
+  for (const auto& [filesystem, count] : source_reads_of_) {
+    NCFS_ASSERT(count > 0);
+    NCFS_ASSERT(count <= config_.source_reads_max && "S6 OneFetch");
+    reads_of_all += count;
+  }
+  NCFS_ASSERT(reads_of_all == source_reads_);
   NCFS_ASSERT(writes <= config_.cache_writes_max && "S6 OneFetch");
   NCFS_ASSERT(cache_reads <= config_.cache_writes_max && "S6 OneFetch");
   NCFS_ASSERT(users == answers_.size());

@@ -38,7 +38,8 @@ struct Config {
   // Files being filled by the background copier at a time, and blocks in flight for each.
   std::uint32_t copies_max = 4;
   std::uint32_t copy_depth = 4;
-  // Reads of the source in flight at a time. Background work (copy, prefetch) leaves
+  // Reads in flight at a time of one of the source's file systems; all of them together may have
+  // nearly twice as many. Background work (copy, prefetch) leaves
   // `source_reads_reserved` of them to readers, so that a reader never queues behind a copy.
   std::uint32_t source_reads_max = 16;
   std::uint32_t source_reads_reserved = 4;
@@ -68,10 +69,10 @@ struct Config {
   Nanos retry_min = 1 * kSecond;
   Nanos retry_max = 300 * kSecond;
 
-  // Deadlines given to requests. The source's is what nfs(5) gives a soft mount over TCP before
-  // EIO (timeo=600, retrans=2: 60 s + 120 s). The cache disk is local: a request that takes longer
-  // than ten seconds is a broken disk.
-  Nanos source_deadline = 180 * kSecond;
+  // Deadlines given to requests. Thirty seconds are more than a server that works needs for a
+  // block, however busy it is, and as long as people wait. The cache disk is local: a request that
+  // takes longer than ten seconds is a broken disk.
+  Nanos source_deadline = 30 * kSecond;
   Nanos cache_deadline = 10 * kSecond;
   // How long an open waits for the cache (recovery of a directory, opening the cache file)
   // before the handle is given the source alone.

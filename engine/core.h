@@ -251,6 +251,8 @@ class Core {
   bool start_prefetch();
   bool start_copy_block();
   void issue(Fetch& fetch);
+  [[nodiscard]] bool may_read_source(const Object& o, std::uint32_t reserved) const;
+  [[nodiscard]] bool may_read_in_background(const Object& o) const;
   void begin_source_read(const Fetch& fetch);
   void end_source_read(const Fetch& fetch);
   // Reads and writes that no reader waits for, and that may never end, leave the reserved buffers.
@@ -496,7 +498,8 @@ class Core {
   std::set<HandleId> prefetching_;
   std::vector<BufferId> free_buffers_;
   std::uint32_t source_reads_ = 0;
-  std::uint32_t background_reads_ = 0;  // of these, for prefetch and copies
+  std::map<std::uint64_t, std::uint32_t> source_reads_of_;  // by file system; none is 0
+  std::uint32_t background_reads_ = 0;                      // for prefetch and copies
   std::uint32_t cache_writes_ = 0;
   std::uint32_t cache_reads_ = 0;     // fetches of phase reading_cache
   std::deque<FetchId> cached_queue_;  // wait for that

@@ -55,6 +55,24 @@ TEST_F(EngineTest, CopiesLeaveSourceReadsToReaders) {
   EXPECT_EQ(count(Op::source_read), 3U) << "a reader does not queue behind the copy";
 }
 
+TEST_F(EngineTest, FileSystemThatHangsLeavesSourceReadsToAnother) {
+  config_.source_reads_max = 4;
+  config_.source_reads_reserved = 2;
+  start();
+  const auto read_of = [this](std::uint64_t filesystem, std::uint64_t number) {
+    SourceState source = state(number, 8);
+    source.file.filesystem = filesystem;
+    open(number, source);
+    read(number, number, {5 * kBlock, 20});
+  };
+  for (std::uint64_t number = 1; number <= 10; ++number) read_of(1, number);
+  EXPECT_EQ(count(Op::source_read), 4U) << "as many as one file system may have";
+  for (std::uint64_t number = 11; number <= 20; ++number) read_of(2, number);
+  EXPECT_EQ(count(Op::source_read), 6U) << "half of what is left";
+  read_of(3, 21);
+  EXPECT_EQ(count(Op::source_read), 7U);
+}
+
 TEST_F(EngineTest, BesideAReaderOfTheSourceTheCopySharesThePageCacheAndHoldsBack) {
   start();
   open(1, state(1, 8), true);

@@ -7,6 +7,9 @@
 //              never hold the last `source_reads_reserved` reads, nor they and writes of the cache
 //              the last `buffers_reserved` buffers; blocks waiting to be written give up their
 //              buffers to a reader;
+//   Share      a file system of the source has at most `source_reads_max` reads in flight, and
+//              begins one only while it has fewer than are left of twice as many. So one that hangs
+//              leaves reads for another, that one for a third (as fuse_adapter/job_pool.h does);
 //   a buffer is free, or belongs to exactly one fetch.
 
 #include <algorithm>
@@ -137,15 +140,23 @@ void Core::pump() {
   pump_writes();
 }
 
+bool Core::may_read_source(const Object& o, std::uint32_t reserved) const {
+  const auto own = source_reads_of_.find(o.file.filesystem);
+  const std::uint32_t reads = own == source_reads_of_.end() ? 0 : own->second;
+  return reads + reserved < config_.source_reads_max &&
+         reads < 2 * config_.source_reads_max - source_reads_;
+}
+
 bool Core::start_demand() {
-  const bool may_read =
-      source_reads_ < config_.source_reads_max || NCFS_PLANT(source_reads_unbounded);
-  if (demand_queue_.empty() || !may_read) return false;
+  const auto next = std::find_if(demand_queue_.begin(), demand_queue_.end(), [this](FetchId id) {
+    return may_read_source(object(fetches_.at(id).object), 0) || NCFS_PLANT(source_reads_unbounded);
+  });
+  if (next == demand_queue_.end()) return false;
   if (NCFS_PLANT(reader_behind_copies) && background_reads_ > 0) return false;
   const std::optional<BufferId> buffer = take_buffer_for_demand();
   if (!buffer) return false;
-  Fetch& fetch = fetches_.at(demand_queue_.front());
-  demand_queue_.pop_front();
+  Fetch& fetch = fetches_.at(*next);
+  demand_queue_.erase(next);
   fetch.buffer = buffer;
   issue(fetch);
   return true;
@@ -154,17 +165,22 @@ bool Core::start_demand() {
 bool Core::start_background() {
   // What the cache disk cannot take yet need not be fetched yet.
   if (is_stopping_ || write_queue_.size() >= config_.cache_writes_max) return false;
-  const std::uint32_t reserved =
-      NCFS_PLANT(copies_take_all_reads) ? 0 : config_.source_reads_reserved;
-  if (source_reads_ + reserved >= config_.source_reads_max) return false;
   if (free_buffers_.size() <= config_.buffers_reserved || !may_hold_one_more_buffer()) return false;
   return start_prefetch() || start_copy_block();
 }
 
+bool Core::may_read_in_background(const Object& o) const {
+  return may_read_source(o, NCFS_PLANT(copies_take_all_reads) ? 0 : config_.source_reads_reserved);
+}
+
 bool Core::start_prefetch() {
-  while (!prefetching_.empty()) {
-    Handle& h = handles_.at(*prefetching_.begin());
+  for (auto next = prefetching_.begin(); next != prefetching_.end();) {
+    Handle& h = handles_.at(*next);
     Object& o = object(h.object);
+    if (!may_read_in_background(o)) {
+      ++next;
+      continue;
+    }
     // What can go neither to the cache nor to memory would be fetched twice.
     const bool has_place = may_keep(o) || idle_fetches_.size() < idle_fetches_max();
     while (has_place && h.prefetch_next < h.prefetch_end) {
@@ -180,7 +196,7 @@ bool Core::start_prefetch() {
       issue(fetch);
       return true;
     }
-    prefetching_.erase(prefetching_.begin());
+    next = prefetching_.erase(next);
   }
   return false;
 }
@@ -195,6 +211,7 @@ bool Core::start_copy_block() {
     // Beside a reader of the source one block at a time: it is the reader's device, too.
     const std::uint32_t depth = o.source_readers > 0 ? 1 : config_.copy_depth;
     if (o.copy_source == FileHandle::none || o.copy_fetches >= depth) continue;
+    if (!may_read_in_background(o)) continue;
     const std::optional<std::uint64_t> block = next_copy_block(o);
     if (!block) continue;
     if (!source_rest_.take(now_)) return false;
@@ -249,11 +266,14 @@ std::optional<BufferId> Core::take_buffer_for_demand() {
 
 void Core::begin_source_read(const Fetch& fetch) {
   ++source_reads_;
+  ++source_reads_of_[object(fetch.object).file.filesystem];
   if (fetch.kind != FetchKind::demand) ++background_reads_;
 }
 
 void Core::end_source_read(const Fetch& fetch) {
   --source_reads_;
+  const auto own = source_reads_of_.find(object(fetch.object).file.filesystem);
+  if (--own->second == 0) source_reads_of_.erase(own);
   if (fetch.kind != FetchKind::demand) --background_reads_;
 }
 

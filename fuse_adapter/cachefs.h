@@ -19,6 +19,8 @@
 
 namespace ncfs {
 
+class Backends;
+
 // Whether complete files are handed to the kernel, to be read without the daemon.
 enum class PassthroughPolicy : std::uint8_t {
   automatic,  // when the kernel can
@@ -56,7 +58,9 @@ struct MountSettings {
   bool direct_io = true;  // what the daemon reads from cache files leaves no second copy in memory
   // As in Config.
   std::uint64_t block_size_bytes = kMiB;
-  Nanos source_deadline = 180 * kSecond;
+  Nanos source_deadline = 30 * kSecond;
+  // What judges the source's file systems; shared with the Runtime. None: one of its own.
+  std::shared_ptr<Backends> backends = {};
   Nanos cache_deadline = 10 * kSecond;
   Nanos racy_window = 2 * kSecond;
   // Files and directories that may be open at once; who opens more gets ENFILE.

@@ -155,7 +155,25 @@ double seconds_until(Nanos moment, Nanos now) {
   return moment > now ? static_cast<double>(moment - now) / kSecond : 0;
 }
 
-json health_json(const EngineStatus& engine, Nanos now) {
+// Of the root and whatever gave trouble beneath it.
+json backends_json(const std::vector<BackendStatus>& backends, Nanos now, bool names_files) {
+  json result = json::array();
+  for (const BackendStatus& backend : backends) {
+    const bool has_changed = backend.changes > 0;
+    result.push_back({{"path", names_files || backend.path.empty() ? json(backend.path) : json()},
+                      {"state", to_string(backend.state)},
+                      {"reason", has_changed ? json(backend.reason) : json()},
+                      {"seconds", nullptr},
+                      {"last_error", error_text(backend.last_error)},
+                      {"changes", backend.changes}});
+    if (has_changed) {
+      result.back()["seconds"] = static_cast<double>(now - std::min(backend.since, now)) / kSecond;
+    }
+  }
+  return result;
+}
+
+json health_json(const EngineStatus& engine, const json& backends, Nanos now) {
   const CacheHealthStatus& health = engine.cache_health;
   json disk = {{"state", to_string(health.state)},
                {"reason", nullptr},
@@ -177,7 +195,7 @@ json health_json(const EngineStatus& engine, Nanos now) {
     copying["last_error"] = error_text(engine.is_source_resting ? engine.source_error : ENOSPC);
     copying["next_try_seconds"] = seconds_until(engine.next_copy_try_at, now);
   }
-  return {{"cache_disk", std::move(disk)}, {"copying", std::move(copying)}};
+  return {{"backends", backends}, {"cache_disk", std::move(disk)}, {"copying", std::move(copying)}};
 }
 
 json opens_json(const AdapterStats& stats) {
@@ -252,44 +270,45 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
   }
   json warm_jobs = json::array();
   for (const WarmProgress& job : jobs) warm_jobs.push_back(job_json(engine, job, names_files));
-  return dump({{"state", engine.is_recovering ? "recovering" : "running"},
-               {"mountpoint", subject.mountpoint},
-               {"backend", subject.backend},
-               {"cache_dir", subject.cache_dir},
-               {"version", subject.version},
-               {"pid", getpid()},
-               {"uptime_seconds", uptime.count()},
-               {"passthrough",
-                {{"active", subject.passthrough_active}, {"detail", subject.passthrough_detail}}},
-               {"cache", cache_json(engine)},
-               {"health", health_json(engine, now)},
-               {"handles_open", engine.handles_open},
-               {"opens", opens_json(stats)},
-               {"reads_by_daemon", reads_json(stats)},
-               {"writes", writes_json(stats)},
-               {"metadata", metadata_json(subject.metadata_status(), stats)},
-               {"backend_reads",
-                {{"bytes", engine.source_bytes},
-                 {"bytes_on_demand", engine.source_bytes_demand},
-                 {"errors", engine.source_errors}}},
-               {"copies",
-                {{"in_progress", copies},
-                 {"queued", engine.copies_queued},
-                 {"finished", engine.copies_finished},
-                 {"failed", engine.copies_failed}}},
-               {"integrity", integrity_json(engine, verify_jobs)},
-               {"errors",
-                {{"backend", engine.source_errors},
-                 {"cache", engine.cache_errors},
-                 {"cache_reads", stats.cache_faults.value()},
-                 {"timeouts", stats.timeouts.value()},
-                 {"rejected", stats.rejected.value()},
-                 {"other", stats.errors.value()}}},
-               {"memory",
-                {{"buffer_bytes", subject.buffer_bytes},
-                 {"buffer_bytes_in_use", engine.buffers_in_use * subject.block_size_bytes},
-                 {"resident_bytes", resident_memory_bytes()}}},
-               {"warm_jobs", warm_jobs}});
+  return dump(
+      {{"state", engine.is_recovering ? "recovering" : "running"},
+       {"mountpoint", subject.mountpoint},
+       {"backend", subject.backend},
+       {"cache_dir", subject.cache_dir},
+       {"version", subject.version},
+       {"pid", getpid()},
+       {"uptime_seconds", uptime.count()},
+       {"passthrough",
+        {{"active", subject.passthrough_active}, {"detail", subject.passthrough_detail}}},
+       {"cache", cache_json(engine)},
+       {"health", health_json(engine, backends_json(subject.backends(), now, names_files), now)},
+       {"handles_open", engine.handles_open},
+       {"opens", opens_json(stats)},
+       {"reads_by_daemon", reads_json(stats)},
+       {"writes", writes_json(stats)},
+       {"metadata", metadata_json(subject.metadata_status(), stats)},
+       {"backend_reads",
+        {{"bytes", engine.source_bytes},
+         {"bytes_on_demand", engine.source_bytes_demand},
+         {"errors", engine.source_errors}}},
+       {"copies",
+        {{"in_progress", copies},
+         {"queued", engine.copies_queued},
+         {"finished", engine.copies_finished},
+         {"failed", engine.copies_failed}}},
+       {"integrity", integrity_json(engine, verify_jobs)},
+       {"errors",
+        {{"backend", engine.source_errors},
+         {"cache", engine.cache_errors},
+         {"cache_reads", stats.cache_faults.value()},
+         {"timeouts", stats.timeouts.value()},
+         {"rejected", stats.rejected.value()},
+         {"other", stats.errors.value()}}},
+       {"memory",
+        {{"buffer_bytes", subject.buffer_bytes},
+         {"buffer_bytes_in_use", engine.buffers_in_use * subject.block_size_bytes},
+         {"resident_bytes", resident_memory_bytes()}}},
+       {"warm_jobs", warm_jobs}});
 }
 
 std::string config_json(const ControlSubject& subject) {

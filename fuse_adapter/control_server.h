@@ -25,6 +25,7 @@
 #include "engine/engine.h"
 #include "engine/metadata.h"
 #include "fuse_adapter/adapter_stats.h"
+#include "fuse_adapter/backends.h"
 #include "fuse_adapter/warm_jobs.h"
 
 namespace ncfs {
@@ -54,6 +55,10 @@ struct ControlSubject {
   std::uint64_t block_size_bytes = 0;
   std::function<EngineStatus()> engine_status;
   std::function<MetadataStatus()> metadata_status = [] { return MetadataStatus{}; };
+  // As Backends::status(); not empty.
+  std::function<std::vector<BackendStatus>()> backends = [] {
+    return std::vector<BackendStatus>(1);
+  };
   std::function<std::vector<FileReport>(const FileQuery&)> files;  // as Engine::files()
   // As Runtime::verify().
   std::function<VerifyToken(std::vector<std::string> paths,

@@ -212,6 +212,10 @@ TEST_F(ControlServerTest, StatusTellsWhatFails) {
   ASSERT_EQ(start(), "");
   json health = status()["health"];
   EXPECT_EQ(health["cache_disk"]["state"], "normal");
+  EXPECT_EQ(health["backends"].size(), 1U);
+  EXPECT_EQ(health["backends"][0]["path"], "");
+  EXPECT_EQ(health["backends"][0]["state"], "up");
+  EXPECT_TRUE(health["backends"][0]["seconds"].is_null());
   EXPECT_TRUE(health["cache_disk"]["reason"].is_null());
   EXPECT_TRUE(health["copying"]["paused_by"].is_null());
 

@@ -30,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include "fuse_adapter/backends.h"
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/control_server.h"
 #include "fuse_adapter/control_socket.h"
@@ -196,11 +197,14 @@ class Served {
       if (!run_id) return failure(kMountSystem, "the system has no random numbers");
       options.engine = engine_config(order_.options, *run_id);
       options.source_root = backend_.get();
+      backends_ = std::make_shared<Backends>(Backends::Options{.root = backend_.get()});
+      options.backends = backends_;
       options.cache_root = cache_.objects.get();
       options.direct_io = order_.options.direct_io;
       runtime_ = std::make_unique<Runtime>(options);
       MountSettings settings =
           mount_settings(order_.options, places_.mountpoint, order_.source_name, backend_.get());
+      settings.backends = backends_;
       settings.open_files_max = open_files_max(descriptor_limit());
       file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
     } catch (const std::exception& error) {
@@ -286,6 +290,7 @@ class Served {
     subject.buffer_bytes = config.buffers * config.block_size_bytes;
     subject.engine_status = [runtime = runtime_.get()] { return runtime->status(); };
     subject.metadata_status = [mount = file_system_.get()] { return mount->metadata_status(); };
+    subject.backends = [backends = backends_] { return backends->status(); };
     subject.files = [runtime = runtime_.get()](const FileQuery& query) {
       return runtime->files(query);
     };
@@ -336,6 +341,7 @@ class Served {
   Descriptor backend_;
   CacheDirectory cache_;
   Descriptor mounted_;
+  std::shared_ptr<Backends> backends_;
   std::unique_ptr<Runtime> runtime_;
   std::unique_ptr<CacheFs> file_system_;
   std::optional<StopOnSignal> signals_;

@@ -135,19 +135,19 @@ void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
       });
 }
 
-void releasedir(fuse_req_t raw, fuse_ino_t, fuse_file_info* info) {
+void releasedir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   FuseCore& core = FuseCore::of(raw);
   auto directory = core.directories.remove(handle_of<OpenDirectory>(info->fh));
   if (directory && directory->filled_node != 0) {
     core.nodes.release_listing(directory->filled_node);
   }
-  if (directory && !directory->stream && !directory->found.file.is_open()) {
-    fuse_reply_err(raw, 0);
-    return;
-  }
-  // Closing may wait for the source.
-  core.post(raw, [directory = std::move(directory)](
-                     FuseCore&, const KernelRequestPointer& request) { request->error(0); });
+  // Nobody waits for the answer. Closing may wait for the source; a pool that is full drops it
+  // here.
+  fuse_reply_err(raw, 0);
+  if (!directory || (!directory->stream && !directory->found.file.is_open())) return;
+  static_cast<void>(core.metadata.submit({.run = [directory = std::move(directory)] {},
+                                          .expire = [] {},
+                                          .lane = core.device_of(node)}));
 }
 
 // One answer to READDIR or READDIRPLUS.
@@ -240,7 +240,8 @@ class Listing {
     return true;
   }
 
-  // A name whose attributes cannot be had is listed without; the kernel will look it up if need be.
+  // A name whose attributes cannot be had is listed without, and so is what is mounted there: that
+  // is another file system's to answer. The kernel will look it up if need be.
   bool add_with_attributes(NodeId parent, const Entry& entry) {
     const std::size_t needed =
         fuse_add_direntry_plus(nullptr, nullptr, 0, entry.name, nullptr, entry.next);
@@ -249,7 +250,10 @@ class Listing {
     found.attr.st_ino = shown_inode(entry);
     found.attr.st_mode = entry.type;
     const std::string_view name(entry.name);
-    if (name != "." && name != "..") {
+    const bool is_child = name != "." && name != ".." &&
+                          (!core_.backends->are_several() ||
+                           core_.device_of(parent) == core_.device_of(parent, std::string(name)));
+    if (is_child) {
       const FoundChild child = look_up(parent, entry.name);
       if (child.error == 0) {
         const NodeId node = core_.nodes.look_up(parent, name, FileFacts::of(child.attributes));

@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -58,6 +59,8 @@ constexpr std::uint32_t kStackDepthMax = 1;
 
 // The reply to OPEN that is being sent by this thread.
 thread_local int reply_backing_id = -1;
+
+thread_local FuseChannel::CurrentRequest current;
 
 // The channel whose requests this thread takes, but not while it stays.
 thread_local FuseChannel* served_channel = nullptr;
@@ -114,6 +117,10 @@ FuseChannel::~FuseChannel() {
 
 FuseChannel& FuseChannel::from(fuse_req_t request) {
   return *static_cast<FuseChannel*>(fuse_req_userdata(request));
+}
+
+const FuseChannel::CurrentRequest& FuseChannel::current_request() {
+  return current;
 }
 
 bool FuseChannel::create_session(int device) {
@@ -277,6 +284,15 @@ void FuseChannel::stop() {
   end_threads();
 }
 
+// In place of the device comes a file that cannot be written to, under the same number.
+void FuseChannel::disconnect() {
+  if (device_ < 0) return;
+  const Descriptor nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  if (!nothing.is_open() || ::dup3(nothing.get(), device_, O_CLOEXEC) < 0) {
+    spdlog::error("cannot let go of /dev/fuse: {}", std::strerror(errno));
+  }
+}
+
 bool FuseChannel::set_readahead(std::uint64_t bytes) {
   std::ofstream setting(fmt::format("/sys/class/bdi/{}:{}/read_ahead_kb",
                                     gnu_dev_major(mounted_device_),
@@ -336,10 +352,22 @@ void FuseChannel::forget_attributes(std::uint64_t node) {
 ssize_t FuseChannel::read_hook(int device, void* buffer, std::size_t size, void* self) {
   const ssize_t received = ::read(device, buffer, size);
   auto& channel = *static_cast<FuseChannel*>(self);
-  if (received > 0 && channel.init_unique_.load(std::memory_order_acquire) == 0) {
-    channel.note_init_request(buffer, static_cast<std::size_t>(received));
-  }
+  if (received > 0) channel.note_request(buffer, static_cast<std::size_t>(received));
   return received;
+}
+
+// Requests that wait for locks are interrupted by any signal: see lock_ops.cc.
+void FuseChannel::note_request(const void* buffer, std::size_t size) {
+  if (init_unique_.load(std::memory_order_acquire) == 0) note_init_request(buffer, size);
+  fuse_in_header header{};
+  if (size < sizeof(header)) return;
+  std::memcpy(&header, buffer, sizeof(header));
+  current = {header.unique, header.nodeid, header.opcode != FUSE_SETLKW};
+  fuse_interrupt_in interrupted{};
+  if (header.opcode != FUSE_INTERRUPT || size < sizeof(header) + sizeof(interrupted)) return;
+  std::memcpy(&interrupted, static_cast<const std::byte*>(buffer) + sizeof(header),
+              sizeof(interrupted));
+  interrupts_.interrupt(interrupted.unique);
 }
 
 // The kernel sends INIT first and nothing else before it is answered.
@@ -397,8 +425,11 @@ ssize_t FuseChannel::write_init_reply(int device, const iovec* parts) {
     }
     // Who writes, truncates or gives away a file takes setuid and capabilities from it: the source
     // does that, for every change is made there as the caller. libfuse before 3.17 cannot say so.
+    // That one look-up in a directory does not hold up all others there, and those who wait for
+    // them beyond reach of SIGKILL, libfuse 3.14 forgets to say.
     patch(reply.data(), offsetof(fuse_init_out, flags),
-          init.flags | FUSE_INIT_EXT | (kernel_flags_ & FUSE_HANDLE_KILLPRIV_V2));
+          init.flags | FUSE_INIT_EXT |
+              (kernel_flags_ & (FUSE_HANDLE_KILLPRIV_V2 | FUSE_PARALLEL_DIROPS)));
     patch(reply.data(), kInitOutFlags2, flags2);
     const std::uint32_t minor = std::max(init.minor, std::min(kernel_minor_, kPassthroughMinor));
     patch(reply.data(), offsetof(fuse_init_out, minor), minor);

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "fuse_adapter/cachefs.h"
+#include "fuse_adapter/interrupts.h"
 #include "fuse_adapter/shown_inode.h"
 #include "io/descriptor.h"
 
@@ -35,6 +36,15 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
 
   [[nodiscard]] static FuseChannel& from(fuse_req_t request);
   [[nodiscard]] void* context() const { return context_; }
+
+  // What the kernel's header says of the request that this thread was handed last.
+  struct CurrentRequest {
+    std::uint64_t unique = 0;
+    std::uint64_t node = 0;
+    bool is_interruptible = false;
+  };
+  [[nodiscard]] static const CurrentRequest& current_request();
+  [[nodiscard]] Interrupts& interrupts() { return interrupts_; }
 
   // Mounts. A dead mount that is found on the mount point is removed first.
   [[nodiscard]] CacheFs::MountResult mount(const MountSettings& settings);
@@ -67,6 +77,9 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
   // Takes the mount away if it is still there and ends the threads; those that are stuck in a Stay
   // are left behind, and touch nothing but what their request needs. Idempotent.
   void stop();
+  // After stop(): lets the kernel end all requests that are not answered yet. Later answers go
+  // nowhere. Without it they would wait for threads that are stuck, which keep the channel alive.
+  void disconnect();
 
   // Sets the kernel's readahead window on this mount. Files opened before keep what they had.
   [[nodiscard]] bool set_readahead(std::uint64_t bytes);
@@ -104,6 +117,7 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
  private:
   static ssize_t read_hook(int device, void* buffer, std::size_t size, void* self);
   static ssize_t write_hook(int device, iovec* parts, int count, void* self);
+  void note_request(const void* buffer, std::size_t size);
   void note_init_request(const void* buffer, std::size_t size);
   ssize_t write_init_reply(int device, const iovec* parts);
 
@@ -122,6 +136,7 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
   std::uint64_t mounted_device_ = 0;
   dev_t root_device_ = 0;
   Descriptor wake_;
+  Interrupts interrupts_;
 
   // Written by the thread that takes INIT, before anything else is asked or answered; the id last,
   // with release order.

@@ -20,13 +20,17 @@ namespace {
 // Enough to keep a server with a few milliseconds of latency busy with a walk of a tree by many
 // processes; a thread that waits costs nothing but its stack.
 constexpr std::size_t kMetadataThreads = 16;
+// With one file system that hangs there are three times as many threads for others, and still as
+// many as it has for a third one.
+constexpr std::size_t kMetadataThreadsMax = 4 * kMetadataThreads;
 // Each request is a process that waits, or a directory entry that is read ahead.
-constexpr std::size_t kMetadataQueueMax = 4096;
+constexpr std::size_t kMetadataQueueMax = 8192;
 // Deep enough for an NVMe disk; reads that find their bytes in memory do not come here.
 constexpr std::size_t kCacheReadThreads = 8;
 constexpr std::size_t kCacheReadQueueMax = 1024;
 // Enough for the connections of a mount with nconnect=16, and for an fsync that takes long.
 constexpr std::size_t kWriteThreads = 16;
+constexpr std::size_t kWriteThreadsMax = 4 * kWriteThreads;
 // Each is a process that waits, with a piece of up to 1 MiB in memory.
 constexpr std::size_t kWriteQueueMax = 1024;
 // A source or disk that answers at all answers within this when the mount ends.
@@ -75,6 +79,9 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
                    std::shared_ptr<AdapterStats> counters)
     : settings(mount_settings),
       stats(std::move(counters)),
+      backends(mount_settings.backends ? mount_settings.backends
+                                       : std::make_shared<Backends>(Backends::Options{
+                                             .root = mount_settings.source_root})),
       tree(mount_settings.source_root, groups, *stats),
       channel(std::make_shared<FuseChannel>(operation_table(settings.is_read_only()), this,
                                             passthrough_of(mount_settings))),
@@ -89,15 +96,18 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       engine(std::make_shared<RuntimeGate>(runtime)),
       metadata({.name = "ncfs-metadata",
                 .threads = kMetadataThreads,
+                .threads_max = kMetadataThreadsMax,
                 .queue_max = kMetadataQueueMax,
                 .guests = mount_settings.guest_threads,
                 .deadline = mount_settings.source_deadline}),
       cache_reads({.name = "ncfs-cache-read",
                    .threads = kCacheReadThreads,
+                   .threads_max = 0,
                    .queue_max = kCacheReadQueueMax,
                    .deadline = mount_settings.cache_deadline}),
       writes({.name = "ncfs-writes",
               .threads = kWriteThreads,
+              .threads_max = kWriteThreadsMax,
               .queue_max = kWriteQueueMax,
               .guests = mount_settings.guest_threads,
               .deadline = mount_settings.source_deadline}),
@@ -119,23 +129,56 @@ bool FuseCore::run(JobPool& pool, JobPool::Job job, const std::function<void()>&
   return pool.submit(std::move(job));
 }
 
-void FuseCore::post(fuse_req_t raw, Work work, Work late) {
+Backends::Device FuseCore::device_of(NodeId node, const std::string& child) const {
+  if (!backends->are_several()) return backends->root();
+  const auto location = nodes.locate(node);
+  if (!location) return backends->root();
+  const std::string& path = location->path;
+  if (child.empty()) return backends->device_at(path);
+  return backends->device_at(path.empty() ? child : path + '/' + child);
+}
+
+JobPool::Job FuseCore::judged(const KernelRequestPointer& request, Backends::Device device,
+                              std::function<void()> work, std::function<void()> late,
+                              Nanos patience) const {
+  const auto judge = [backends = backends, device](int error) {
+    backends->answered(device, error);
+  };
+  return {.run =
+              [request, judge, work = std::move(work)] {
+                if (request->is_answered()) return;
+                work();
+                judge(request->outcome());
+              },
+          .expire =
+              [request, judge, late = std::move(late), patience] {
+                // Shorter patience says nothing about the backend.
+                if (patience == 0) judge(ETIMEDOUT);
+                if (!request->is_answered()) late();
+              },
+          .lane = device,
+          .patience = patience};
+}
+
+void FuseCore::post(fuse_req_t raw, Work work, Work late, const Question& question) {
   auto request = std::make_shared<KernelRequest>(channel, raw);
-  const bool accepted =
-      run(metadata, {.run =
-                         [core = shared_from_this(), request, work = std::move(work)] {
-                           if (!request->is_answered()) work(*core, request);
-                         },
-                     .expire =
-                         [core = shared_from_this(), request, late = std::move(late)] {
-                           if (request->is_answered()) return;
-                           core->stats->timeouts.add();
-                           if (late) late(*core, request);
-                           request->error(ETIMEDOUT);
-                         }});
+  const Backends::Device device = device_of(request->node(), question.child);
+  auto give_up = [core = shared_from_this(), request, late = std::move(late)] {
+    if (late) late(*core, request);
+    if (request->give_up(ETIMEDOUT)) core->stats->timeouts.add();
+  };
+  if (backends->is_down(device)) {
+    give_up();
+    return;
+  }
+  const bool accepted = run(metadata, judged(
+                                          request, device,
+                                          [core = shared_from_this(), request,
+                                           work = std::move(work)] { work(*core, request); },
+                                          std::move(give_up), question.patience));
   if (accepted) return;
   stats->rejected.add();
-  request->error(ENOMEM);
+  request->give_up(ENOMEM);
 }
 
 bool FuseCore::refuse_open(fuse_req_t raw) {
@@ -205,6 +248,18 @@ void FuseCore::stop() {
   kept_sources.clear();
   directories.clear();
   engine->shut();
+  channel->disconnect();
+}
+
+void LastSpaces::note(Backends::Device device, const struct statvfs& space) {
+  const std::lock_guard lock(mutex_);
+  if (spaces_.size() < kDevicesMax || spaces_.contains(device)) spaces_[device] = space;
+}
+
+std::optional<struct statvfs> LastSpaces::find(Backends::Device device) const {
+  const std::lock_guard lock(mutex_);
+  const auto known = spaces_.find(device);
+  return known == spaces_.end() ? std::nullopt : std::optional(known->second);
 }
 
 fuse_entry_param entry_of(NodeId node, const struct stat& attributes,

@@ -2,20 +2,26 @@
 //
 // Thread rule: the functions in the operation table run on dispatch threads and call neither the
 // source nor the cache disk, except for bytes that are in memory already; everything else is
-// posted: to a pool, or to the same thread while enough others take requests (FuseChannel::Stay). A
-// server that hangs hangs the pool of metadata, not reads of what is cached.
+// posted: to a pool, or to the same thread while enough others take requests (FuseChannel::Stay). It
+// is posted in the lane of the file system that will be asked: one that hangs holds its share of the
+// threads, never all of them, and once it is known to be down no call is made to it at all.
 #pragma once
+
+#include <sys/statvfs.h>
 
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 
 #include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/attribute_changes.h"
 #include "fuse_adapter/backend_locks.h"
+#include "fuse_adapter/backends.h"
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/content_changes.h"
@@ -33,6 +39,25 @@
 #include "fuse_adapter/stale_answers.h"
 
 namespace ncfs {
+
+// What statfs(2) told last, for when the source does not answer. Any thread.
+class LastSpaces {
+ public:
+  void note(Backends::Device device, const struct statvfs& space);
+  [[nodiscard]] std::optional<struct statvfs> find(Backends::Device device) const;
+
+ private:
+  static constexpr std::size_t kDevicesMax = 1024;
+
+  mutable std::mutex mutex_;
+  std::map<Backends::Device, struct statvfs> spaces_;
+};
+
+// What is special about a request to the source.
+struct Question {
+  Nanos patience = 0;      // shorter than MountSettings::source_deadline; 0: that
+  std::string child = {};  // the one of the node's children that is asked for, if any
+};
 
 // Everything the operations work on. Threads that are stuck in the source keep it alive.
 class FuseCore : public std::enable_shared_from_this<FuseCore> {
@@ -53,10 +78,17 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   [[nodiscard]] bool run(JobPool& pool, JobPool::Job job,
                          const std::function<void()>& before_waiting = {});
   // Runs `work` as a job of the metadata pool. Answers ENOMEM if too much is waiting there. When
-  // the source takes too long the answer is that of `late`, which must not ask the source, or
+  // the source takes too long or is down, the answer is that of `late`, which must not ask it, or
   // ETIMEDOUT.
   using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
-  void post(fuse_req_t request, Work work, Work late = {});
+  void post(fuse_req_t request, Work work, Work late = {}, const Question& question = {});
+  // The file system that questions about a node, or a child of it, go to.
+  [[nodiscard]] Backends::Device device_of(NodeId node, const std::string& child = {}) const;
+  // A job that does `work`, or `late` when that takes too long, and judges the file system by the
+  // errno that `work` answers `request` with.
+  [[nodiscard]] JobPool::Job judged(const KernelRequestPointer& request, Backends::Device device,
+                                    std::function<void()> work, std::function<void()> late,
+                                    Nanos patience = 0) const;
 
   // Whether too many files are open for the request to open another; then it is answered.
   [[nodiscard]] bool refuse_open(fuse_req_t request);
@@ -85,6 +117,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
 
   const MountSettings settings;
   const std::shared_ptr<AdapterStats> stats;
+  const std::shared_ptr<Backends> backends;
   CallerGroups groups;
   const SourceTree tree;
   const std::shared_ptr<FuseChannel> channel;
@@ -107,6 +140,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   // What changes files: apart from reads, as a change may have to wait for reads to be answered.
   JobPool writes;
   Notices notices;
+  LastSpaces spaces;
   std::atomic<bool> has_logged_refusal{false};
   // Whether the kernel may read files that are not complete in the cache from the source itself;
   // ends when it will not.

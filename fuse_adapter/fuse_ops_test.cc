@@ -142,7 +142,7 @@ class FuseOpsTest : public testing::Test {
     init.major = FUSE_KERNEL_VERSION;
     init.minor = kKernelMinor;
     init.flags = FUSE_INIT_EXT | FUSE_MAX_PAGES | FUSE_ASYNC_READ | FUSE_AUTO_INVAL_DATA |
-                 FUSE_WRITEBACK_CACHE | FUSE_DO_READDIRPLUS;
+                 FUSE_WRITEBACK_CACHE | FUSE_DO_READDIRPLUS | FUSE_PARALLEL_DIROPS;
     init.flags2 = kFlags2Passthrough | kFlags2NoExportSupport;
     return ask(FUSE_INIT, 0, raw(init));
   }
@@ -222,6 +222,7 @@ TEST_F(FuseOpsTest, TheGreetingAsksForPassthroughWhatOldLibfuseCannot) {
   EXPECT_EQ(answer.flags & (FUSE_WRITEBACK_CACHE | FUSE_AUTO_INVAL_DATA), 0U);
   EXPECT_EQ(answer.flags2, kFlags2Passthrough | kFlags2NoExportSupport);
   std::uint32_t stack_depth = 0;
+  EXPECT_NE(answer.flags & FUSE_PARALLEL_DIROPS, 0U);
   std::memcpy(&stack_depth, init_.bytes.data() + 36, sizeof(stack_depth));
   EXPECT_EQ(stack_depth, 1U);
   EXPECT_EQ(answer.max_pages, 256);

@@ -29,7 +29,16 @@ std::string error_text(int error) {
   return error == 0 ? "unknown error" : std::strerror(error);
 }
 
-HealthCheck check_backend(const EngineStatus& engine) {
+HealthCheck check_backend(const ControlSubject& subject, const EngineStatus& engine) {
+  for (const BackendStatus& backend : subject.backends()) {
+    if (backend.state == BackendState::up) continue;
+    // No name: others than root are told, too.
+    return {"backend", backend.state == BackendState::down ? State::failed : State::warning,
+            fmt::format("{}{}: {} ({})",
+                        backend.path.empty() ? "" : "a file system mounted beneath it is ",
+                        to_string(backend.state), backend.reason, error_text(backend.last_error)),
+            "look at the server and the network; its return is noticed within seconds"};
+  }
   if (!engine.is_source_resting) return {"backend", State::ok, "answers, as far as asked", ""};
   return {
       "backend", State::failed,
@@ -171,10 +180,14 @@ const char* to_string(State state) {
 std::vector<HealthCheck> check_health(const ControlSubject& subject, const EngineStatus& engine,
                                       const std::vector<MountEntry>& mounts,
                                       const std::string& metrics_error) {
-  return {check_backend(engine),    check_backend_mount(subject, mounts),
-          check_cache_disk(engine), check_space(engine),
-          check_pins(engine),       check_passthrough(subject),
-          check_integrity(engine),  check_metrics(metrics_error)};
+  return {check_backend(subject, engine),
+          check_backend_mount(subject, mounts),
+          check_cache_disk(engine),
+          check_space(engine),
+          check_pins(engine),
+          check_passthrough(subject),
+          check_integrity(engine),
+          check_metrics(metrics_error)};
 }
 
 }  // namespace ncfs

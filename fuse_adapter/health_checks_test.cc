@@ -53,6 +53,20 @@ TEST_F(HealthChecks, AreAllWellByDefault) {
   }
 }
 
+TEST_F(HealthChecks, ABackendThatIsDownIsAFailureAndASuspectOneAWarning) {
+  BackendStatus backend;
+  backend.state = BackendState::suspect;
+  backend.reason = "calls fail";
+  backend.last_error = EIO;
+  subject_.backends = [&backend] { return std::vector{BackendStatus{}, backend}; };
+  EXPECT_EQ(check("backend").state, State::warning);
+  EXPECT_EQ(check("backend").detail, "suspect: calls fail (Input/output error)");
+  backend.path = "secret";
+  backend.state = BackendState::down;
+  EXPECT_EQ(check("backend").state, State::failed);
+  EXPECT_THAT(check("backend").detail, Not(HasSubstr("secret")));
+}
+
 TEST_F(HealthChecks, ABackendThatFailsIsAFailure) {
   engine_.is_source_resting = true;
   engine_.source_error = ETIMEDOUT;

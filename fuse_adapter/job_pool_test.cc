@@ -28,7 +28,11 @@ class Barrier {
 };
 
 JobPool::Options options(std::size_t threads, std::size_t queue_max, Nanos deadline) {
-  return {.name = "test", .threads = threads, .queue_max = queue_max, .deadline = deadline};
+  return {.name = "test",
+          .threads = threads,
+          .threads_max = 0,
+          .queue_max = queue_max,
+          .deadline = deadline};
 }
 
 TEST(JobPool, RunsWhatItIsGiven) {
@@ -73,6 +77,59 @@ TEST(JobPool, ALateJobExpiresOnceWhileItStillRuns) {
   barrier.lift();
   pool.stop(kForever);
   EXPECT_FALSE(ran);
+}
+
+// Each lane is given far more jobs than there are threads, and all of them hang.
+TEST(JobPool, LanesThatHangLeaveRoomForAnother) {
+  constexpr std::size_t kThreads = 16;
+  constexpr int kLanes = 5;
+  Barrier barrier;
+  std::atomic<int> hanging{0};
+  JobPool pool({.name = "test",
+                .threads = kThreads,
+                .threads_max = 4 * kThreads,
+                .queue_max = 4096,
+                .deadline = 600 * kSecond});
+  for (int lane = 1; lane <= kLanes; ++lane) {
+    for (int job = 0; job < 3000; ++job) {
+      static_cast<void>(pool.submit({[&] {
+                                       ++hanging;
+                                       barrier.wait();
+                                     },
+                                     [] {}, static_cast<JobPool::Lane>(lane)}));
+    }
+  }
+  std::atomic<int> done{0};
+  std::promise<void> all;
+  for (int job = 0; job < 50; ++job) {
+    EXPECT_TRUE(pool.submit({[&] {
+                               if (++done == 50) all.set_value();
+                             },
+                             [] {}, 0}));
+  }
+  EXPECT_EQ(all.get_future().wait_for(kForever), std::future_status::ready);
+  EXPECT_LT(hanging, static_cast<int>(4 * kThreads));
+  barrier.lift();
+  pool.stop(kForever);
+}
+
+TEST(JobPool, OneLaneHasItsShareOfThreadsAndNoMore) {
+  constexpr int kThreads = 8;
+  Barrier barrier;
+  std::atomic<int> running{0};
+  std::promise<void> full;
+  JobPool pool(options(kThreads, 100, 600 * kSecond));
+  for (int job = 0; job < 3 * kThreads; ++job) {
+    EXPECT_TRUE(pool.submit({[&] {
+                               if (++running == kThreads) full.set_value();
+                               barrier.wait();
+                             },
+                             [] {}}));
+  }
+  EXPECT_EQ(full.get_future().wait_for(kForever), std::future_status::ready);
+  EXPECT_EQ(running, kThreads);
+  barrier.lift();
+  pool.stop(kForever);
 }
 
 TEST(JobPool, JobsThatWereNotStartedAreForgottenAtTheEnd) {

@@ -16,10 +16,17 @@ Caller caller_of(fuse_req_t request) {
 KernelRequest::KernelRequest(std::shared_ptr<FuseChannel> channel, fuse_req_t request)
     : channel_(std::move(channel)),
       request_(request),
+      unique_(FuseChannel::current_request().is_interruptible
+                  ? FuseChannel::current_request().unique
+                  : 0),
+      node_(FuseChannel::current_request().node),
       caller_(caller_of(request)),
-      asked_at_(monotonic_now()) {}
+      asked_at_(monotonic_now()) {
+  if (unique_ != 0) channel_->interrupts().add(unique_, caller_.thread, *this);
+}
 
 KernelRequest::~KernelRequest() {
+  if (unique_ != 0) channel_->interrupts().remove(unique_);
   error(ENOTCONN);
 }
 
@@ -34,6 +41,13 @@ fuse_entry_param KernelRequest::shown_entry(const fuse_entry_param& entry) const
 }
 
 bool KernelRequest::error(int error) {
+  auto* const request = claim();
+  if (request == nullptr) return false;
+  outcome_.store(error, std::memory_order_relaxed);
+  return fuse_reply_err(request, error) == 0;
+}
+
+bool KernelRequest::give_up(int error) {
   auto* const request = claim();
   return request != nullptr && fuse_reply_err(request, error) == 0;
 }

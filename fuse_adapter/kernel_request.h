@@ -3,7 +3,8 @@
 //
 // Guarantee: exactly one answer. The functions that answer return whether theirs was the one and
 // the kernel took it; if not, what the answer promised (a look-up, an open) must be undone. A
-// request that is dropped is answered with ENOTCONN.
+// request that is dropped is answered with ENOTCONN. One whose process is being killed is answered
+// with EINTR (interrupts.h), but for those that wait for locks, which answer to every signal.
 //
 // Any thread; created on the thread that was handed the request.
 #pragma once
@@ -14,6 +15,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -33,10 +35,15 @@ class KernelRequest {
   KernelRequest& operator=(const KernelRequest&) = delete;
 
   [[nodiscard]] const Caller& caller() const { return caller_; }
+  [[nodiscard]] std::uint64_t node() const { return node_; }  // that the kernel asks about
   [[nodiscard]] Nanos asked_at() const { return asked_at_; }  // as monotonic_now()
   [[nodiscard]] bool is_answered() const { return is_answered_.load(std::memory_order_acquire); }
 
   bool error(int error);  // 0 is success of what has no result
+  // The same, from somebody who will not wait for the outcome any longer.
+  bool give_up(int error);
+  // The errno that it was answered with, but for give_up(); 0 if there was none.
+  [[nodiscard]] int outcome() const { return outcome_.load(std::memory_order_relaxed); }
   bool entry(const fuse_entry_param& entry);
   bool attributes(const struct stat& attributes, double timeout_seconds);
   bool link(const std::string& target);
@@ -58,9 +65,12 @@ class KernelRequest {
 
   const std::shared_ptr<FuseChannel> channel_;
   fuse_req* const request_;
+  const std::uint64_t unique_;  // 0: not to be interrupted
+  const std::uint64_t node_;
   const Caller caller_;
   const Nanos asked_at_;
   std::atomic<bool> is_answered_{false};
+  std::atomic<int> outcome_{0};
 };
 
 using KernelRequestPointer = std::shared_ptr<KernelRequest>;

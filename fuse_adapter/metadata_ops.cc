@@ -20,6 +20,12 @@
 namespace ncfs {
 namespace {
 
+// How long the source is waited for where something else can stand in for its answer. A server that
+// is well and busy answers within this.
+constexpr Nanos kShortPatience = kSecond;
+// How long the kernel may believe attributes that nobody confirmed.
+constexpr double kLateTimeoutSeconds = 5.0;
+
 void answer_name(FuseCore& core, KernelRequest& request, NodeId parent, const std::string& name,
                  const struct stat& attributes, const KnownMetadata::Left& left) {
   const NodeId node = core.nodes.look_up(parent, name, FileFacts::of(attributes));
@@ -82,9 +88,11 @@ void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   }
   if (look_up_in_memory(FuseCore::of(raw), raw, parent, asked)) return;
   FuseCore::of(raw).post(
-      raw, [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
+      raw,
+      [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
         answer_look_up(core, request, parent, name);
-      });
+      },
+      {}, {.child = name});
 }
 
 void forget(fuse_req_t raw, fuse_ino_t node, std::uint64_t lookups) {
@@ -131,18 +139,20 @@ void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
     request->attributes(attributes, left);
   };
   // The kernel asks before it reads to the end of a file, and fails the read if there is no answer.
-  // What is open and cached can be read while the source is silent, so it is told what is known,
-  // and for as long as the source was waited for, or every such read would wait anew.
+  // What is open for reading can be read while the source is silent, so it is soon told what is
+  // known, and for some time, or every such read would wait anew.
   const auto answer_late = [node](FuseCore& core, const KernelRequestPointer& request) {
     const auto holder = core.files.any_of(node);
     struct stat attributes {};
     if (holder == nullptr) return;
     // By the kernel's memory: the source is not asked.
     if (stat_at(holder->source, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, attributes) != 0) return;
-    const double waited_s = static_cast<double>(core.settings.source_deadline) / kSecond;
-    request->attributes(attributes, waited_s);
+    request->attributes(attributes, kLateTimeoutSeconds);
   };
-  FuseCore::of(raw).post(raw, answer, answer_late);
+  FuseCore& core = FuseCore::of(raw);
+  const auto holder = core.files.any_of(node);
+  const bool is_read_only = holder != nullptr && !holder->is_written();
+  core.post(raw, answer, answer_late, {.patience = is_read_only ? kShortPatience : 0});
 }
 
 // Runs `use` with the file found, answering the error if it was not.
@@ -214,15 +224,26 @@ void access(fuse_req_t raw, fuse_ino_t node, int mask) {
 }
 
 void statfs(fuse_req_t raw, fuse_ino_t node) {
-  post_with_file(raw, node == 0 ? kRootNode : node,
-                 [](FuseCore&, KernelRequest& request, const FoundFile& found) {
-                   struct statvfs status {};
-                   if (::fstatvfs(found.file.get(), &status) == 0) {
-                     request.file_system(status);
-                   } else {
-                     request.error(errno);
-                   }
-                 });
+  const NodeId asked = node == 0 ? kRootNode : node;
+  const auto answer = [asked](FuseCore& core, const KernelRequestPointer& request) {
+    const FoundFile found = find_or_held(core, asked, request->caller());
+    struct statvfs status {};
+    if (found.error != 0) {
+      request->error(found.error);
+    } else if (::fstatvfs(found.file.get(), &status) != 0) {
+      request->error(errno);
+    } else {
+      core.spaces.note(core.device_of(asked), status);
+      request->file_system(status);
+    }
+  };
+  const auto answer_late = [asked](FuseCore& core, const KernelRequestPointer& request) {
+    const auto known = core.spaces.find(core.device_of(asked));
+    if (known) request->file_system(*known);
+  };
+  FuseCore& core = FuseCore::of(raw);
+  const bool is_known = core.spaces.find(core.device_of(asked)).has_value();
+  core.post(raw, answer, answer_late, {.patience = is_known ? kShortPatience : 0});
 }
 
 // Answers what `call(path, buffer, size)` gives, by the protocol of xattr(7): size 0 asks for the

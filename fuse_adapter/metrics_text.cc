@@ -264,6 +264,19 @@ void add_health(Exposition& out, const ControlSubject& subject, const EngineStat
              {{"state", "down"}, is(HealthState::down)}});
   out.counter("nfs_cachefs_cache_disk_state_changes_total", "Changes of that state.",
               engine.cache_health.changes);
+  const std::vector<BackendStatus> backends = subject.backends();
+  const auto in = [&backends](BackendState state) {
+    return static_cast<std::uint64_t>(std::ranges::count(backends, state, &BackendStatus::state));
+  };
+  std::uint64_t changes = 0;
+  for (const BackendStatus& backend : backends) changes += backend.changes;
+  out.gauge("nfs_cachefs_backend_state",
+            "File systems of the backend in the state: its root's and those mounted beneath it "
+            "that gave trouble.",
+            {{{"state", "up"}, in(BackendState::up)},
+             {{"state", "suspect"}, in(BackendState::suspect)},
+             {{"state", "down"}, in(BackendState::down)}});
+  out.counter("nfs_cachefs_backend_state_changes_total", "Changes of that state.", changes);
   out.gauge("nfs_cachefs_copying_paused",
             "1 while copies pause as the backend fails, or as the cache disk is full.",
             {{{"cause", "backend"}, engine.is_source_resting ? 1U : 0U},

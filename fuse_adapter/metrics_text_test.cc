@@ -19,6 +19,7 @@ class MetricsText : public ::testing::Test {
     subject.block_size_bytes = 100;
     subject.engine_status = [this] { return engine_; };
     subject.metadata_status = [this] { return metadata_; };
+    subject.backends = [this] { return backends_; };
     subject.adapter_stats = &stats_;
     subject.copy_time = &copy_time_;
     return metrics_text(subject, warm_jobs_);
@@ -26,6 +27,7 @@ class MetricsText : public ::testing::Test {
 
   EngineStatus engine_;
   MetadataStatus metadata_;
+  std::vector<BackendStatus> backends_ = std::vector<BackendStatus>(1);
   AdapterStats stats_;
   Histogram copy_time_;
   std::vector<WarmProgress> warm_jobs_;
@@ -72,6 +74,20 @@ TEST_F(MetricsText, HistogramsAreCumulative) {
   EXPECT_THAT(told, HasSubstr(name + "_bucket{" + mount + ",le=\"+Inf\"} 4\n"));
   EXPECT_THAT(told, HasSubstr(name + "_count{" + mount + "} 4\n"));
   EXPECT_THAT(told, HasSubstr(name + "_sum{" + mount + "} 4002.0000200"));
+}
+
+TEST_F(MetricsText, BackendsAreCountedByTheirState) {
+  backends_.resize(2);
+  backends_[0].changes = 2;
+  backends_[1].state = BackendState::down;
+  backends_[1].changes = 3;
+  const std::string told = text();
+  const std::string state = "nfs_cachefs_backend_state{mountpoint=\"/mnt/a\\\"b\",state=";
+  EXPECT_THAT(told, HasSubstr(state + "\"up\"} 1\n"));
+  EXPECT_THAT(told, HasSubstr(state + "\"suspect\"} 0\n"));
+  EXPECT_THAT(told, HasSubstr(state + "\"down\"} 1\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_backend_state_changes_total{"));
+  EXPECT_THAT(told, HasSubstr("} 5\n"));
 }
 
 TEST_F(MetricsText, ExactlyOneStateOfTheDiskIsSet) {

@@ -126,6 +126,10 @@ void TestMount::start(const TestMountOptions& options) {
   engine.source_root = source_.get();
   engine.cache_root = cache_->objects.get();
   engine.direct_io = options.direct_io;
+  engine.engine.source_deadline =
+      std::max(engine.engine.source_deadline, options.source_deadline);
+  backends_ = std::make_shared<Backends>(Backends::Options{.root = source_.get()});
+  engine.backends = backends_;
   runtime_ = std::make_unique<Runtime>(engine);
   MountSettings settings;
   settings.mountpoint = mounted();
@@ -144,6 +148,7 @@ void TestMount::start(const TestMountOptions& options) {
   settings.metadata.racy_window = options.racy_window;
   settings.stale_open = options.stale_open;
   settings.source_deadline = options.source_deadline;
+  settings.backends = backends_;
   file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
   const auto result = file_system_->mount();
   ASSERT_TRUE(result.ok()) << result.message;
@@ -157,6 +162,12 @@ void TestMount::stop() {
   if (runtime_) runtime_->stop(std::chrono::seconds(30));
   runtime_.reset();
   cache_.reset();
+}
+
+std::string TestMount::make_directory(const std::string& name) const {
+  const std::string path = directory_ + '/' + name;
+  std::filesystem::create_directory(path);
+  return path;
 }
 
 std::string TestMount::backend(const std::string& path) const {

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "fuse_adapter/backends.h"
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/runtime.h"
 #include "io/cache_directory.h"
@@ -62,6 +63,8 @@ class TestMount {
   void start(const TestMountOptions& options);
   void stop();
 
+  // An empty directory beside those below.
+  [[nodiscard]] std::string make_directory(const std::string& name) const;
   [[nodiscard]] std::string backend(const std::string& path = "") const;
   [[nodiscard]] std::string mounted(const std::string& path = "") const;
   [[nodiscard]] std::string cache(const std::string& path = "") const;
@@ -71,6 +74,7 @@ class TestMount {
   [[nodiscard]] bool passes_through() const { return file_system_->passthrough_active(); }
 
   [[nodiscard]] Runtime& runtime() { return *runtime_; }
+  [[nodiscard]] Backends& backends() { return *backends_; }
   // Names of the data files of complete objects.
   [[nodiscard]] std::vector<std::string> cached_data() const;
 
@@ -88,6 +92,7 @@ class TestMount {
   Descriptor guard_pipe_;
   Descriptor source_;
   std::optional<CacheDirectory> cache_;
+  std::shared_ptr<Backends> backends_;
   std::unique_ptr<Runtime> runtime_;
   std::unique_ptr<CacheFs> file_system_;
   std::thread server_;

@@ -244,7 +244,7 @@ const std::array kOwnOptions = {
         [](Draft& draft, std::string_view value) {
           return set_mebibytes(draft.options.buffer_bytes, value, 8, 16384);
         }},
-    OwnOption{{"backend_timeout_s", "N", "180",
+    OwnOption{{"backend_timeout_s", "N", "30",
                "seconds after which a backend that does not answer is an error, 1-86400"},
               "a whole number from 1 to 86400 (seconds)",
               [](Draft& draft, std::string_view value) {

@@ -38,7 +38,7 @@ struct MountOptions {
   LogLevel log_level = LogLevel::info;
   bool allow_other = false;
   std::uint64_t buffer_bytes = 256 * kMiB;
-  std::uint32_t backend_timeout_seconds = 180;
+  std::uint32_t backend_timeout_seconds = 30;
   Checksum checksum = Checksum::copy;
   std::uint32_t scrub_interval_hours = 7 * 24;  // 0: no scrub
   std::uint32_t min_free_percent = 1;  // 0: the file system is not asked

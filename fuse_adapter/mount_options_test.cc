@@ -53,7 +53,7 @@ TEST(MountOptions, TheLineOfTheManualGivesTheDocumentedDefaults) {
   EXPECT_EQ(options.log_level, LogLevel::info);
   EXPECT_TRUE(options.allow_other);
   EXPECT_EQ(options.buffer_bytes, 256 * kMiB);
-  EXPECT_EQ(options.backend_timeout_seconds, 180U);
+  EXPECT_EQ(options.backend_timeout_seconds, 30U);
   EXPECT_EQ(options.checksum, Checksum::copy);
   EXPECT_EQ(options.scrub_interval_hours, 168U);
   EXPECT_EQ(options.mount_flags, static_cast<unsigned long>(MS_NOSUID | MS_NODEV));

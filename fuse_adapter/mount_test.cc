@@ -25,6 +25,7 @@
 #include <utility>
 #include <vector>
 
+#include "fuse_adapter/faulty_backend.h"
 #include "fuse_adapter/mount_fixture.h"
 
 namespace ncfs {
@@ -143,36 +144,16 @@ TEST_P(MountTest, ColdFilesAreReadByTheKernelWhereItMay) {
   EXPECT_EQ(mount_.stats().opens_hit.value(), 1U);
 }
 
-// A file system that never answers: its daemon does not even greet the kernel.
-class HungFileSystem {
- public:
-  explicit HungFileSystem(std::string path)
-      : path_(std::move(path)), device_(::open("/dev/fuse", O_RDWR | O_CLOEXEC)) {
-    const std::string options =
-        "fd=" + std::to_string(device_.get()) + ",rootmode=40000,user_id=0,group_id=0";
-    EXPECT_EQ(::mount("hung", path_.c_str(), "fuse.hung", 0, options.c_str()), 0);
-  }
-  ~HungFileSystem() {
-    device_.reset();  // who waits for it is told that it is gone
-    EXPECT_EQ(::umount2(path_.c_str(), MNT_DETACH), 0);
-  }
-  HungFileSystem(const HungFileSystem&) = delete;
-  HungFileSystem& operator=(const HungFileSystem&) = delete;
-
- private:
-  const std::string path_;
-  Descriptor device_;
-};
-
 TEST_P(MountTest, ABackendThatHangsHangsNobodyForEver) {
   constexpr int kQuestions = 40;  // more than there are threads that ask the backend
   const auto bytes = content(1, 0, 4 * kMiB);
   write("file", bytes);
   fs::create_directory(mount_.backend("hung"));
-  mount_.start({.passthrough = GetParam(), .source_deadline = 300 * kMillisecond});
+  FaultyBackend nested(mount_.make_directory("origin"), mount_.backend("hung"));
+  mount_.start({.passthrough = GetParam(), .source_deadline = 2 * kSecond});
   mount_.bring_into_cache("file");
   const Descriptor cached = open("file");
-  const HungFileSystem hung(mount_.backend("hung"));
+  nested.hang();
   std::atomic<int> timed_out{0};
   std::vector<std::thread> asking;
   for (int question = 0; question < kQuestions; ++question) {

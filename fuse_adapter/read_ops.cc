@@ -103,19 +103,27 @@ class PendingRead : public std::enable_shared_from_this<PendingRead> {
 
   // All of it from the source, past the engine.
   void read_source() {
-    const bool accepted =
-        core_->metadata.submit({.run =
-                                    [self = shared_from_this()] {
-                                      const auto bytes = thread_buffer(self->range_.length);
-                                      const ssize_t count = read_all(self->file_->source, bytes,
-                                                                     self->range_.offset, false);
-                                      self->answer_from_source(bytes, count);
-                                    },
-                                .expire =
-                                    [self = shared_from_this()] {
-                                      if (self->request_.error(ETIMEDOUT))
-                                        self->core_->stats->timeouts.add();
-                                    }});
+    const Backends::Device device = core_->device_of(file_->node);
+    const auto give_up = [self = shared_from_this(), device] {
+      self->core_->backends->answered(device, ETIMEDOUT);
+      if (self->request_.give_up(ETIMEDOUT)) self->core_->stats->timeouts.add();
+    };
+    if (core_->backends->is_down(device)) {
+      give_up();
+      return;
+    }
+    const bool accepted = core_->metadata.submit(
+        {.run =
+             [self = shared_from_this(), device] {
+               if (self->request_.is_answered()) return;
+               const auto bytes = thread_buffer(self->range_.length);
+               const ssize_t count =
+                   read_all(self->file_->source, bytes, self->range_.offset, false);
+               self->core_->backends->answered(device, count < 0 ? static_cast<int>(-count) : 0);
+               self->answer_from_source(bytes, count);
+             },
+         .expire = give_up,
+         .lane = device});
     if (accepted) return;
     core_->stats->rejected.add();
     request_.error(ENOMEM);

@@ -16,6 +16,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "fuse_adapter/backends.h"
 #include "io/assert.h"
 #include "io/posix_io.h"
 
@@ -192,11 +193,22 @@ class Runtime::Impl final : private Host {
     PosixIo::Options result;
     result.source_root = options.source_root;
     result.cache_root = options.cache_root;
-    result.source_threads = options.engine.source_reads_max;
+    result.source_threads = 2 * options.engine.source_reads_max;  // as many as may be in flight
     result.cache_threads = options.engine.cache_writes_max;
     result.buffers = options.engine.buffers;
     result.block_size_bytes = options.engine.block_size_bytes;
     result.direct_io = options.direct_io;
+    if (const auto backends = options.backends) {
+      const auto device_of = [backends](const SourcePlace& place) {
+        return place.device != 0 ? place.device : backends->device_at(place.path);
+      };
+      result.may_ask_source = [backends, device_of](const SourcePlace& place) {
+        return !backends->is_down(device_of(place));
+      };
+      result.on_source_answer = [backends, device_of](const SourcePlace& place, int error) {
+        backends->answered(device_of(place), error);
+      };
+    }
     return result;
   }
 

@@ -24,6 +24,8 @@
 
 namespace ncfs {
 
+class Backends;
+
 // What came of a read of missing bytes.
 struct ReadOutcome {
   int error = 0;                     // errno of the source, 0 if none
@@ -40,6 +42,8 @@ class Runtime {
     int source_root = -1;   // O_PATH or O_DIRECTORY descriptor of the backend's root; not owned
     int cache_root = -1;    // descriptor of the prepared cache directory; not owned
     bool direct_io = true;  // keep the copier's bytes out of the page cache
+    // Told how reads of the source end; one that is down is not read. None: nobody is.
+    std::shared_ptr<Backends> backends = {};
   };
 
   explicit Runtime(const Options& options);  // throws std::system_error

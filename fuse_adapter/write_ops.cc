@@ -70,16 +70,22 @@ template <typename Use>
 void post_write(FuseCore& core, const KernelRequestPointer& request, std::shared_ptr<OpenFile> file,
                 Use use, Place place = Place::pool,
                 const std::function<void()>& before_waiting = {}) {
-  JobPool::Job job{.run =
-                       [core = core.shared_from_this(), request, file, use = std::move(use)] {
-                         if (!request->is_answered()) use(*core, request, *file);
-                       },
-                   .expire =
-                       [counters = core.stats, request, file] {
-                         if (!request->error(ETIMEDOUT)) return;
-                         counters->timeouts.add();
-                         file->note_error(ETIMEDOUT);
-                       }};
+  const Backends::Device device = core.device_of(file->node);
+  if (core.backends->is_down(device)) {
+    // Nothing was written, so nobody else needs to be told.
+    if (request->give_up(ETIMEDOUT)) core.stats->timeouts.add();
+    return;
+  }
+  JobPool::Job job = core.judged(
+      request, device,
+      [core = core.shared_from_this(), request, file, use = std::move(use)] {
+        use(*core, request, *file);
+      },
+      [counters = core.stats, request, file] {
+        if (!request->give_up(ETIMEDOUT)) return;
+        counters->timeouts.add();
+        file->note_error(ETIMEDOUT);
+      });
   const bool accepted = place == Place::pool
                             ? core.writes.submit(std::move(job))
                             : core.run(core.writes, std::move(job), before_waiting);
@@ -378,7 +384,8 @@ void finish_writing(FuseCore& core, std::shared_ptr<OpenFile> file) {
                                                      core->left_mappings.keep(file);
                                                  if (!is_left) end_writing(*core, *file);
                                                },
-                                           .expire = [] {}}));
+                                           .expire = [] {},
+                                           .lane = core.device_of(file->node)}));
 }
 
 void end_left_mappings(FuseCore& core, const FileKey& file) {

@@ -1,6 +1,8 @@
 #include "io/posix_io.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <boost/asio/io_context.hpp>
@@ -38,13 +40,23 @@ bool uses_buffer(Op op) {
   return op == Op::source_read || op == Op::cache_write || op == Op::cache_read;
 }
 
+// By the kernel's memory: the file system is not asked.
+std::uint64_t device_of(int fd) {
+  struct statx known {};
+  const int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+  if (::statx(fd, "", flags, STATX_INO, &known) != 0) return 0;
+  return makedev(known.stx_dev_major, known.stx_dev_minor);
+}
+
 struct OpenFile {
   OpenFile(int descriptor, bool direct_io)
       : fd(descriptor),
+        device(device_of(descriptor)),
         reader(fd, direct_io ? SourceReader::Mode::dont_cache : SourceReader::Mode::buffered),
         writer(fd, direct_io ? CacheWriter::Mode::direct : CacheWriter::Mode::buffered) {}
 
   const int fd;
+  const std::uint64_t device;
   SourceReader reader;
   CacheWriter writer;
 };
@@ -61,6 +73,7 @@ struct Work {
   std::shared_ptr<OpenFile> file;     // null if the request names none
   std::shared_ptr<std::byte> memory;  // of its buffer; null if it has none
   bool leave_no_copy = false;
+  bool is_refused = false;  // the source is not to be asked
   Completion completion;
 
   std::int64_t perform();
@@ -130,6 +143,7 @@ std::int64_t Work::close() {
 }
 
 std::int64_t Work::perform() {
+  if (is_refused) return -ETIMEDOUT;
   const int root = roots.cache;
   switch (request.op) {
     case Op::source_open:
@@ -175,6 +189,11 @@ std::int64_t Work::perform() {
       return close();
   }
   NCFS_ASSERT(!"an operation of io.h");
+}
+
+SourcePlace place_of(const Work& work) {
+  if (work.file) return {.device = work.file->device, .path = {}};
+  return {.device = 0, .path = work.request.name};
 }
 
 void Work::discard() {
@@ -238,12 +257,15 @@ class PosixIo::Impl::Operation final : public WorkPool::Job {
         work_(std::move(work)),
         ticket_(work_.request.ticket),
         op_(work_.request.op),
-        buffer_(work_.request.buffer) {}
+        buffer_(work_.request.buffer),
+        is_judged_(is_source(op_) && !is_close(op_) && !work_.is_refused),
+        place_(is_judged_ ? place_of(work_) : SourcePlace{}) {}
 
   void run() override { work_.completion.result = work_.perform(); }
   void discard() override { work_.discard(); }
 
   void complete(int status) override {
+    tell(status);
     if (status == 0) {
       work_.completion.ticket = ticket_;
       io_.on_complete_(std::move(work_.completion));
@@ -265,11 +287,20 @@ class PosixIo::Impl::Operation final : public WorkPool::Job {
   }
 
  private:
+  // A queue that is full says nothing about the source.
+  void tell(int status) const {
+    if (!is_judged_ || !io_.options_.on_source_answer || status == -EAGAIN) return;
+    const std::int64_t result = status != 0 ? status : work_.completion.result;
+    io_.options_.on_source_answer(place_, result < 0 ? static_cast<int>(-result) : 0);
+  }
+
   Impl& io_;
   Work work_;
   const Ticket ticket_;
   const Op op_;
   const BufferId buffer_;
+  const bool is_judged_;
+  const SourcePlace place_;
 };
 
 void PosixIo::Impl::submit(Request request) {
@@ -290,6 +321,8 @@ void PosixIo::Impl::submit(Request request) {
   }
   work.leave_no_copy = options_.direct_io;
   work.request = std::move(request);
+  work.is_refused = is_source(op) && !is_close(op) && options_.may_ask_source &&
+                    !options_.may_ask_source(place_of(work));
   const auto operation = std::make_shared<Operation>(*this, std::move(work));
   if (handle == nullptr || !is_close(op)) {
     if (handle != nullptr) ++handle->in_flight;

@@ -21,6 +21,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "io/io.h"
 
@@ -29,6 +30,12 @@ class io_context;
 }
 
 namespace ncfs {
+
+// Where a question to the source goes: to the file system of an open file, or to that of a path.
+struct SourcePlace {
+  std::uint64_t device = 0;  // st_dev; 0: by the path
+  std::string path;          // relative to the source's root
+};
 
 class PosixIo final : public Io {
  public:
@@ -41,6 +48,11 @@ class PosixIo final : public Io {
     std::uint64_t block_size_bytes = kMiB;  // of each buffer; a multiple of 4 KiB
     // Source reads and cache writes leave no copy of the file in the page cache.
     bool direct_io = true;
+    // Whether the source may be asked there; if not, the answer is -ETIMEDOUT. And what came of
+    // asking, as an errno. Closing is neither asked for nor told. On the control thread; must not
+    // block. None: always, and nobody is told.
+    std::function<bool(const SourcePlace&)> may_ask_source = {};
+    std::function<void(const SourcePlace&, int error)> on_source_answer = {};
   };
 
   // `control` outlives the driver; `on_complete` is called by its thread, never from submit(), and

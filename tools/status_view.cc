@@ -83,6 +83,16 @@ std::string errors_text(const json& status) {
 std::string disk_health_text(const json& status) {
   const json health = members(status, "health");
   if (health.empty()) return {};  // a daemon of another version
+  std::string backends;
+  for (const json& backend : health.value("backends", json::array())) {
+    const std::string state = text(backend, "/state");
+    if (state == "up") continue;
+    const std::string path = text(backend, "/path");
+    backends +=
+        line("backend", fmt::format("{}{} for {}: {} ({})", path.empty() ? "" : path + ": ", state,
+                                    human_duration(seconds(backend, "/seconds")),
+                                    text(backend, "/reason"), text(backend, "/last_error")));
+  }
   std::string result = text(health, "/cache_disk/state");
   if (result != "normal") {
     result += fmt::format(" for {}: {}", human_duration(seconds(health, "/cache_disk/seconds")),
@@ -93,7 +103,7 @@ std::string disk_health_text(const json& status) {
     result += fmt::format(", next probe in {}",
                           human_duration(seconds(health, "/cache_disk/next_probe_seconds")));
   }
-  result = line("cache disk", result);
+  result = backends + line("cache disk", result);
   const std::string paused_by = text(health, "/copying/paused_by");
   if (paused_by == "backend" || paused_by == "full cache disk") {
     result +=

@@ -76,6 +76,14 @@ TEST(StatusView, ShowsWhatFailsAndWhenItIsTriedAgain) {
   EXPECT_THAT(status_text(status), HasSubstr("down for 12 s: 3 probes failed (Input/output error), "
                                              "next probe in 8.0 s"));
   EXPECT_THAT(status_text(status), HasSubstr("nothing new until the cache disk is normal"));
+  status["health"]["backends"] = {{{"path", ""}, {"state", "up"}},
+                                  {{"path", "nested"},
+                                   {"state", "down"},
+                                   {"reason", "a probe is not answered"},
+                                   {"seconds", 12.0},
+                                   {"last_error", "Connection timed out"}}};
+  EXPECT_THAT(status_text(status), HasSubstr("nested: down for 12 s: a probe is not answered "
+                                             "(Connection timed out)"));
   status["health"] = {{"cache_disk", {{"state", "normal"}}},
                       {"copying",
                        {{"paused_by", "backend"},
