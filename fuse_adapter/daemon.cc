@@ -21,6 +21,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -89,11 +90,26 @@ MountReport failure(int exit_status, std::string message) {
   return {exit_status, std::move(message)};
 }
 
+// What fs.nr_open allows; 0 if it cannot be told.
+rlim_t descriptors_of_system() {
+  rlim_t value = 0;
+  std::ifstream("/proc/sys/fs/nr_open") >> value;
+  return value;
+}
+
+// To what is allowed, or, for who may allow himself more, to what the system does.
 void raise_descriptor_limit() {
+  // Enough for 100 000 open files; systemd's default.
+  constexpr rlim_t kWanted = 524'288;
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
+  const rlim_t allowed = std::exchange(limit.rlim_cur, limit.rlim_max);
+  if (limit.rlim_max < kWanted) {
+    const rlim_t more = std::min(kWanted, descriptors_of_system());
+    const rlimit raised{.rlim_cur = more, .rlim_max = more};
+    if (more > limit.rlim_max && setrlimit(RLIMIT_NOFILE, &raised) == 0) return;
+  }
+  if (limit.rlim_cur != allowed) setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 std::uint64_t descriptor_limit() {

@@ -237,8 +237,8 @@ const std::array kOwnOptions = {
                                   PassthroughPolicy::disabled);
               }},
     OwnOption{{"cold_passthrough", "MODE", "auto",
-               "let the kernel read files not yet cached from the backend itself: auto (unless it "
-               "is on the network), yes, no"},
+               "let the kernel read files not yet cached from the backend itself, and write "
+               "there: auto (unless it is on the network), yes, no"},
               "auto, yes or no",
               [](Draft& draft, std::string_view value) {
                 return set_policy(draft.options.cold_passthrough, value,

@@ -206,6 +206,33 @@ class MountCommandTest(MountTestCase):
         self.assert_ended(self.pids[0])
         self.assertEqual(os.listdir("/run/nfs-cachefs"), [])
 
+    def test_as_many_files_are_open_as_the_descriptors_allow(self):
+        run("prlimit", "--nofile=1200:1200", "mount", "-t", "cachefs", "-o", self.options,
+            "cachefs", self.mnt)
+        limits = pathlib.Path(f"/proc/{self.note_daemon()}/limits").read_text(encoding="utf-8")
+        descriptors = int(re.search(r"Max open files +(\d+)", limits)[1])
+        count = (descriptors - 512) // 2
+        with contextlib.ExitStack() as held:
+            def hold():
+                descriptor = os.open(self.mnt / "small", os.O_RDONLY)
+                held.callback(os.close, descriptor)
+            if descriptors > 1200:
+                # The daemon may raise its limit, and has.
+                self.assertGreater(count, 100_000)
+                return
+            for _ in range(count):
+                hold()
+            with self.assertRaises(OSError) as refused:
+                hold()
+            self.assertEqual(refused.exception.errno, errno.ENFILE)
+            self.assertEqual((self.mnt / "models/big").stat().st_size, 3 * MIB)
+        # Files are closed some time after close(2).
+        def can_open():
+            with contextlib.suppress(OSError):
+                return (self.mnt / "small").read_bytes() == b"hello\n"
+            return False
+        wait_until(can_open, "files can be opened again")
+
     def test_an_fstab_line_with_all_generic_options(self):
         fstab = self.directory / "fstab"
         fstab.write_text(
