@@ -50,13 +50,14 @@ struct VerifyProgress {
 struct ControlRequest {
   std::vector<std::string> paths;  // relative to the mount point
   bool pin = false;
+  bool best_effort = false;
   std::uint64_t idle_seconds = 0;
   std::string size;   // as written
   std::string level;  // as written
   std::string error;  // not empty: what is wrong with it
 };
 // One member of a body. All are refused that are not in the list.
-enum class Member : std::uint8_t { paths, paths_or_all, pin, idle_seconds, size, level };
+enum class Member : std::uint8_t { paths, paths_or_all, pin, idle_seconds, size, level, best_effort };
 [[nodiscard]] ControlRequest parse_request(const std::string& body, const std::string& mountpoint,
                                            const std::vector<Member>& members);
 
