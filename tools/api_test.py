@@ -144,7 +144,7 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual(self.ask("GET", "/healthz"), b"ok\n")
         self.ask("GET", "/metrics")
         job = self.ask("POST", "/v1/warm", {"paths": [str(self.mnt)], "pin": True}, expect=202)
-        done = self.finish(f"/v1/warm/{job['id']}", "walking", "copying")
+        done = self.finish(f"/v1/warm/{job['id']}", "measuring", "walking", "copying")
         self.assertEqual(done["copied"]["files"], 2)
         (self.mnt / "small").read_bytes()
         self.assertEqual(self.ask("GET", "/v1/warm")["jobs"], [done])
