@@ -84,6 +84,8 @@ void answer_warmup(FuseCore& core, KernelRequest& request, NodeId node, std::siz
     request.error(ECANCELED);
   } else if (!job->is_finished()) {
     answer_value(request, counts_text(*job), size);
+  } else if (job->state == WarmProgress::State::refused) {
+    request.error(ENOSPC);
   } else if (job->failed.files > 0) {
     request.error(EIO);
   } else {

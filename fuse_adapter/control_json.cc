@@ -78,6 +78,10 @@ std::uint64_t in_work_done_bytes(const EngineStatus& engine, const WarmProgress&
   return bytes;
 }
 
+json number_or_null(std::uint64_t number) {
+  return number == 0 ? json() : json(number);
+}
+
 json job_json(const EngineStatus& engine, const WarmProgress& progress, bool names_files) {
   json failures = json::array();
   for (const auto& failure : progress.failures) {
@@ -87,6 +91,10 @@ json job_json(const EngineStatus& engine, const WarmProgress& progress, bool nam
           {"state", to_string(progress.state)},
           {"paths", names_files ? json(progress.order.paths) : json::array()},
           {"pin", progress.order.pin},
+          {"best_effort", progress.order.best_effort},
+          {"restarts", progress.restarts},
+          {"needed_bytes", number_or_null(progress.needed_bytes)},
+          {"capacity_bytes", number_or_null(progress.capacity_bytes)},
           {"seconds", progress.seconds},
           {"found", count_json(progress.found)},
           {"copied", count_json(progress.copied)},
@@ -444,6 +452,8 @@ const char* name_of(Member member) {
       return "level";
     case Member::on:
       return "on";
+    case Member::best_effort:
+      return "best_effort";
   }
   return "";
 }
@@ -510,6 +520,10 @@ std::string set_member(ControlRequest& request, Member member, const json& value
     case Member::pin:
       if (!value.is_boolean()) return "\"pin\" must be true or false";
       request.pin = value.get<bool>();
+      return {};
+    case Member::best_effort:
+      if (!value.is_boolean()) return "\"best_effort\" must be true or false";
+      request.best_effort = value.get<bool>();
       return {};
     case Member::idle_seconds:
       if (!value.is_number_unsigned() || value > kIdleSecondsMax) {

@@ -24,7 +24,8 @@ struct VerifyProgress {
 // `names_files`: the reader may know names of files; else they are left out.
 [[nodiscard]] std::string status_json(const ControlSubject& subject, std::chrono::seconds uptime,
                                       const std::vector<WarmProgress>& warm_jobs,
-                                      const std::vector<VerifyProgress>& verify_jobs, bool names_files);
+                                      const std::vector<VerifyProgress>& verify_jobs,
+                                      bool names_files);
 
 [[nodiscard]] std::string config_json(const ControlSubject& subject);
 [[nodiscard]] std::string log_level_json(const std::string& level, const std::string& previous);
@@ -53,6 +54,7 @@ struct VerifyProgress {
 struct ControlRequest {
   std::vector<std::string> paths;  // relative to the mount point
   bool pin = false;
+  bool best_effort = false;
   std::uint64_t idle_seconds = 0;
   std::string size;   // as written
   std::string level;  // as written
@@ -60,7 +62,16 @@ struct ControlRequest {
   std::string error;  // not empty: what is wrong with it
 };
 // One member of a body. All are refused that are not in the list.
-enum class Member : std::uint8_t { paths, paths_or_all, pin, idle_seconds, size, level, on };
+enum class Member : std::uint8_t {
+  paths,
+  paths_or_all,
+  pin,
+  idle_seconds,
+  size,
+  level,
+  on,
+  best_effort
+};
 [[nodiscard]] ControlRequest parse_request(const std::string& body, const std::string& mountpoint,
                                            const std::vector<Member>& members);
 

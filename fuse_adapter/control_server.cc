@@ -193,7 +193,7 @@ class ControlServer::Impl {
   }
 
   void post_warm(Call call) {
-    auto request = body_of(call, {Member::paths, Member::pin});
+    auto request = body_of(call, {Member::paths, Member::pin, Member::best_effort});
     if (!request) return;
     auto checked = [respond = call.respond](const WarmProgress& job, const std::string& error) {
       if (!error.empty()) return respond(http_error(422, error));
@@ -202,7 +202,9 @@ class ControlServer::Impl {
       reply.location = fmt::format("/v1/warm/{}", job.id);
       respond(std::move(reply));
     };
-    const auto id = warm_jobs_->start({.paths = std::move(request->paths), .pin = request->pin},
+    const auto id = warm_jobs_->start({.paths = std::move(request->paths),
+                                       .pin = request->pin,
+                                       .best_effort = request->best_effort},
                                       std::move(checked));
     if (!id) {
       call.respond(

@@ -22,6 +22,7 @@
 #include <csignal>
 #include <cstring>
 #include <fstream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <system_error>
@@ -29,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/format.h"
 #include "fuse_adapter/backends.h"
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/control_server.h"
@@ -39,6 +41,7 @@
 #include "fuse_adapter/open_files.h"
 #include "fuse_adapter/option_values.h"
 #include "fuse_adapter/runtime.h"
+#include "fuse_adapter/warm_jobs.h"
 #include "io/cache_directory.h"
 #include "io/descriptor.h"
 #include "io/monotonic_clock.h"
@@ -185,6 +188,29 @@ std::vector<ConfigEntry> config_entries(const MountOptions& options) {
   return entries;
 }
 
+// What files at and beneath `paths` may fill of the cache: all but what is pinned elsewhere.
+std::uint64_t room_for(Runtime& runtime,
+                       const std::function<std::uint64_t(std::uint64_t)>& charge,
+                       const std::vector<std::string>& paths) {
+  constexpr std::size_t kPage = 1000;  // short enough for the control thread
+  std::map<std::string, std::uint64_t> pinned;  // of several versions the largest
+  FileQuery query{paths, 0, kPage};
+  while (true) {
+    const std::vector<FileReport> files = runtime.files(query);
+    for (const FileReport& file : files) {
+      if (!file.is_pinned) continue;
+      std::uint64_t& bytes = pinned[file.path];
+      bytes = std::max(bytes, charge(file.version.size));
+    }
+    if (files.size() < kPage) break;
+    query.after = files.back().id;
+  }
+  const EngineStatus status = runtime.status();
+  std::uint64_t elsewhere = status.pinned_bytes;
+  for (const auto& [path, bytes] : pinned) elsewhere -= std::min(elsewhere, bytes);
+  return status.limit_bytes - std::min(status.limit_bytes, elsewhere);
+}
+
 // Everything of one mount, in the order in which it must be destroyed backwards.
 class Served {
  public:
@@ -208,7 +234,7 @@ class Served {
           mount_settings(order_.options, places_.mountpoint, order_.source_name, backend_.get());
       settings.backends = backends_;
       settings.open_files_max = open_files_max(descriptor_limit());
-      warm_jobs_ = std::make_shared<WarmJobs>(warm_target());
+      warm_jobs_ = std::make_shared<WarmJobs>(warm_target(), cache_.root.get());
       settings.warm_jobs = warm_jobs_;
       file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
     } catch (const std::exception& error) {
@@ -278,6 +304,16 @@ class Served {
                                              const std::string& path, auto done, bool pin) {
       runtime->warm(source, state, path, std::move(done), pin);
     };
+    const Config config = engine_config(order_.options, 0);
+    target.charge = [block = config.block_size_bytes,
+                     smallest = config.min_file_size_bytes](std::uint64_t size_bytes) {
+      const bool is_cached = size_bytes > 0 && size_bytes >= smallest;
+      return is_cached ? object_charge(size_bytes, block) : 0;
+    };
+    target.capacity = [runtime = runtime_.get(), charge = target.charge](const auto& paths) {
+      return room_for(*runtime, charge, paths);
+    };
+    target.warn = [](const std::string& text) { spdlog::warn("{}", text); };
     return target;
   }
 

@@ -47,8 +47,8 @@ WalkedFile skip(std::string path, std::string detail) {
 
 }  // namespace
 
-SourceWalk::SourceWalk(int root, std::vector<std::string> paths)
-    : root_(root), paths_(std::move(paths)) {}
+SourceWalk::SourceWalk(int root, std::vector<std::string> paths, Files files)
+    : root_(root), files_(files), paths_(std::move(paths)) {}
 
 SourceWalk::~SourceWalk() = default;
 
@@ -119,12 +119,17 @@ std::optional<WalkedFile> SourceWalk::try_visit(int directory, const std::string
   if (!is_directory && !S_ISREG(status.st_mode)) {
     return skip(std::move(path), describe(status.st_mode));
   }
+  WalkedFile found;
+  found.kind = WalkedFile::Kind::file;
+  if (!is_directory && files_ == Files::looked_at) {
+    found.path = std::move(path);
+    found.status = status;
+    return found;
+  }
   const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | (is_directory ? O_DIRECTORY : 0);
   const int descriptor = open_beneath(directory, name, flags);
   if (descriptor < 0) return failure(std::move(path), errno);
   if (is_directory) return enter(descriptor, std::move(path));
-  WalkedFile found;
-  found.kind = WalkedFile::Kind::file;
   found.path = std::move(path);
   found.descriptor = descriptor;
   // What was opened counts, not what had this name before.

@@ -18,7 +18,7 @@ namespace ncfs {
 
 struct WalkedFile {
   enum class Kind : std::uint8_t {
-    file,     // `descriptor` is open for reading and the caller's to close
+    file,     // `descriptor` is open for reading and the caller's to close, unless only looked at
     skipped,  // no regular file; `detail` says what it is
     failed,   // `error` is an errno
   };
@@ -36,9 +36,11 @@ class SourceWalk {
   // level costs a descriptor.
   static constexpr std::size_t kDepthMax = 128;
 
+  enum class Files : std::uint8_t { opened, looked_at };
+
   // `root` is a directory descriptor that outlives the walk. `paths` are relative to it, "" is the
   // root itself.
-  SourceWalk(int root, std::vector<std::string> paths);
+  SourceWalk(int root, std::vector<std::string> paths, Files files = Files::opened);
   ~SourceWalk();
   SourceWalk(const SourceWalk&) = delete;
   SourceWalk& operator=(const SourceWalk&) = delete;
@@ -64,6 +66,7 @@ class SourceWalk {
   std::optional<WalkedFile> enter(int descriptor, std::string path);
 
   const int root_;
+  const Files files_;
   std::vector<std::string> paths_;
   std::size_t next_path_ = 0;
   std::vector<Level> levels_;

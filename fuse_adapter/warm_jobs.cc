@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "fuse_adapter/source_walk.h"
+#include "fuse_adapter/warm_store.h"
 #include "io/source_identity.h"
 
 namespace ncfs {
@@ -32,29 +33,49 @@ const char* to_string(WarmProgress::State state) {
       return "done";
     case WarmProgress::State::cancelled:
       return "cancelled";
+    case WarmProgress::State::measuring:
+      return "measuring";
+    case WarmProgress::State::refused:
+      return "refused";
   }
   return "unknown";
 }
 
 struct WarmJobs::Job {
+  void begin(const Shared& shared);
+
   WarmProgress progress;
   std::map<std::string, unsigned>
       overtaken;                   // files that changed while they were copied: how often
   std::vector<std::string> again;  // of these, those to be looked at again
+  bool is_interrupted = false;     // by stop(): the next daemon goes on with it
   Clock::time_point started = Clock::now();
 };
 
 struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
   // A descriptor of its own: a thread left behind may outlive the caller's.
-  explicit Shared(WarmTarget warm_target)
-      : target(std::move(warm_target)), root(fcntl(target.source_root, F_DUPFD_CLOEXEC, 0)) {}
+  Shared(WarmTarget warm_target, int store_root)
+      : target(std::move(warm_target)),
+        root(fcntl(target.source_root, F_DUPFD_CLOEXEC, 0)),
+        store(store_root < 0 ? -1 : fcntl(store_root, F_DUPFD_CLOEXEC, 0)) {}
   ~Shared() {
     if (root >= 0) close(root);
+    if (store >= 0) close(store);
   }
   Shared(const Shared&) = delete;
   Shared& operator=(const Shared&) = delete;
 
   void run(const std::shared_ptr<Job>& job, const Checked& checked);
+  void work(const std::shared_ptr<Job>& job);
+  [[nodiscard]] bool must_measure(const WarmOrder& order) const {
+    return !order.best_effort && target.capacity;
+  }
+  [[nodiscard]] bool fits(const std::shared_ptr<Job>& job);
+  void write_down();  // the thread that does
+  void await_written_down();
+  void warn(const std::string& text) const {
+    if (target.warn) target.warn(text);
+  }
   void walk(const std::shared_ptr<Job>& job, const std::vector<std::string>& paths);
   void submit(const std::shared_ptr<Job>& job, WalkedFile found);
   void finish(Job& job, const std::string& path, std::uint64_t bytes, const WarmResult& result);
@@ -72,6 +93,7 @@ struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
 
   const WarmTarget target;
   const int root;
+  const int store;
 
   std::mutex gate;
   bool closed_gate = false;  // guarded by gate
@@ -82,8 +104,15 @@ struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
   std::uint32_t outstanding = 0;
   std::uint64_t next_id = 1;
   std::deque<std::shared_ptr<Job>> jobs;
-  std::uint32_t threads = 0;
+  std::uint32_t threads = 0;          // of jobs
+  bool is_writing = false;            // the thread that writes down has not ended
+  std::uint64_t changes = 0;          // of what is written down
+  std::uint64_t changes_written = 0;  // or not to be had
 };
+
+void WarmJobs::Job::begin(const Shared& shared) {
+  if (shared.must_measure(progress.order)) progress.state = WarmProgress::State::measuring;
+}
 
 void WarmJobs::Shared::fail(WarmProgress& progress, const std::string& path, std::string error) {
   ++progress.failed.files;
@@ -195,19 +224,90 @@ void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job,
   }
 }
 
+// The thread that writes down. What the disk takes long for holds up nobody but new jobs, and those
+// not for ever.
+void WarmJobs::Shared::write_down() {
+  int last_error = 0;
+  std::unique_lock lock(mutex);
+  while (true) {
+    changed.wait(lock, [this] { return closed || changes != changes_written; });
+    if (changes == changes_written) break;
+    const std::uint64_t written = changes;
+    std::vector<WarmProgress> snapshots;
+    for (const auto& job : jobs) {
+      snapshots.push_back(snapshot(*job));
+      if (job->is_interrupted) snapshots.back().state = WarmProgress::State::walking;
+    }
+    lock.unlock();
+    const int error = store_warm_jobs(store, snapshots);
+    if (error != 0 && error != last_error) {
+      warn(fmt::format("warm-ups cannot be written down and will not survive a restart: {}",
+                       std::strerror(error)));
+    }
+    last_error = error;
+    lock.lock();
+    changes_written = written;
+    changed.notify_all();
+  }
+  is_writing = false;
+  changed.notify_all();
+}
+
+void WarmJobs::Shared::await_written_down() {
+  std::unique_lock lock(mutex);
+  const std::uint64_t mine = changes;
+  changed.wait_for(lock, kStorePatience,
+                   [&] { return !is_writing || closed || changes_written >= mine; });
+}
+
 // The thread of one job.
 void WarmJobs::Shared::run(const std::shared_ptr<Job>& job, const Checked& checked) {
+  const bool is_new = job->progress.restarts == 0;
   for (const std::string& path : job->progress.order.paths) {
+    // What has gone meanwhile is a failure among others.
+    if (!is_new) break;
     if (const int error = SourceWalk::check(root, path)) {
       const WarmProgress last = forget(job);
       checked(last, fmt::format("{}: {}", path.empty() ? "." : path, std::strerror(error)));
       return;
     }
   }
+  await_written_down();
   checked(snapshot_of(job), "");
-  walk(job, job->progress.order.paths);
+  work(job);
+  const std::lock_guard lock(mutex);
+  if (closed && job->progress.state != WarmProgress::State::done) return;
+  ++changes;
+  changed.notify_all();
+}
+
+// Whether the cache can hold what the job asks for; if not, it is refused.
+bool WarmJobs::Shared::fits(const std::shared_ptr<Job>& job) {
+  if (!must_measure(job->progress.order)) return true;
+  SourceWalk source_walk(root, job->progress.order.paths, SourceWalk::Files::looked_at);
+  while (const auto found = source_walk.next()) {
+    const std::lock_guard lock(mutex);
+    if (is_over(*job)) return false;
+    if (found->kind != WalkedFile::Kind::file) continue;
+    job->progress.needed_bytes += target.charge(static_cast<std::uint64_t>(found->status.st_size));
+  }
+  const std::lock_guard gate_lock(gate);
+  if (closed_gate) return true;  // it ends at its first file
+  const std::uint64_t capacity = target.capacity(job->progress.order.paths);
+  const std::lock_guard lock(mutex);
+  if (is_over(*job)) return false;
+  job->progress.state = WarmProgress::State::walking;
+  if (job->progress.needed_bytes <= capacity) return true;
+  job->progress.state = WarmProgress::State::refused;
+  job->progress.capacity_bytes = capacity;
+  job->progress.seconds = std::chrono::duration<double>(Clock::now() - job->started).count();
+  return false;
+}
+
+void WarmJobs::Shared::work(const std::shared_ptr<Job>& job) {
+  if (fits(job)) walk(job, job->progress.order.paths);
   std::unique_lock lock(mutex);
-  if (job->progress.state == WarmProgress::State::cancelled) return;
+  if (job->progress.is_finished()) return;
   job->progress.state = WarmProgress::State::copying;
   while (true) {
     changed.wait(lock, [&] {
@@ -220,6 +320,7 @@ void WarmJobs::Shared::run(const std::shared_ptr<Job>& job, const Checked& check
     lock.lock();
   }
   if (job->progress.state == WarmProgress::State::cancelled) return;
+  job->is_interrupted = closed;
   job->progress.state = closed ? WarmProgress::State::cancelled : WarmProgress::State::done;
   job->progress.seconds = std::chrono::duration<double>(Clock::now() - job->started).count();
 }
@@ -227,6 +328,8 @@ void WarmJobs::Shared::run(const std::shared_ptr<Job>& job, const Checked& check
 WarmProgress WarmJobs::Shared::forget(const std::shared_ptr<Job>& job) {
   const std::lock_guard lock(mutex);
   std::erase(jobs, job);
+  ++changes;
+  changed.notify_all();
   return snapshot(*job);
 }
 
@@ -243,7 +346,35 @@ WarmProgress WarmJobs::Shared::snapshot(const Job& job) const {
   return progress;
 }
 
-WarmJobs::WarmJobs(WarmTarget target) : shared_(std::make_shared<Shared>(std::move(target))) {}
+WarmJobs::WarmJobs(WarmTarget target, int store_root)
+    : shared_(std::make_shared<Shared>(std::move(target), store_root)) {
+  if (store_root < 0) return;
+  std::vector<WarmProgress> stored;
+  if (const int error = load_warm_jobs(store_root, stored); error != 0) {
+    shared_->warn(fmt::format("the warm-ups of the last run cannot be read and are forgotten: {}",
+                              std::strerror(error)));
+  }
+  shared_->is_writing = true;
+  std::thread([shared = shared_] { shared->write_down(); }).detach();
+  const std::lock_guard lock(shared_->mutex);
+  for (WarmProgress& progress : stored) {
+    auto job = std::make_shared<Job>();
+    shared_->next_id = progress.id + 1;
+    if (!progress.is_finished()) {
+      job->progress.id = progress.id;
+      job->progress.order = std::move(progress.order);
+      job->progress.restarts = progress.restarts + 1;
+      job->begin(*shared_);
+      ++shared_->changes;
+      ++shared_->threads;
+      run(job, [](const WarmProgress&, const std::string&) {});
+    } else {
+      job->progress = std::move(progress);
+    }
+    shared_->jobs.push_back(std::move(job));
+  }
+  shared_->changed.notify_all();
+}
 
 WarmJobs::~WarmJobs() {
   stop(std::chrono::nanoseconds(0));
@@ -252,6 +383,7 @@ WarmJobs::~WarmJobs() {
 std::optional<std::uint64_t> WarmJobs::start(WarmOrder order, Checked checked) {
   auto job = std::make_shared<Job>();
   job->progress.order = std::move(order);
+  job->begin(*shared_);
   {
     const std::lock_guard lock(shared_->mutex);
     auto& jobs = shared_->jobs;
@@ -266,9 +398,17 @@ std::optional<std::uint64_t> WarmJobs::start(WarmOrder order, Checked checked) {
     job->progress.id = shared_->next_id++;
     jobs.push_back(job);
     ++shared_->threads;
+    ++shared_->changes;
+    shared_->changed.notify_all();
   }
+  run(job, std::move(checked));
+  return job->progress.id;
+}
+
+// On a thread of its own, which is counted.
+void WarmJobs::run(std::shared_ptr<Job> job, Checked checked) {
   // Detached, as a hung source may keep it for ever; stop() waits for `threads` to become 0.
-  std::thread([shared = shared_, job, checked = std::move(checked)]() mutable {
+  std::thread([shared = shared_, job = std::move(job), checked = std::move(checked)]() mutable {
     shared->run(job, checked);
     checked = nullptr;
     job = nullptr;
@@ -276,7 +416,6 @@ std::optional<std::uint64_t> WarmJobs::start(WarmOrder order, Checked checked) {
     --shared->threads;
     shared->changed.notify_all();
   }).detach();
-  return job->progress.id;
 }
 
 bool WarmJobs::cancel(std::uint64_t id) {
@@ -286,6 +425,7 @@ bool WarmJobs::cancel(std::uint64_t id) {
     if (!job->progress.is_finished()) {
       job->progress.seconds = shared_->snapshot(*job).seconds;
       job->progress.state = WarmProgress::State::cancelled;
+      ++shared_->changes;
       shared_->changed.notify_all();
     }
     return true;
@@ -316,7 +456,8 @@ void WarmJobs::stop(std::chrono::nanoseconds patience) {
   std::unique_lock lock(shared_->mutex);
   shared_->closed = true;
   shared_->changed.notify_all();
-  shared_->changed.wait_for(lock, patience, [this] { return shared_->threads == 0; });
+  shared_->changed.wait_for(lock, patience,
+                            [this] { return shared_->threads == 0 && !shared_->is_writing; });
 }
 
 }  // namespace ncfs

@@ -1,5 +1,12 @@
 // Brings files and whole trees into the cache on request.
 //
+// With a cache directory the jobs are written down there (warm_store.h) when they begin and end:
+// one that a restart of the daemon interrupted is walked again from its beginning, and finds what
+// it has copied before already cached.
+//
+// A job is measured before its first copy, unless it is to be done as far as it goes: one that
+// needs more than the cache can hold is refused as a whole.
+//
 // Each job has a thread of its own that walks the source; copies are made by the engine. Bounds:
 // kJobsMax jobs remembered (finished ones make room), kOutstandingMax files handed to the engine
 // at a time over all jobs, kFailuresKept errors kept per job. All functions may be called from any
@@ -24,6 +31,12 @@ namespace ncfs {
 // What the jobs work on.
 struct WarmTarget {
   int source_root = -1;  // directory descriptor; not owned
+  // How much of the cache files at and beneath `paths` may fill together. Empty: any amount.
+  std::function<std::uint64_t(const std::vector<std::string>& paths)> capacity = {};
+  // What a file of this size takes of it, 0 if it is not cached.
+  std::function<std::uint64_t(std::uint64_t size_bytes)> charge = {};
+  // Something for the log. Any thread.
+  std::function<void(const std::string& text)> warn = {};
   // As Runtime::warm().
   std::function<void(FileHandle source, const SourceState& state, std::string path,
                      std::function<void(const WarmResult&)> done, bool pin)>
@@ -34,6 +47,7 @@ struct WarmTarget {
 struct WarmOrder {
   std::vector<std::string> paths;  // relative to the source's root
   bool pin = false;                // what is found is pinned, too
+  bool best_effort = false;        // begin though it will not all fit
   std::string list = {};  // the file of the mount that held the paths, if they came from one
 };
 
@@ -48,6 +62,8 @@ struct WarmProgress {
     copying,  // all are found, some are not in the cache yet
     done,
     cancelled,  // on request, or as the daemon stops; what is in work then may still be copied
+    measuring,  // adding up what it needs
+    refused,    // it needs more than the cache can hold
   };
   struct Failure {
     std::string path;
@@ -57,6 +73,9 @@ struct WarmProgress {
   std::uint64_t id = 0;
   State state = State::walking;
   WarmOrder order;
+  std::uint64_t restarts = 0;        // of the daemon since it was started
+  std::uint64_t needed_bytes = 0;    // measured; 0 with best_effort
+  std::uint64_t capacity_bytes = 0;  // of the cache, when it was refused
   // found = copied + already_cached + skipped + failed + those in work.
   WarmCount found;
   WarmCount copied;
@@ -69,7 +88,7 @@ struct WarmProgress {
   double seconds = 0;
 
   [[nodiscard]] bool is_finished() const {
-    return state == State::done || state == State::cancelled;
+    return state == State::done || state == State::cancelled || state == State::refused;
   }
 };
 [[nodiscard]] const char* to_string(WarmProgress::State state);
@@ -84,7 +103,13 @@ class WarmJobs {
   // is always being changed is not worth a copy.
   static constexpr unsigned kLooksMax = 3;
 
-  explicit WarmJobs(WarmTarget target);
+  // How long a new job waits to be written down; then it begins all the same. As the deadline of a
+  // request to the cache disk.
+  static constexpr std::chrono::seconds kStorePatience{10};
+
+  // Goes on with what `store_root`, the cache directory, has of jobs; -1: nothing is written down.
+  // Not owned.
+  explicit WarmJobs(WarmTarget target, int store_root = -1);
   ~WarmJobs();  // stops without patience
 
   // `error` is empty or, if a path cannot be read, what is wrong; then the job is forgotten.
@@ -107,6 +132,8 @@ class WarmJobs {
  private:
   struct Job;
   struct Shared;
+
+  void run(std::shared_ptr<Job> job, Checked checked);
 
   std::shared_ptr<Shared> shared_;
 };

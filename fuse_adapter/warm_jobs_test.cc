@@ -7,6 +7,7 @@
 #include <future>
 
 #include "fuse_adapter/fake_warm_target.h"
+#include "io/temp_directory.h"
 #include "io/test_wait.h"
 
 namespace ncfs {
@@ -159,6 +160,133 @@ TEST_F(WarmJobsTest, FinishedJobsAreRememberedUntilNewerOnesNeedThePlace) {
   EXPECT_EQ(all.size(), WarmJobs::kJobsMax);
   EXPECT_EQ(all.front().id, 4U);
   EXPECT_EQ(all.back().id, WarmJobs::kJobsMax + 3);
+}
+
+TEST_F(WarmJobsTest, AJobThatNeedsMoreThanThereIsIsRefusedBeforeItsFirstCopy) {
+  fake_.write("a/one", 10);
+  fake_.write("a/two", 20);
+  WarmTarget target = fake_.target();
+  std::uint64_t room = 29;
+  target.charge = [](std::uint64_t size_bytes) { return size_bytes; };
+  target.capacity = [&room](const auto&) { return room; };
+  WarmJobs jobs(std::move(target));
+  const auto ended = [&jobs](WarmOrder order) {
+    const bool is_measured = !order.best_effort;
+    const auto id = jobs.start(std::move(order), [=](const WarmProgress& job, const auto&) {
+      EXPECT_EQ(job.state,
+                is_measured ? WarmProgress::State::measuring : WarmProgress::State::walking);
+    });
+    EXPECT_TRUE(eventually([&] {
+      const auto job = jobs.progress(*id);
+      return job->is_finished() || job->in_work.size() == 2;
+    }));
+    return *jobs.progress(*id);
+  };
+  const WarmProgress refused = ended({.paths = {"a"}});
+  EXPECT_EQ(refused.state, WarmProgress::State::refused);
+  EXPECT_EQ(refused.needed_bytes, 30U);
+  EXPECT_EQ(refused.capacity_bytes, 29U);
+  EXPECT_EQ(refused.found.files, 0U);
+  EXPECT_EQ(ended({.paths = {"a"}, .best_effort = true}).in_work.size(), 2U);
+  fake_.answer_all(kCopied);
+  room = 30;
+  EXPECT_EQ(ended({.paths = {"a"}}).in_work.size(), 2U);
+  fake_.answer_all(kCopied);
+}
+
+class StoredWarmJobsTest : public WarmJobsTest {
+ protected:
+  void restart() {
+    if (stored_) stored_->stop(FakeWarmTarget::kPatience);
+    fake_.answer_all({WarmResult::Kind::failed, {}, ECANCELED});  // as an engine that stops
+    WarmTarget target = fake_.target();
+    target.warn = [this](const std::string& text) { warnings_ += text; };
+    stored_ = std::make_unique<WarmJobs>(std::move(target), root_.get());
+  }
+  // The job, once it is written down.
+  std::uint64_t order(WarmOrder order) {
+    std::promise<void> told;
+    const auto id = stored_->start(std::move(order), [&](const auto&, const std::string& error) {
+      EXPECT_EQ(error, "");
+      told.set_value();
+    });
+    EXPECT_EQ(told.get_future().wait_for(FakeWarmTarget::kPatience), std::future_status::ready);
+    return id.value_or(0);
+  }
+  bool wait_until_ended(std::uint64_t id) {
+    return eventually([&] { return stored_->progress(id)->is_finished(); });
+  }
+
+  TempDirectory directory_;
+  Descriptor root_ = directory_.open("", O_RDONLY | O_DIRECTORY);
+  std::string warnings_;
+  std::unique_ptr<WarmJobs> stored_;
+};
+
+TEST_F(StoredWarmJobsTest, AnInterruptedJobGoesOnAndCountsAnew) {
+  fake_.write("a/one", 10);
+  fake_.write("a/two", 20);
+  fake_.write("b", 30);
+  restart();
+  EXPECT_TRUE(stored_->all().empty());
+  const std::uint64_t id = order({.paths = {"a", "b"}, .pin = true});
+  ASSERT_TRUE(fake_.wait_for(3));
+  fake_.answer("a/one", kCopied);
+  restart();
+  ASSERT_TRUE(fake_.wait_for(6));
+  fake_.answer_all({WarmResult::Kind::already_cached, {}, 0});
+  ASSERT_TRUE(wait_until_ended(id));
+  const auto job = stored_->progress(id);
+  EXPECT_EQ(job->state, WarmProgress::State::done);
+  EXPECT_EQ(job->restarts, 1U);
+  EXPECT_TRUE(job->order.pin);
+  EXPECT_EQ(job->order.paths, (std::vector<std::string>{"a", "b"}));
+  EXPECT_EQ(job->found.files, 3U);
+  EXPECT_EQ(job->already_cached.files, 3U);
+  EXPECT_EQ(warnings_, "");
+}
+
+TEST_F(StoredWarmJobsTest, WhatCameOfThoseThatEndedIsRemembered) {
+  fake_.write("a", 10);
+  restart();
+  const std::uint64_t done = order({.paths = {"a"}});
+  ASSERT_TRUE(fake_.wait_for(1));
+  fake_.answer_all(kCopied);
+  ASSERT_TRUE(wait_until_ended(done));
+  const std::uint64_t cancelled = order({.paths = {"a"}});
+  ASSERT_TRUE(fake_.wait_for(2));
+  EXPECT_TRUE(stored_->cancel(cancelled));
+  restart();
+  EXPECT_EQ(stored_->progress(done)->state, WarmProgress::State::done);
+  EXPECT_EQ(stored_->progress(done)->copied.bytes, 10U);
+  EXPECT_EQ(stored_->progress(cancelled)->state, WarmProgress::State::cancelled);
+  EXPECT_GT(order({.paths = {"a"}}), cancelled);
+}
+
+TEST_F(StoredWarmJobsTest, APathThatHasGoneIsAFailureOfTheJobThatGoesOn) {
+  fake_.write("a", 10);
+  fake_.write("b", 10);
+  restart();
+  const std::uint64_t id = order({.paths = {"a", "b"}});
+  ASSERT_TRUE(fake_.wait_for(2));
+  stored_->stop(FakeWarmTarget::kPatience);
+  std::filesystem::remove(fake_.tree() / "a");
+  restart();
+  ASSERT_TRUE(fake_.wait_for(3));
+  fake_.answer_all(kCopied);
+  ASSERT_TRUE(wait_until_ended(id));
+  EXPECT_EQ(stored_->progress(id)->copied.files, 1U);
+  ASSERT_EQ(stored_->progress(id)->failures.size(), 1U);
+  EXPECT_EQ(stored_->progress(id)->failures[0].path, "a");
+}
+
+TEST_F(StoredWarmJobsTest, AFileThatMakesNoSenseIsToldOfAndForgotten) {
+  write_file(directory_.path("WARM"), std::as_bytes(std::span("nonsense")));
+  fake_.write("a", 10);
+  restart();
+  EXPECT_TRUE(warnings_.starts_with("the warm-ups of the last run cannot be read")) << warnings_;
+  EXPECT_TRUE(stored_->all().empty());
+  EXPECT_EQ(order({.paths = {"a"}}), 1U);
 }
 
 TEST_F(WarmJobsTest, StopEndsJobsInEveryState) {

@@ -3,6 +3,7 @@
 //   LOCK      flock()ed while a daemon uses the directory; holds its process id
 //   FORMAT    "nfs-cachefs 1\n"; written last when the directory is made ours
 //   UUID      random, made once
+//   WARM      what warm-ups there are; fuse_adapter/warm_store.h
 //   objects/  256 directories "00" to "ff": the tree behind the cache operations of io.h
 //
 // A directory with anything else in it and no FORMAT is somebody's files: it is refused and left

@@ -145,7 +145,7 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual(self.ask("GET", "/healthz"), b"ok\n")
         self.ask("GET", "/metrics")
         job = self.ask("POST", "/v1/warm", {"paths": [str(self.mnt)], "pin": True}, expect=202)
-        done = self.finish(f"/v1/warm/{job['id']}", "walking", "copying")
+        done = self.finish(f"/v1/warm/{job['id']}", "measuring", "walking", "copying")
         self.assertEqual(done["copied"]["files"], 2)
         (self.mnt / "small").read_bytes()
         self.assertEqual(self.ask("GET", "/v1/warm")["jobs"], [done])
@@ -311,11 +311,33 @@ class ApiTest(commands.MountTestCase):
         commands.control("limit", self.mnt, "16M")
         self.write("huge", bytes(14 << 20))
         told = commands.control("cache", "warm", "--dry-run", self.mnt / "huge").stdout
-        self.assertRegex(told, r"fits; about 1\.\d MiB of other files would be evicted\n")
+        self.assertRegex(told, r"fits; about 1\.\d MiB of other files would be evicted\n"
+                               r"  probably models/big\n")
         plan = commands.control("cache", "warm", "--dry-run", "--json", self.mnt, check=False)
         self.assertEqual(plan.returncode, 3, plan.stderr)
         row, = json.loads(plan.stdout)
         self.assertEqual((row["files"], row["files_to_copy"], row["fits"]), (3, 2, False))
+
+    def test_what_does_not_fit_is_refused_unless_as_much_as_fits_will_do(self):
+        for name in ("one", "two"):
+            self.write(f"models/{name}", bytes(8 << 20))
+        commands.control("limit", self.mnt, "16M")
+        for wait in ((), ("--wait",)):
+            refused = commands.control("cache", "warm", *wait, self.mnt / "models", check=False)
+            self.assertEqual(refused.returncode, 3, refused.stderr)
+            self.assertRegex(refused.stdout, r"needs 19\.\d MiB, the cache holds 16\.0 MiB")
+        for job in self.ask("GET", "/v1/warm")["jobs"]:
+            self.assertEqual((job["state"], job["found"]["files"]), ("refused", 0))
+        self.assertEqual(self.ask("GET", "/v1/status")["backend_reads"]["bytes"], 0)
+        commands.control("cache", "warm", "--wait", "--best-effort", self.mnt / "models",
+                         check=False)
+        last = self.ask("GET", "/v1/warm")["jobs"][-1]
+        self.assertEqual((last["state"], last["found"]["files"]), ("done", 3))
+        # What is pinned elsewhere leaves less, what is pinned here does not.
+        commands.control("cache", "pin", "--wait", self.mnt / "models/one")
+        self.assertEqual(commands.control("cache", "warm", "--wait", self.mnt / "models/two",
+                                          check=False).returncode, 3)
+        commands.control("cache", "warm", "--wait", self.mnt / "models/one")
 
     def test_levels_and_limits_are_changed_by_config_set(self):
         seen = len(commands.SYSTEM_LOG)

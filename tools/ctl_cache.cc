@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <map>
 #include <optional>
@@ -31,16 +32,20 @@ std::string count_text(const json& reply, const char* what) {
 
 bool is_running(const json& job) {
   const std::string state = job.value("state", "");
-  return state == "walking" || state == "copying" || state == "running";
+  return state == "measuring" || state == "walking" || state == "copying" || state == "running";
 }
 
-// Looks at a job until it has ended; the bar is for terminals only. An exit status.
+bool is_measuring(const json& job) {
+  return job.value("state", "") == "measuring";
+}
+
+// Looks at a job as long as it `goes_on`; the bar is for terminals only. An exit status.
 int follow(const KnownMount& mount, const std::string& target, ControlReply& reply,
-           std::string (*progress)(const json& job)) {
+           std::string (*progress)(const json& job), bool (*goes_on)(const json& job)) {
   const bool is_terminal = isatty(STDERR_FILENO) != 0;
   // Short work is told of at once, long work is not asked after more than once a second.
   std::chrono::milliseconds pause{20};
-  while (is_running(reply.value)) {
+  while (goes_on(reply.value)) {
     if (is_terminal) fmt::print(stderr, "\r\033[K{}", progress(reply.value));
     std::this_thread::sleep_for(pause);
     pause = std::min(2 * pause, std::chrono::milliseconds{1000});
@@ -52,18 +57,22 @@ int follow(const KnownMount& mount, const std::string& target, ControlReply& rep
 
 int warm_mount(const MountAndPaths& entry, const WarmOptions& options, Output& output) {
   ControlReply reply;
-  const json order = {{"paths", entry.paths}, {"pin", options.pin}};
+  const json order = {
+      {"paths", entry.paths}, {"pin", options.pin}, {"best_effort", options.best_effort}};
   int status = ask(entry.mount, "POST", "/v1/warm", order, reply);
   if (status != kOk) return status;
   const auto id = reply.value.value("id", std::uint64_t{0});
-  if (!options.wait) {
+  const std::string target = fmt::format("/v1/warm/{}", id);
+  // Whether it fits is told at once in any case.
+  status = follow(entry.mount, target, reply, &warm_progress_text,
+                  options.wait ? &is_running : &is_measuring);
+  if (status != kOk) return status;
+  if (!options.wait && is_running(reply.value)) {
     output.add(
         entry.mount, reply.value,
         fmt::format("warm-up {} started; nfs-cachefs-ctl warm list shows how far it is\n", id));
     return kOk;
   }
-  status = follow(entry.mount, fmt::format("/v1/warm/{}", id), reply, &warm_progress_text);
-  if (status != kOk) return status;
   output.add(entry.mount, reply.value, warm_result_text(reply.value));
   const bool is_complete =
       reply.value["failed"].value("files", 0) == 0 && reply.value["state"] == "done";
@@ -112,6 +121,26 @@ void add_tree(const std::filesystem::path& path, const std::map<std::string, jso
   if (failed) ++plan.failed;
 }
 
+// Those that are likely to make room for `bytes`, in turn: the longest unused. Other policies than
+// lru have their own order.
+std::vector<std::string> victims(std::vector<json> files, const std::map<std::string, json>& kept,
+                                 const std::string& mountpoint, std::uint64_t bytes) {
+  std::erase_if(files, [&](const json& file) {
+    return file.value("cached_bytes", std::uint64_t{0}) == 0 || file["pinned"] == true ||
+           file["open"] == true || kept.contains(mountpoint + "/" + file.value("path", ""));
+  });
+  std::ranges::sort(files, std::greater(),
+                    [](const json& file) { return file.value("idle_seconds", 0.0); });
+  std::vector<std::string> paths;
+  std::uint64_t sum = 0;
+  for (const json& file : files) {
+    if (sum >= bytes) break;
+    sum += file.value("cached_bytes", std::uint64_t{0});
+    paths.push_back(file.value("path", ""));
+  }
+  return paths;
+}
+
 int plan_mount(const MountAndPaths& entry, Output& output) {
   json status;
   if (const std::string error = ask_status(entry.mount, status); !error.empty()) {
@@ -138,6 +167,7 @@ int plan_mount(const MountAndPaths& entry, Output& output) {
   const std::uint64_t capacity = minus(limit, minus(of_cache("pinned_bytes"), plan.pinned_bytes));
   const std::uint64_t evicted = minus(plan.missing_bytes, free);
   const bool fits = plan.bytes <= capacity;
+  std::vector<std::string> going;
   std::string text =
       fmt::format("{} files ({}), of these {} ({}) are to be copied\n", plan.files,
                   human_size(plan.bytes), plan.missing_files, human_size(plan.missing_bytes));
@@ -146,6 +176,14 @@ int plan_mount(const MountAndPaths& entry, Output& output) {
                         human_size(capacity));
   } else if (evicted > 0) {
     text += fmt::format("fits; about {} of other files would be evicted\n", human_size(evicted));
+    std::vector<json> files;
+    if (const int failed = ask_files(entry.mount, "", files); failed != kOk) return failed;
+    going = victims(std::move(files), known, entry.mount.mountpoint, evicted);
+    constexpr std::size_t kShown = 10;
+    for (std::size_t index = 0; index < std::min(going.size(), kShown); ++index) {
+      text += fmt::format("  probably {}\n", going[index]);
+    }
+    if (going.size() > kShown) text += fmt::format("  and {} more\n", going.size() - kShown);
   } else {
     text += fmt::format("fits; {} would stay free\n", human_size(free - plan.missing_bytes));
   }
@@ -157,6 +195,7 @@ int plan_mount(const MountAndPaths& entry, Output& output) {
               {"bytes_to_copy", plan.missing_bytes},
               {"fits", fits},
               {"bytes_to_evict", fits ? json(evicted) : json()},
+              {"likely_evicted", going},
               {"capacity_bytes", capacity},
               {"failed", plan.failed}},
              text);
@@ -170,7 +209,8 @@ int verify_mount(const MountAndPaths& entry, bool wait, Output& output) {
   if (status != kOk) return status;
   const auto id = reply.value.value("id", std::uint64_t{0});
   if (wait) {
-    status = follow(entry.mount, fmt::format("/v1/verify/{}", id), reply, &verify_progress_text);
+    status = follow(entry.mount, fmt::format("/v1/verify/{}", id), reply, &verify_progress_text,
+                    &is_running);
     if (status != kOk) return status;
   }
   const json& job = reply.value;

@@ -12,6 +12,7 @@ struct WarmOptions {
   std::string list;  // a file with one path a line, "-" for the standard input; empty: none
   bool wait = false;
   bool pin = false;
+  bool best_effort = false;  // begin though it may not all fit
   bool dry_run = false;  // only tell what there is to do, and whether it fits
   bool as_json = false;
 };

@@ -504,6 +504,25 @@ class MountCommandTest(MountTestCase):
         job, = self.status()["warm_jobs"]
         self.assertEqual((job["paths"], job["already_cached"]["files"]), (["models"], 1))
 
+    def test_a_warm_up_goes_on_after_the_daemon_was_killed(self):
+        # A file of the future may change again unseen: its copy waits, and the warm-up with it.
+        big = self.backend / "models/big"
+        os.utime(big, (time.time() + 7200, time.time() + 7200))
+        self.mount()
+        control("cache", "warm", self.mnt)
+        wait_until(lambda: self.status()["warm_jobs"][0]["state"] == "copying", "all is found")
+        os.kill(self.pids[0], signal.SIGKILL)
+        self.assert_ended(self.pids[0])
+        run("umount", "--lazy", self.mnt)
+        os.utime(big, (time.time() - 3600, time.time() - 3600))
+        self.mount()
+        wait_until(lambda: self.status()["warm_jobs"][0]["state"] == "done", "it has ended")
+        job, = self.status()["warm_jobs"]
+        self.assertEqual((job["id"], job["restarts"], job["paths"]), (1, 1, [""]))
+        self.assertEqual((job["found"]["files"], job["failed"]["files"]), (2, 0))
+        self.assertEqual(job["copied"]["files"] + job["already_cached"]["files"], 2)
+        self.assertEqual(self.status()["cache"]["objects_cached"], 2)
+
     def test_verifying_removes_what_the_cache_disk_has_changed(self):
         self.mount()
         control("cache", "warm", "--wait", self.mnt)

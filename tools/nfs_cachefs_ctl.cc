@@ -28,6 +28,7 @@ struct Arguments {
   bool wait = false;
   bool background = false;
   bool dry_run = false;
+  bool best_effort = false;
   bool is_strict = false;
   bool all = false;
   bool once = false;
@@ -79,9 +80,17 @@ class CommandLine {
         ->excludes(wait);
   }
 
+  void add_warm_options(CLI::App* command) {
+    Arguments& a = arguments_;
+    add_wait(command);
+    command->add_option("--list", a.list, "a file with a path on each line; - is the input");
+    command->add_flag("--best-effort", a.best_effort, "begin though it may not all fit");
+    command->add_flag("--dry-run", a.dry_run, "only tell what is to be copied and whether it fits");
+  }
+
   int warm_paths(bool pin) const {
     const Arguments& a = arguments_;
-    return warm({a.paths, a.list, a.wait, pin, a.dry_run, a.as_json});
+    return warm({a.paths, a.list, a.wait, pin, a.best_effort, a.dry_run, a.as_json});
   }
 
   void describe(CLI::App& app) {
@@ -154,15 +163,11 @@ class CommandLine {
     CLI::App* command = add(cache, "warm", "copy files and directory trees into the cache",
                             [this] { return warm_paths(false); });
     add_paths(command, false);
-    add_wait(command);
-    command->add_option("--list", a.list, "a file with a path on each line; - is the input");
-    command->add_flag("--dry-run", a.dry_run, "only tell what is to be copied and whether it fits");
+    add_warm_options(command);
     command = add(cache, "pin", "copy files and directory trees into the cache and keep them there",
                   [this] { return warm_paths(true); });
     add_paths(command, false);
-    add_wait(command);
-    command->add_option("--list", a.list, "a file with a path on each line; - is the input");
-    command->add_flag("--dry-run", a.dry_run, "only tell what is to be copied and whether it fits");
+    add_warm_options(command);
     command = add(cache, "verify",
                   "compare cached files with their checksums; what is damaged is removed",
                   [&a] { return verify(a.paths, a.wait, a.as_json); });

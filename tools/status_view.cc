@@ -350,6 +350,14 @@ void use_recent_rates(json& status, const json& previous, double seconds) {
 }
 
 std::string warm_progress_text(const json& job) {
+  const std::string state = text(job, "/state");
+  if (state == "measuring") {
+    return fmt::format("needs {} or more", size(job, "/needed_bytes"));
+  }
+  if (state == "refused") {
+    return fmt::format("needs {}, the cache holds {}", size(job, "/needed_bytes"),
+                       size(job, "/capacity_bytes"));
+  }
   const std::uint64_t done = finished_bytes(job);
   const std::uint64_t whole = number(job, "/found/bytes");
   const double seconds = job.value("seconds", 0.0);
@@ -360,7 +368,7 @@ std::string warm_progress_text(const json& job) {
           : 0);
   return fmt::format("{} {} of {}{}, {} of {} files, {}/s", progress_bar(done, whole, kBarWidth),
                      human_size(done), human_size(whole),
-                     text(job, "/state") == "walking" ? " or more" : "", finished_files(job),
+                     state == "walking" ? " or more" : "", finished_files(job),
                      number(job, "/found/files"), human_size(rate));
 }
 
@@ -381,6 +389,12 @@ std::string warm_list_text(const json& reply) {
 }
 
 std::string warm_result_text(const json& job) {
+  if (text(job, "/state") == "refused") {
+    return fmt::format(
+        "refused, nothing was copied: needs {}, the cache holds {} beside what is pinned already; "
+        "--best-effort begins all the same\n",
+        size(job, "/needed_bytes"), size(job, "/capacity_bytes"));
+  }
   const auto count = [&job](const char* name) {
     return fmt::format("{} files ({})", number(job, fmt::format("/{}/files", name).c_str()),
                        size(job, fmt::format("/{}/bytes", name).c_str()));

@@ -159,6 +159,17 @@ TEST(StatusView, TheListOfWarmUpsTellsNumbersStatesAndPaths) {
   EXPECT_EQ(warm_list_text({{"jobs", json::array()}}), "no warm-ups\n");
 }
 
+TEST(StatusView, AWarmUpThatDoesNotFitTellsBothSizes) {
+  const json job = {{"id", 4},
+                    {"state", "refused"},
+                    {"needed_bytes", std::uint64_t{1} << 30U},
+                    {"capacity_bytes", 1 << 20}};
+  EXPECT_THAT(warm_result_text(job), HasSubstr("refused, nothing was copied: needs 1.0 GiB, the "
+                                               "cache holds 1.0 MiB beside"));
+  EXPECT_THAT(warm_list_text({{"jobs", {job}}}),
+              ContainsRegex("4 +refused +needs 1.0 GiB, the cache holds 1.0 MiB, 0 failed"));
+}
+
 TEST(StatusView, FilesAndOneOfThemInDetail) {
   const json file = {{"path", "models/a"},      {"state", "partial"},
                      {"reason", "backing off"}, {"size_bytes", 4096},
