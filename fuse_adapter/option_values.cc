@@ -68,6 +68,7 @@ std::map<std::string, std::string, std::less<>> option_values(const MountOptions
       {"eviction", std::string(to_string(options.eviction))},
       {"direct_io", truth(options.direct_io)},
       {"readahead_mb", mebibytes(options.readahead_bytes)},
+      {"readahead_max_mb", mebibytes(options.readahead_max_bytes)},
       {"min_file_size", fmt::format("{}", options.min_file_size_bytes)},
       {"passthrough", may_pass ? policy(options.passthrough) : "no"},
       {"cold_passthrough", may_pass ? policy(options.cold_passthrough) : "no"},

@@ -27,6 +27,7 @@ Knobs::Knobs() {
   engine.buffers = 16;
   engine.buffers_reserved = 4;
   engine.readahead_bytes = 8 * kKiB;
+  engine.readahead_max_bytes = 32 * kKiB;
   engine.checkpoint_bytes = 8 * kKiB;
   engine.retry_max = 8 * kSecond;
   engine.source_deadline = 30 * kSecond;
