@@ -36,6 +36,16 @@ constexpr std::size_t kWriteQueueMax = 1024;
 // A source or disk that answers at all answers within this when the mount ends.
 constexpr std::chrono::seconds kStopPatience{1};
 
+// With stale_if_error opens are answered from what was open before: of as many files as an eighth of
+// what applications may have open, which leaves descriptors for these.
+constexpr std::size_t kKeptShare = 8;
+constexpr std::size_t kKeptFilesMax = 65536;
+
+std::size_t kept_files_max(const MountSettings& settings) {
+  if (settings.metadata.stale_if_error == 0) return KeptSources::kFilesMax;
+  return std::clamp(settings.open_files_max / kKeptShare, KeptSources::kFilesMax, kKeptFilesMax);
+}
+
 // What the kernel may have in flight of readahead and the like, and above which it holds back: a
 // full window of 4 MiB for a dozen files, which is what hides the latency of a server.
 constexpr unsigned kBackgroundMax = 64;
@@ -93,6 +103,7 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       backend_locks(mount_settings.locks == LockPlace::backend
                         ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline)
                         : nullptr),
+      kept_sources(kept_files_max(mount_settings)),
       engine(std::make_shared<RuntimeGate>(runtime)),
       metadata({.name = "ncfs-metadata",
                 .threads = kMetadataThreads,
@@ -163,6 +174,7 @@ JobPool::Job FuseCore::judged(const KernelRequestPointer& request, Backends::Dev
 void FuseCore::post(fuse_req_t raw, Work work, Work late, const Question& question) {
   auto request = std::make_shared<KernelRequest>(channel, raw);
   const Backends::Device device = device_of(request->node(), question.child);
+  const Work stands_in = settings.metadata.stale_if_error > 0 ? late : Work{};
   auto give_up = [core = shared_from_this(), request, late = std::move(late)] {
     if (late) late(*core, request);
     if (request->give_up(ETIMEDOUT)) core->stats->timeouts.add();
@@ -170,6 +182,11 @@ void FuseCore::post(fuse_req_t raw, Work work, Work late, const Question& questi
   if (backends->is_down(device)) {
     give_up();
     return;
+  }
+  if (stands_in) {
+    request->set_stand_in([core = shared_from_this(), weak = std::weak_ptr(request), stands_in] {
+      if (const auto asking = weak.lock()) stands_in(*core, asking);
+    });
   }
   const bool accepted = run(metadata, judged(
                                           request, device,

@@ -77,8 +77,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   [[nodiscard]] bool run(JobPool& pool, JobPool::Job job,
                          const std::function<void()>& before_waiting = {});
   // Runs `work` as a job of the metadata pool. Answers ENOMEM if too much is waiting there. When
-  // the source takes too long or is down, the answer is that of `late`, which must not ask it, or
-  // ETIMEDOUT.
+  // the source takes too long or is down, or with stale_if_error cannot be reached, the answer is
+  // that of `late`, which must not ask it, or else the error (ETIMEDOUT). `late` is called on any
+  // thread and must wait for nothing; `work` may be under way.
   using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
   void post(fuse_req_t request, Work work, Work late = {}, const Question& question = {});
   // The file system that questions about a node, or a child of it, go to.

@@ -16,9 +16,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/fuse_channel.h"
@@ -42,7 +44,10 @@ class KernelRequest {
   bool error(int error);  // 0 is success of what has no result
   // The same, from somebody who will not wait for the outcome any longer.
   bool give_up(int error);
-  // The errno that it was answered with, but for give_up(); 0 if there was none.
+  // Is called by error() before it tells that the backend cannot be reached or does not answer, and
+  // may answer in its place. Set before the work starts. It must not keep the request alive.
+  void set_stand_in(std::function<void()> stand_in) { stand_in_ = std::move(stand_in); }
+  // The last that error() was called with; 0 if it was not.
   [[nodiscard]] int outcome() const { return outcome_.load(std::memory_order_relaxed); }
   bool entry(const fuse_entry_param& entry);
   bool attributes(const struct stat& attributes, double timeout_seconds);
@@ -68,6 +73,7 @@ class KernelRequest {
   const std::uint64_t node_;
   const Caller caller_;
   const Nanos asked_at_;
+  std::function<void()> stand_in_;
   std::atomic<bool> is_answered_{false};
   std::atomic<int> outcome_{0};
 };

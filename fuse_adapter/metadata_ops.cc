@@ -79,6 +79,20 @@ void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId 
   }
 }
 
+void look_up_unasked(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
+                     const std::string& name) {
+  const auto directory = core.nodes.file_of(parent);
+  if (!directory) return;
+  const Caller& caller = request->caller();
+  const auto known = core.known_metadata.find_name(*directory, name, caller, Belief::unasked);
+  if (!known || is_being_written(core, known->attributes)) return;
+  if (known->exists) {
+    answer_name(core, *request, parent, name, known->attributes, known->left);
+  } else {
+    answer_absence(*request, known->left);
+  }
+}
+
 void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   // Only a re-exporting server asks for these, and ".." could lead out of the tree.
   const std::string_view asked(name);
@@ -92,7 +106,10 @@ void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
       [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
         answer_look_up(core, request, parent, name);
       },
-      {}, {.child = name});
+      [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
+        look_up_unasked(core, request, parent, name);
+      },
+      {.child = name});
 }
 
 void forget(fuse_req_t raw, fuse_ino_t node, std::uint64_t lookups) {
@@ -120,6 +137,15 @@ bool get_attributes_from_memory(FuseCore& core, fuse_req_t raw, NodeId node) {
   return true;
 }
 
+void get_attributes_unasked(FuseCore& core, KernelRequest& request, NodeId node) {
+  const auto file = core.nodes.file_of(node);
+  if (!file) return;
+  const auto known = core.known_metadata.find_attributes(*file, request.caller(), Belief::unasked);
+  if (known && !is_being_written(core, known->attributes)) {
+    request.attributes(known->attributes, known->left);
+  }
+}
+
 void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   if (get_attributes_from_memory(FuseCore::of(raw), raw, node)) return;
   const auto answer = [node](FuseCore& core, const KernelRequestPointer& request) {
@@ -144,7 +170,10 @@ void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   const auto answer_late = [node](FuseCore& core, const KernelRequestPointer& request) {
     const auto holder = core.files.any_of(node);
     struct stat attributes {};
-    if (holder == nullptr) return;
+    if (holder == nullptr) {
+      get_attributes_unasked(core, *request, node);
+      return;
+    }
     // By the kernel's memory: the source is not asked.
     if (stat_at(holder->source, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, attributes) != 0) return;
     request->attributes(attributes, kLateTimeoutSeconds);
@@ -201,9 +230,17 @@ void readlink(fuse_req_t raw, fuse_ino_t node) {
       return;
     }
   }
-  core.post(raw, [node](FuseCore& mount, const KernelRequestPointer& request) {
-    answer_link(mount, *request, node);
-  });
+  core.post(
+      raw,
+      [node](FuseCore& mount, const KernelRequestPointer& request) {
+        answer_link(mount, *request, node);
+      },
+      [link](FuseCore& mount, const KernelRequestPointer& request) {
+        if (!link) return;
+        const auto target =
+            mount.known_metadata.find_target(*link, request->caller(), Belief::unasked);
+        if (target) request->link(*target);
+      });
 }
 
 void access(fuse_req_t raw, fuse_ino_t node, int mask) {
@@ -268,7 +305,64 @@ void answer_attribute(FuseCore& core, KernelRequest& request, const FoundFile& f
   }
 }
 
+// How old what is known of the node's attributes is, in seconds: shown to whoever may see the file.
+constexpr std::string_view kAgeAttribute = "user.nfs_cachefs.age_s";
+
+void answer_age(FuseCore& core, fuse_req_t raw, NodeId node, std::size_t size) {
+  const auto file = core.nodes.file_of(node);
+  const auto age = file ? core.known_metadata.age_of_attributes(*file) : std::nullopt;
+  if (!age) {
+    fuse_reply_err(raw, ENODATA);
+    return;
+  }
+  const std::string text = fmt::format("{:.3f}", static_cast<double>(*age) / kSecond);
+  if (size == 0) {
+    fuse_reply_xattr(raw, text.size());
+  } else if (size < text.size()) {
+    fuse_reply_err(raw, ERANGE);
+  } else {
+    fuse_reply_buf(raw, text.data(), text.size());
+  }
+}
+
+// The kernel asks for it before it lets anybody but the owner get at a file.
+void get_acl(fuse_req_t raw, NodeId node, std::string_view name, std::size_t size) {
+  const auto answer = [node, name = std::string(name), size](FuseCore& core,
+                                                             const KernelRequestPointer& request) {
+    const auto file = core.nodes.file_of(node);
+    KnownMetadata::Ticket ticket;
+    if (file) ticket = core.known_metadata.begin(*file);
+    const FoundFile found = find_or_held(core, node, request->caller());
+    if (found.error != 0) {
+      request->error(found.error);
+      return;
+    }
+    answer_attribute(core, *request, found, size, [&](const char* path, void* acl, std::size_t room) {
+      const ssize_t length = ::getxattr(path, name.c_str(), acl, room);
+      const int error = length < 0 ? errno : 0;
+      const bool is_none = error == ENODATA || error == EOPNOTSUPP;
+      if (is_none && file) core.known_metadata.learn_no_acl(ticket, *file, error);
+      errno = error;
+      return length;
+    });
+  };
+  const auto answer_unasked = [node](FuseCore& core, const KernelRequestPointer& request) {
+    const auto file = core.nodes.file_of(node);
+    const auto error = file ? core.known_metadata.find_no_acl(*file) : std::nullopt;
+    if (error) request->error(*error);
+  };
+  FuseCore::of(raw).post(raw, answer, answer_unasked);
+}
+
 void getxattr(fuse_req_t raw, fuse_ino_t node, const char* name, std::size_t size) {
+  if (name == kAgeAttribute) {
+    answer_age(FuseCore::of(raw), raw, node, size);
+    return;
+  }
+  if (std::string_view(name) == "system.posix_acl_access") {
+    get_acl(raw, node, name, size);
+    return;
+  }
   post_with_file(raw, node,
                  [name = std::string(name), size](FuseCore& core, KernelRequest& request,
                                                   const FoundFile& found) {

@@ -354,6 +354,11 @@ const std::array kOwnOptions = {
                "programs), inval (for overlayfs and nfsd on top, which do not)"},
               "estale or inval",
               set_stale_open},
+    OwnOption{{"stale_if_error_s", "S", "0",
+               "while the backend does not answer, what is known and cached is told until it is so "
+               "many seconds old; 0: not at all"},
+              kTimeoutAllowed,
+              set_timeout<&MetadataOptions::stale_if_error>},
 };
 
 // Options of every file system: see mount(8).

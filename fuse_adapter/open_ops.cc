@@ -57,7 +57,7 @@ class Opening {
   // On a metadata thread.
   void run() {
     const auto location = core_.nodes.locate(node_);
-    if (location && try_unasked(*location)) return;
+    if (location && try_unasked(*location, Belief::fresh)) return;
     const std::string path = location ? location->path : std::string();
     FoundFile found;
     int error = ESTALE;
@@ -115,10 +115,19 @@ class Opening {
                         {std::move(source), look.state, standing, shared_, changes_seen_});
       return;
     }
-    if (!core_.settings.metadata.is_close_to_open) {
+    const MetadataConfig& config = core_.settings.metadata;
+    if (!config.is_close_to_open || config.stale_if_error > 0) {
       core_.kept_sources.keep(facts.file, source.get(), look.state);
     }
     ask_engine(std::move(source), look.state, standing, path);
+  }
+
+  // While the backend does not answer. Waits for nothing.
+  void run_unasked() {
+    const auto location = core_.nodes.locate(node_);
+    if (!location) return;
+    static_cast<void>(try_unasked(*location, Belief::fresh) ||
+                      try_unasked(*location, Belief::unasked));
   }
 
  private:
@@ -139,11 +148,14 @@ class Opening {
     changes_seen_ = is_late ? std::nullopt : std::optional(shared_->changes());
   }
 
-  // With nocto, if somebody like the caller had it open a while ago.
-  bool try_unasked(const InodeTable::Location& location) {
-    if (core_.settings.metadata.is_close_to_open || writes_or_truncates(info_)) return false;
+  // If somebody like the caller had it open a while ago: with nocto, or when the backend does not
+  // answer.
+  bool try_unasked(const InodeTable::Location& location, Belief belief) {
+    const MetadataConfig& config = core_.settings.metadata;
+    if (config.is_close_to_open && belief == Belief::fresh) return false;
+    if (writes_or_truncates(info_)) return false;
     look_for_changes(location.file);
-    const auto known = core_.known_metadata.open_unasked(location.file, request_->caller());
+    const auto known = core_.known_metadata.open_unasked(location.file, request_->caller(), belief);
     if (!known) return false;
     const FileFacts facts = FileFacts::of(*known);
     auto kept = core_.kept_sources.find(location.file, facts.version);
@@ -366,6 +378,9 @@ void open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   FuseCore::of(raw).post(raw,
                          [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
                            Opening(core, request, node, info).run();
+                         },
+                         [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
+                           Opening(core, request, node, info).run_unasked();
                          });
 }
 
