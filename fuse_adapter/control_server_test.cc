@@ -192,6 +192,8 @@ TEST_F(ControlServerTest, StatusTellsWhatIsKnownOfNamesAndAttributes) {
   metadata_.stats.opens_changed = 5;
   metadata_.stats.opens_estale = 6;
   metadata_.stats.stale_avoided = 7;
+  metadata_.stats.unasked_hits = 9;
+  metadata_.stats.unasked_age_max = 1500 * kMillisecond;
   stats_.source_looks.add(8);
   ASSERT_EQ(start(), "");
   const json metadata = status()["metadata"];
@@ -202,6 +204,8 @@ TEST_F(ControlServerTest, StatusTellsWhatIsKnownOfNamesAndAttributes) {
   EXPECT_EQ(metadata["revalidations"]["changed"], 5);
   EXPECT_EQ(metadata["revalidations"]["estale"], 6);
   EXPECT_EQ(metadata["stale_avoided"], 7);
+  EXPECT_EQ(metadata["unanswered"]["hits"], 9);
+  EXPECT_EQ(metadata["unanswered"]["oldest_seconds"], 1.5);
   EXPECT_EQ(metadata["backend_looks"], 8);
   EXPECT_EQ(metadata["bytes"]["names_and_attributes"], 10);
   EXPECT_EQ(metadata["bytes"]["listings"], 20);

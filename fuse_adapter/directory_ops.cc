@@ -122,11 +122,11 @@ void answer_opened(FuseCore& core, KernelRequest& request,
   if (!request.opened(answer)) forget_directory(core, *directory);
 }
 
-// While the backend does not answer.
-void open_unasked(FuseCore& core, KernelRequest& request, NodeId node, const fuse_file_info& info) {
+// While the backend does not answer: true if this did.
+bool open_unasked(FuseCore& core, KernelRequest& request, NodeId node, const fuse_file_info& info) {
   using Step = KnownMetadata::ListingPlan::Step;
   const auto file = core.nodes.file_of(node);
-  if (!file) return;
+  if (!file) return false;
   for (const Belief belief : {Belief::fresh, Belief::unasked}) {
     const auto plan = core.known_metadata.plan_listing(*file, request.caller(), belief);
     if (plan.step != Step::serve) continue;
@@ -134,8 +134,9 @@ void open_unasked(FuseCore& core, KernelRequest& request, NodeId node, const fus
     directory->file = *file;
     directory->names = plan.snapshot;
     answer_opened(core, request, directory, info);
-    return;
+    return true;
   }
+  return false;
 }
 
 void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
@@ -155,7 +156,7 @@ void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
         answer_opened(core, *request, directory, answer);
       },
       [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
-        open_unasked(core, *request, node, info);
+        return open_unasked(core, *request, node, info);
       });
 }
 
@@ -342,10 +343,11 @@ void list(fuse_req_t raw, NodeId node, std::size_t size, off_t offset, const fus
                                                        const KernelRequestPointer& request) {
         // A call that hangs may hold it.
         const std::unique_lock lock(directory->mutex, std::try_to_lock);
-        if (!lock.owns_lock() || !directory->names) return;
+        if (!lock.owns_lock() || !directory->names) return false;
         Listing listing(core, *request, *directory, size);
         listing.fill_unasked(offset, node, with_attributes);
         listing.answer();
+        return true;
       });
 }
 

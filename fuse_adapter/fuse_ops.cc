@@ -171,12 +171,12 @@ JobPool::Job FuseCore::judged(const KernelRequestPointer& request, Backends::Dev
           .patience = patience};
 }
 
-void FuseCore::post(fuse_req_t raw, Work work, Work late, const Question& question) {
+void FuseCore::post(fuse_req_t raw, Work work, Late late, const Question& question) {
   auto request = std::make_shared<KernelRequest>(channel, raw);
   const Backends::Device device = device_of(request->node(), question.child);
-  const Work stands_in = settings.metadata.stale_if_error > 0 ? late : Work{};
+  const Late stands_in = settings.metadata.stale_if_error > 0 ? late : Late{};
   auto give_up = [core = shared_from_this(), request, late = std::move(late)] {
-    if (late) late(*core, request);
+    if (late && late(*core, request)) return;
     if (request->give_up(ETIMEDOUT)) core->stats->timeouts.add();
   };
   if (backends->is_down(device)) {
@@ -185,7 +185,8 @@ void FuseCore::post(fuse_req_t raw, Work work, Work late, const Question& questi
   }
   if (stands_in) {
     request->set_stand_in([core = shared_from_this(), weak = std::weak_ptr(request), stands_in] {
-      if (const auto asking = weak.lock()) stands_in(*core, asking);
+      const auto asking = weak.lock();
+      return asking && stands_in(*core, asking);
     });
   }
   const bool accepted = run(metadata, judged(

@@ -823,6 +823,53 @@ TEST_F(FuseCloseToOpenTest, WhatIsGoneIsNotFoundInMemory) {
   EXPECT_EQ(find("file"), 0U);
 }
 
+class FuseCreateTest : public FuseOpsTest {
+ protected:
+  Reply create(const std::string& name, int flags) {
+    fuse_create_in request{};
+    request.flags = static_cast<std::uint32_t>(flags | O_CREAT);
+    request.mode = 0644;
+    return ask(FUSE_CREATE, kRootNode, raw(request) + name + '\0');
+  }
+  static std::uint64_t handle_of_created(const Reply& created) {
+    fuse_open_out opened{};
+    std::memcpy(&opened, created.bytes.data() + sizeof(fuse_entry_out), sizeof(opened));
+    return opened.fh;
+  }
+  // Was opened as it is.
+  void expect_opened(const Reply& created, std::uint64_t size) {
+    ASSERT_EQ(created.error, 0);
+    const auto entry = created.as<fuse_entry_out>();
+    EXPECT_EQ(find("file"), entry.nodeid);
+    EXPECT_EQ(std::filesystem::file_size(directory_.path("file")), size);
+    release(entry.nodeid, handle_of_created(created));
+  }
+};
+
+TEST_F(FuseCreateTest, OfAFileThatOthersMadeIsToldToLookItUpOnce) {
+  write("file", "12345");
+  EXPECT_EQ(create("file", O_RDWR | O_EXCL).error, EEXIST);
+  EXPECT_EQ(create("file", O_RDWR).error, ESTALE);
+  expect_opened(create("file", O_RDWR), 5);
+  EXPECT_EQ(create("file", O_RDWR).error, ESTALE);
+}
+
+class FuseCreateInvalTest : public FuseCreateTest {
+ protected:
+  [[nodiscard]] StaleOpen stale_open() const override { return StaleOpen::inval; }
+};
+
+TEST_F(FuseCreateInvalTest, OfAFileThatOthersMadeOpensIt) {
+  write("file", "12345");
+  EXPECT_EQ(create("file", O_RDWR | O_EXCL).error, EEXIST);
+  expect_opened(create("file", O_RDWR), 5);
+  expect_opened(create("file", O_RDWR | O_TRUNC), 0);
+  std::filesystem::create_directory(directory_.path("directory"));
+  EXPECT_EQ(create("directory", O_RDWR).error, EISDIR);
+  ASSERT_EQ(::symlink("file", directory_.path("link").c_str()), 0);
+  EXPECT_EQ(create("link", O_RDWR).error, ENOENT);
+}
+
 // The backend is down when the test says so: then probes are not answered. Whatever asks it all the
 // same is noticed, for it would be answered.
 class FuseUnansweredTest : public FuseOpsTest {

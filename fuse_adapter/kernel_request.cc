@@ -45,7 +45,7 @@ bool KernelRequest::error(int error) {
   outcome_.store(error, std::memory_order_relaxed);
   const BackendAnswer said = judge_backend(error);
   if (said == BackendAnswer::unreachable || said == BackendAnswer::timeout) {
-    if (stand_in_ && !is_answered()) stand_in_();
+    if (stand_in_ && !is_answered() && stand_in_()) return false;
   }
   return give_up(error);
 }

@@ -44,9 +44,10 @@ class KernelRequest {
   bool error(int error);  // 0 is success of what has no result
   // The same, from somebody who will not wait for the outcome any longer.
   bool give_up(int error);
-  // Is called by error() before it tells that the backend cannot be reached or does not answer, and
-  // may answer in its place. Set before the work starts. It must not keep the request alive.
-  void set_stand_in(std::function<void()> stand_in) { stand_in_ = std::move(stand_in); }
+  // Is called by error() before it tells that the backend cannot be reached or does not answer: true
+  // if it answers in its place, now or later. Set before the work starts. It must not keep the
+  // request alive.
+  void set_stand_in(std::function<bool()> stand_in) { stand_in_ = std::move(stand_in); }
   // The last that error() was called with; 0 if it was not.
   [[nodiscard]] int outcome() const { return outcome_.load(std::memory_order_relaxed); }
   bool entry(const fuse_entry_param& entry);
@@ -73,7 +74,7 @@ class KernelRequest {
   const std::uint64_t node_;
   const Caller caller_;
   const Nanos asked_at_;
-  std::function<void()> stand_in_;
+  std::function<bool()> stand_in_;
   std::atomic<bool> is_answered_{false};
   std::atomic<int> outcome_{0};
 };

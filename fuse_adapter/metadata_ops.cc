@@ -79,18 +79,21 @@ void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId 
   }
 }
 
-void look_up_unasked(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
+// The functions called "unasked" are for when the backend does not answer: true if they did.
+
+bool look_up_unasked(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
                      const std::string& name) {
   const auto directory = core.nodes.file_of(parent);
-  if (!directory) return;
+  if (!directory) return false;
   const Caller& caller = request->caller();
   const auto known = core.known_metadata.find_name(*directory, name, caller, Belief::unasked);
-  if (!known || is_being_written(core, known->attributes)) return;
+  if (!known || is_being_written(core, known->attributes)) return false;
   if (known->exists) {
     answer_name(core, *request, parent, name, known->attributes, known->left);
   } else {
     answer_absence(*request, known->left);
   }
+  return true;
 }
 
 void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
@@ -107,7 +110,7 @@ void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
         answer_look_up(core, request, parent, name);
       },
       [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
-        look_up_unasked(core, request, parent, name);
+        return look_up_unasked(core, request, parent, name);
       },
       {.child = name});
 }
@@ -137,13 +140,13 @@ bool get_attributes_from_memory(FuseCore& core, fuse_req_t raw, NodeId node) {
   return true;
 }
 
-void get_attributes_unasked(FuseCore& core, KernelRequest& request, NodeId node) {
+bool get_attributes_unasked(FuseCore& core, KernelRequest& request, NodeId node) {
   const auto file = core.nodes.file_of(node);
-  if (!file) return;
+  if (!file) return false;
   const auto known = core.known_metadata.find_attributes(*file, request.caller(), Belief::unasked);
-  if (known && !is_being_written(core, known->attributes)) {
-    request.attributes(known->attributes, known->left);
-  }
+  if (!known || is_being_written(core, known->attributes)) return false;
+  request.attributes(known->attributes, known->left);
+  return true;
 }
 
 void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
@@ -170,13 +173,12 @@ void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   const auto answer_late = [node](FuseCore& core, const KernelRequestPointer& request) {
     const auto holder = core.files.any_of(node);
     struct stat attributes {};
-    if (holder == nullptr) {
-      get_attributes_unasked(core, *request, node);
-      return;
-    }
+    if (holder == nullptr) return get_attributes_unasked(core, *request, node);
     // By the kernel's memory: the source is not asked.
-    if (stat_at(holder->source, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, attributes) != 0) return;
+    const int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+    if (stat_at(holder->source, "", flags, attributes) != 0) return false;
     request->attributes(attributes, kLateTimeoutSeconds);
+    return true;
   };
   FuseCore& core = FuseCore::of(raw);
   const auto holder = core.files.any_of(node);
@@ -236,10 +238,11 @@ void readlink(fuse_req_t raw, fuse_ino_t node) {
         answer_link(mount, *request, node);
       },
       [link](FuseCore& mount, const KernelRequestPointer& request) {
-        if (!link) return;
+        if (!link) return false;
         const auto target =
             mount.known_metadata.find_target(*link, request->caller(), Belief::unasked);
         if (target) request->link(*target);
+        return target.has_value();
       });
 }
 
@@ -277,6 +280,7 @@ void statfs(fuse_req_t raw, fuse_ino_t node) {
   const auto answer_late = [asked](FuseCore& core, const KernelRequestPointer& request) {
     const auto known = core.spaces.find(core.device_of(asked));
     if (known) request->file_system(*known);
+    return known.has_value();
   };
   FuseCore& core = FuseCore::of(raw);
   const bool is_known = core.spaces.find(core.device_of(asked)).has_value();
@@ -350,6 +354,7 @@ void get_acl(fuse_req_t raw, NodeId node, std::string_view name, std::size_t siz
     const auto file = core.nodes.file_of(node);
     const auto error = file ? core.known_metadata.find_no_acl(*file) : std::nullopt;
     if (error) request->error(*error);
+    return error.has_value();
   };
   FuseCore::of(raw).post(raw, answer, answer_unasked);
 }

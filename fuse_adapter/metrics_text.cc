@@ -223,6 +223,12 @@ void add_metadata(Exposition& out, const ControlSubject& subject) {
   out.counter("nfs_cachefs_metadata_stale_avoided_total",
               "Answers of the backend not kept, as something changed while they came.",
               stats.stale_avoided);
+  out.counter("nfs_cachefs_unanswered_hits_total",
+              "Told from memory while the backend did not answer (stale_if_error_s).",
+              stats.unasked_hits);
+  out.gauge("nfs_cachefs_unanswered_age_seconds_max",
+            "How old the oldest of them was, in whole seconds, since the start.",
+            stats.unasked_age_max / kSecond);
   out.counter("nfs_cachefs_metadata_evicted_total", "Entries that made room for others.",
               stats.evicted);
   out.counter("nfs_cachefs_backend_looks_total",

@@ -122,12 +122,11 @@ class Opening {
     ask_engine(std::move(source), look.state, standing, path);
   }
 
-  // While the backend does not answer. Waits for nothing.
-  void run_unasked() {
+  // While the backend does not answer: true if the engine will. Waits for nothing.
+  bool run_unasked() {
     const auto location = core_.nodes.locate(node_);
-    if (!location) return;
-    static_cast<void>(try_unasked(*location, Belief::fresh) ||
-                      try_unasked(*location, Belief::unasked));
+    return location && (try_unasked(*location, Belief::fresh) ||
+                        try_unasked(*location, Belief::unasked));
   }
 
  private:
@@ -380,7 +379,7 @@ void open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
                            Opening(core, request, node, info).run();
                          },
                          [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
-                           Opening(core, request, node, info).run_unasked();
+                           return Opening(core, request, node, info).run_unasked();
                          });
 }
 

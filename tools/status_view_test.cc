@@ -50,7 +50,7 @@ TEST(StatusView, ShowsWhatWasWritten) {
 }
 
 TEST(StatusView, ShowsWhatIsKnownOfNamesAndAttributes) {
-  const json status = {
+  json status = {
       {"metadata",
        {{"names", {{"hits", 5}, {"misses", 1}}},
         {"negative_hits", 2},
@@ -62,6 +62,9 @@ TEST(StatusView, ShowsWhatIsKnownOfNamesAndAttributes) {
                                              "which holds 2.0 KiB\n"));
   EXPECT_THAT(status_text(status), HasSubstr("4 opens asked and found the same, 6 another version, "
                                              "7 did not ask\n"));
+  EXPECT_THAT(status_text(status), Not(HasSubstr("answered for the backend")));
+  status["metadata"]["unanswered"] = {{"hits", 3}, {"oldest_seconds", 12.0}};
+  EXPECT_THAT(status_text(status), HasSubstr("3 answered for the backend, up to 12 s old\n"));
 }
 
 TEST(StatusView, ShowsWhatFailsAndWhenItIsTriedAgain) {
