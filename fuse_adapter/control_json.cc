@@ -305,6 +305,7 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
          {"cache", engine.cache_errors},
          {"cache_reads", stats.cache_faults.value()},
          {"timeouts", stats.timeouts.value()},
+         {"retries", stats.retries.value()},
          {"rejected", stats.rejected.value()},
          {"other", stats.errors.value()}}},
        {"memory",

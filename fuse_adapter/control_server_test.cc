@@ -195,6 +195,7 @@ TEST_F(ControlServerTest, StatusTellsWhatIsKnownOfNamesAndAttributes) {
   metadata_.stats.unasked_hits = 9;
   metadata_.stats.unasked_age_max = 1500 * kMillisecond;
   stats_.source_looks.add(8);
+  stats_.retries.add(3);
   ASSERT_EQ(start(), "");
   const json metadata = status()["metadata"];
   EXPECT_EQ(metadata["names"]["hit_ratio"], 0.75);
@@ -207,6 +208,7 @@ TEST_F(ControlServerTest, StatusTellsWhatIsKnownOfNamesAndAttributes) {
   EXPECT_EQ(metadata["unanswered"]["hits"], 9);
   EXPECT_EQ(metadata["unanswered"]["oldest_seconds"], 1.5);
   EXPECT_EQ(metadata["backend_looks"], 8);
+  EXPECT_EQ(status()["errors"]["retries"], 3);
   EXPECT_EQ(metadata["bytes"]["names_and_attributes"], 10);
   EXPECT_EQ(metadata["bytes"]["listings"], 20);
   EXPECT_EQ(metadata["limit_bytes"]["listings"], 200);

@@ -157,7 +157,8 @@ void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
       },
       [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
         return open_unasked(core, *request, node, info);
-      });
+      },
+      {.is_repeatable = true});
 }
 
 void releasedir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {

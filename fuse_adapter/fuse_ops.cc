@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
+#include <random>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "io/monotonic_clock.h"
@@ -101,7 +103,7 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
              .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
       known_metadata(mount_settings.metadata, groups),
       backend_locks(mount_settings.locks == LockPlace::backend
-                        ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline)
+                        ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline, backends)
                         : nullptr),
       kept_sources(kept_files_max(mount_settings)),
       engine(std::make_shared<RuntimeGate>(runtime)),
@@ -171,6 +173,53 @@ JobPool::Job FuseCore::judged(const KernelRequestPointer& request, Backends::Dev
           .patience = patience};
 }
 
+// What the source is asked and may be asked again. Of an error that may pass, such as one EIO or a
+// connection that breaks, nobody is told unless it lasts.
+class Repeated {
+ public:
+  Repeated(FuseCore& core, Backends::Device device) : core_(core), device_(device) {}
+
+  // Does the work, and again after each error for as long as it makes sense. On a thread of a pool.
+  void run(const FuseCore::Work& work, const KernelRequestPointer& request) {
+    request->set_retry([this](int error) { return wants_another(error); });
+    do {
+      fails_ = false;
+      work(core_, request);
+      if (fails_) pause();
+    } while (fails_ && !request->is_answered());
+    request->set_retry({});
+  }
+
+ private:
+  // The first pause is what a connection takes to be made anew on a local network; all of them are
+  // far below what anybody takes for a hang.
+  static constexpr int kTriesMax = 3;
+  static constexpr Nanos kPauseMin = 50 * kMillisecond;
+
+  bool wants_another(int error) {
+    // A timeout was waited for long enough.
+    if (judge_backend(error) == BackendAnswer::timeout || ++tries_ == kTriesMax) return false;
+    core_.backends->answered(device_, error);
+    fails_ = !core_.backends->is_down(device_);
+    if (fails_) core_.stats->retries.add();
+    return fails_;
+  }
+
+  // Twice as long each time, less up to a half at random, so that many who failed together do not
+  // come back together.
+  void pause() const {
+    thread_local std::minstd_rand random{std::random_device{}()};
+    const Nanos longest = kPauseMin << tries_;
+    std::this_thread::sleep_for(std::chrono::nanoseconds(
+        std::uniform_int_distribution<Nanos>(longest / 2, longest)(random)));
+  }
+
+  FuseCore& core_;
+  const Backends::Device device_;
+  int tries_ = 0;
+  bool fails_ = false;
+};
+
 void FuseCore::post(fuse_req_t raw, Work work, Late late, const Question& question) {
   auto request = std::make_shared<KernelRequest>(channel, raw);
   const Backends::Device device = device_of(request->node(), question.child);
@@ -191,8 +240,15 @@ void FuseCore::post(fuse_req_t raw, Work work, Late late, const Question& questi
   }
   const bool accepted = run(metadata, judged(
                                           request, device,
-                                          [core = shared_from_this(), request,
-                                           work = std::move(work)] { work(*core, request); },
+                                          [core = shared_from_this(), request, device,
+                                           work = std::move(work),
+                                           is_repeatable = question.is_repeatable] {
+                                            if (is_repeatable) {
+                                              Repeated(*core, device).run(work, request);
+                                            } else {
+                                              work(*core, request);
+                                            }
+                                          },
                                           std::move(give_up), question.patience));
   if (accepted) return;
   stats->rejected.add();

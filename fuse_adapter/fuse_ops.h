@@ -56,6 +56,9 @@ class LastSpaces {
 struct Question {
   Nanos patience = 0;      // shorter than MountSettings::source_deadline; 0: that
   std::string child = {};  // the one of the node's children that is asked for, if any
+  // The source may be asked again after an error that may pass: asking changes nothing, and the
+  // work may be done again after it has called KernelRequest::error().
+  bool is_repeatable = false;
 };
 
 // Everything the operations work on. Threads that are stuck in the source keep it alive.

@@ -42,8 +42,9 @@ fuse_entry_param KernelRequest::shown_entry(const fuse_entry_param& entry) const
 }
 
 bool KernelRequest::error(int error) {
-  outcome_.store(error, std::memory_order_relaxed);
   const BackendAnswer said = judge_backend(error);
+  if (said != BackendAnswer::good && retry_ && !is_answered() && retry_(error)) return false;
+  outcome_.store(error, std::memory_order_relaxed);
   if (said == BackendAnswer::unreachable || said == BackendAnswer::timeout) {
     if (stand_in_ && !is_answered() && stand_in_()) return false;
   }

@@ -48,7 +48,10 @@ class KernelRequest {
   // if it answers in its place, now or later. Set before the work starts. It must not keep the
   // request alive.
   void set_stand_in(std::function<bool()> stand_in) { stand_in_ = std::move(stand_in); }
-  // The last that error() was called with; 0 if it was not.
+  // Is called by error() with anything that is no answer of the backend's (judge_backend): true if
+  // the work will be done again. Set before the work starts, called by who does it.
+  void set_retry(std::function<bool(int error)> retry) { retry_ = std::move(retry); }
+  // What the work ended with: that of error(), unless it was done again; 0 if there was none.
   [[nodiscard]] int outcome() const { return outcome_.load(std::memory_order_relaxed); }
   bool entry(const fuse_entry_param& entry);
   bool attributes(const struct stat& attributes, double timeout_seconds);
@@ -74,6 +77,7 @@ class KernelRequest {
   const std::uint64_t node_;
   const Caller caller_;
   const Nanos asked_at_;
+  std::function<bool(int error)> retry_;
   std::function<bool()> stand_in_;
   std::atomic<bool> is_answered_{false};
   std::atomic<int> outcome_{0};

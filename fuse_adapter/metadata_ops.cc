@@ -112,7 +112,7 @@ void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
       [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
         return look_up_unasked(core, request, parent, name);
       },
-      {.child = name});
+      {.child = name, .is_repeatable = true});
 }
 
 void forget(fuse_req_t raw, fuse_ino_t node, std::uint64_t lookups) {
@@ -183,7 +183,7 @@ void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   FuseCore& core = FuseCore::of(raw);
   const auto holder = core.files.any_of(node);
   const bool is_read_only = holder != nullptr && !holder->is_written();
-  core.post(raw, answer, answer_late, {.patience = is_read_only ? kShortPatience : 0});
+  core.post(raw, answer, answer_late, {.patience = is_read_only ? kShortPatience : 0, .is_repeatable = true});
 }
 
 // Runs `use` with the file found, answering the error if it was not.
@@ -243,7 +243,8 @@ void readlink(fuse_req_t raw, fuse_ino_t node) {
             mount.known_metadata.find_target(*link, request->caller(), Belief::unasked);
         if (target) request->link(*target);
         return target.has_value();
-      });
+      },
+      {.is_repeatable = true});
 }
 
 void access(fuse_req_t raw, fuse_ino_t node, int mask) {
@@ -284,7 +285,7 @@ void statfs(fuse_req_t raw, fuse_ino_t node) {
   };
   FuseCore& core = FuseCore::of(raw);
   const bool is_known = core.spaces.find(core.device_of(asked)).has_value();
-  core.post(raw, answer, answer_late, {.patience = is_known ? kShortPatience : 0});
+  core.post(raw, answer, answer_late, {.patience = is_known ? kShortPatience : 0, .is_repeatable = true});
 }
 
 // Answers what `call(path, buffer, size)` gives, by the protocol of xattr(7): size 0 asks for the
@@ -356,7 +357,7 @@ void get_acl(fuse_req_t raw, NodeId node, std::string_view name, std::size_t siz
     if (error) request->error(*error);
     return error.has_value();
   };
-  FuseCore::of(raw).post(raw, answer, answer_unasked);
+  FuseCore::of(raw).post(raw, answer, answer_unasked, {.is_repeatable = true});
 }
 
 void getxattr(fuse_req_t raw, fuse_ino_t node, const char* name, std::size_t size) {

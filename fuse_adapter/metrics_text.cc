@@ -296,6 +296,9 @@ void add_health(Exposition& out, const ControlSubject& subject, const EngineStat
                {{"kind", "timeout"}, stats.timeouts.value()},
                {{"kind", "rejected"}, stats.rejected.value()},
                {{"kind", "other"}, stats.errors.value()}});
+  out.counter("nfs_cachefs_backend_retries_total",
+              "Questions that the backend was asked again after an error that may pass.",
+              stats.retries.value());
   out.counter("nfs_cachefs_verified_bytes_total", "Cached bytes that matched their checksums.",
               engine.verified_bytes);
   out.counter("nfs_cachefs_mismatches_total",

@@ -236,9 +236,9 @@ class Opening {
 
   void fail(int error) {
     core_.stale.clear(request_->caller().thread);
-    if (is_trouble(error)) core_.stats->errors.add();
     // The kernel would pass a second ESTALE on to the application.
-    request_->error(error == ESTALE ? ENOENT : error);
+    const bool is_told = request_->error(error == ESTALE ? ENOENT : error);
+    if (is_told && is_trouble(error)) core_.stats->errors.add();
   }
 
   void ask_engine(Descriptor source, const SourceState& state, InodeTable::Standing standing,
@@ -380,7 +380,8 @@ void open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
                          },
                          [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
                            return Opening(core, request, node, info).run_unasked();
-                         });
+                         },
+                         {.is_repeatable = !writes_or_truncates(*info)});
 }
 
 void release(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
