@@ -299,6 +299,12 @@ class Served {
                                              const std::string& path, auto done, bool pin) {
       runtime->warm(source, state, path, std::move(done), pin);
     };
+    target.is_down = [backends = backends_](const std::string& path) {
+      return backends->is_down(backends->device_at(path));
+    };
+    target.answered = [backends = backends_](const std::string& path, int error) {
+      backends->answered(backends->device_at(path), error);
+    };
     control_ =
         std::make_unique<ControlServer>(std::move(options), std::move(subject), std::move(target));
     if (const std::string error = control_->start(); !error.empty()) {
