@@ -155,7 +155,7 @@ bool Core::activate(Object& o) {
     return true;
   }
   if (o.state == ObjectState::removing) {
-    leave_copy(o);
+    leave_copy(o);  // until it is gone, or stays after all
     delay_copy(o, now_ + config_.retry_min);
     return true;
   }

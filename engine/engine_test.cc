@@ -231,6 +231,21 @@ TEST_F(EngineTest, ObjectThatIsStillMappedIsNotEvicted) {
   EXPECT_EQ(engine_->status().used_bytes, object_charge(4 * kBlock, kBlock));
 }
 
+TEST_F(EngineTest, CopyOfAFileThatIsJustBeingEvictedBeginsWhenItIsGone) {
+  start();
+  open(1, state(1, 4));
+  run(state(1, 4));
+  close(1);
+  run(state(1, 4));
+  handle_event(EvictEvent{ControlToken{1}, {"file1"}});
+  ASSERT_TRUE(pending(Op::cache_open));
+  open(2, state(1, 4));
+  EXPECT_EQ(engine_->status().objects_cached, 0U);
+  run(state(1, 4));
+  EXPECT_EQ(engine_->status().evictions, 1U);
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+}
+
 TEST_F(EngineTest, FileLargerThanTheCacheIsReadThrough) {
   config_.cache_size_bytes = object_charge(4 * kBlock, kBlock);
   start();

@@ -614,6 +614,7 @@ void Core::finish_removal(Object& o) {
   o.removal_failures = 0;
   o.removal = RemovalReason::none;
   set_state(o, ObjectState::absent);
+  if (o.copy == CopyPhase::delayed && o.failures == 0 && now_ >= o.trusted_at) queue_copy(o);
   if (waits_for_disk_space_) ask_free_space();
   schedule_copies();
 }
