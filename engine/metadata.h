@@ -91,8 +91,8 @@ struct MetadataConfig {
 // What an answer from memory is worth.
 enum class Belief : std::uint8_t {
   fresh,   // it is given until its age reaches its timeout
-  unasked  // the backend does not answer: until MetadataConfig::stale_if_error, and the kernel may not
-           // believe it at all, so that it asks again once the backend is back
+  unasked  // the backend does not answer: until MetadataConfig::stale_if_error, and the kernel may
+           // not believe it at all, so that it asks again once the backend is back
 };
 
 enum class MetadataProfile : std::uint8_t {

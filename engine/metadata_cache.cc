@@ -344,7 +344,10 @@ MetadataCache::NameAnswer MetadataCache::absent(Nanos now, const Ticket& ticket,
   NameAnswer answer;
   if (config_.negative_timeout == 0) {
     // What was there before is gone, and who saw it saw it before.
-    if (names_.erase(NameView{parent, name})) file_of(parent).names_changed = ++serial_;
+    if (names_.erase(NameView{parent, name})) {
+      File& directory = file_of(parent);  // may take serials of its own
+      directory.names_changed = ++serial_;
+    }
     return answer;
   }
   Name* const filled = fill_name(ticket, parent, name, std::nullopt, viewer);

@@ -125,8 +125,8 @@ class MetadataCache {
 
   // -- Opens --
 
-  // Attributes with which a read-only open may be answered unasked: with nocto, or while the backend
-  // does not answer.
+  // Attributes with which a read-only open may be answered unasked: with nocto, or while the
+  // backend does not answer.
   [[nodiscard]] std::optional<FileAttributes> open_unasked(Nanos now, const FileId& file,
                                                            const Viewer& asker,
                                                            Belief belief = Belief::fresh);

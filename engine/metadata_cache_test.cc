@@ -376,6 +376,21 @@ TEST(MetadataCache, WhileTheBackendDoesNotAnswerOlderAnswersAreGivenButNotToTheK
   cache.check_invariants();
 }
 
+TEST(MetadataCache, AnAbsenceIsLearntOfADirectoryThatWasForgottenMeanwhile) {
+  MetadataConfig config;
+  config.facts_bytes_max = MetadataConfig::kFactsBytesMin;
+  MetadataCache cache(config);
+  const Asked asked{cache, 0};
+  asked.found("a", file_at(1));
+  const auto ticket = cache.begin(0, kDirectory);
+  FileAttributes other = file_at(1);
+  for (other.seen.file.inode = 1000; other.seen.file.inode < 1100; ++other.seen.file.inode) {
+    asked.learn(other);
+  }
+  static_cast<void>(cache.absent(1, ticket, kDirectory, "a", kAnyone));
+  cache.check_invariants();
+}
+
 TEST(MetadataCache, TargetOfALinkLastsAsLongAsTheLinkIsTheSame) {
   MetadataCache cache({});
   Asked{cache, 0}.learn(file_at(1));

@@ -324,8 +324,7 @@ void BackendLocks::find_conflict(Request request, Found found) {
   const bool accepted = ask(
       request.file,
       [this, request, found] {
-        struct flock answer =
-            flock_of(request.lock, request.lock.is_exclusive ? F_WRLCK : F_RDLCK);
+        struct flock answer = flock_of(request.lock, request.lock.is_exclusive ? F_WRLCK : F_RDLCK);
         const int error = use_description(request, [&answer](int description) {
           return ::fcntl(description, F_OFD_GETLK, &answer) == 0 ? 0 : errno;
         });

@@ -41,8 +41,8 @@ class BackendLocks {
   static constexpr Nanos kAskAgainMin = 10 * kMillisecond;
   static constexpr Nanos kAskAgainMax = kSecond;
 
-  // `deadline` of one call of the source. What `backends` takes to be down is asked for no lock, and
-  // it is told how the calls end. Throws std::system_error.
+  // `deadline` of one call of the source. What `backends` takes to be down is asked for no lock,
+  // and it is told how the calls end. Throws std::system_error.
   BackendLocks(LockTable& table, Nanos deadline, std::shared_ptr<Backends> backends);
   ~BackendLocks();
   BackendLocks(const BackendLocks&) = delete;

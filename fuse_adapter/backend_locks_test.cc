@@ -277,11 +277,12 @@ TEST_F(BackendLocksTest, ASourceThatIsDownIsAskedForNoLockButGetsThoseItGaveBack
   };
   one_.locks.try_lock(std::move(other));
   ASSERT_TRUE(eventually([&] { return one_.backends->is_down(file.device); }));
-  EXPECT_EQ(ask(take, [](int& error) {
-              ADD_FAILURE() << "it was asked";
-              error = EIO;
-              return Descriptor();
-            }),
+  EXPECT_EQ(ask(take,
+                [](int& error) {
+                  ADD_FAILURE() << "it was asked";
+                  error = EIO;
+                  return Descriptor();
+                }),
             ETIMEDOUT);
   EXPECT_EQ(ask(give, {}), 0);
   EXPECT_TRUE(one_.table.held(file, Kind::posix).empty());

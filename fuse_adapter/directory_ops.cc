@@ -142,7 +142,8 @@ bool open_unasked(FuseCore& core, KernelRequest& request, NodeId node, const fus
 void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   if (FuseCore::of(raw).refuse_open(raw)) return;
   FuseCore::of(raw).post(
-      raw, [node, answer = *info](FuseCore& core, const KernelRequestPointer& request) mutable {
+      raw,
+      [node, answer = *info](FuseCore& core, const KernelRequestPointer& request) mutable {
         auto directory = std::make_shared<OpenDirectory>();
         const Caller& caller = request->caller();
         int error = prepare(core, caller, node, *directory);

@@ -38,8 +38,8 @@ constexpr std::size_t kWriteQueueMax = 1024;
 // A source or disk that answers at all answers within this when the mount ends.
 constexpr std::chrono::seconds kStopPatience{1};
 
-// With stale_if_error opens are answered from what was open before: of as many files as an eighth of
-// what applications may have open, which leaves descriptors for these.
+// With stale_if_error opens are answered from what was open before: of as many files as an eighth
+// of what applications may have open, which leaves descriptors for these.
 constexpr std::size_t kKeptShare = 8;
 constexpr std::size_t kKeptFilesMax = 65536;
 
@@ -102,9 +102,10 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
                  [this](int descriptor) { return channel->register_backing(descriptor); },
              .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
       known_metadata(mount_settings.metadata, groups),
-      backend_locks(mount_settings.locks == LockPlace::backend
-                        ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline, backends)
-                        : nullptr),
+      backend_locks(
+          mount_settings.locks == LockPlace::backend
+              ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline, backends)
+              : nullptr),
       kept_sources(kept_files_max(mount_settings)),
       engine(std::make_shared<RuntimeGate>(runtime)),
       metadata({.name = "ncfs-metadata",
@@ -238,18 +239,18 @@ void FuseCore::post(fuse_req_t raw, Work work, Late late, const Question& questi
       return asking && stands_in(*core, asking);
     });
   }
-  const bool accepted = run(metadata, judged(
-                                          request, device,
-                                          [core = shared_from_this(), request, device,
-                                           work = std::move(work),
-                                           is_repeatable = question.is_repeatable] {
-                                            if (is_repeatable) {
-                                              Repeated(*core, device).run(work, request);
-                                            } else {
-                                              work(*core, request);
-                                            }
-                                          },
-                                          std::move(give_up), question.patience));
+  const bool accepted =
+      run(metadata, judged(
+                        request, device,
+                        [core = shared_from_this(), request, device, work = std::move(work),
+                         is_repeatable = question.is_repeatable] {
+                          if (is_repeatable) {
+                            Repeated(*core, device).run(work, request);
+                          } else {
+                            work(*core, request);
+                          }
+                        },
+                        std::move(give_up), question.patience));
   if (accepted) return;
   stats->rejected.add();
   request->give_up(ENOMEM);

@@ -44,8 +44,8 @@ class KernelRequest {
   bool error(int error);  // 0 is success of what has no result
   // The same, from somebody who will not wait for the outcome any longer.
   bool give_up(int error);
-  // Is called by error() before it tells that the backend cannot be reached or does not answer: true
-  // if it answers in its place, now or later. Set before the work starts. It must not keep the
+  // Is called by error() before it tells that the backend cannot be reached or does not answer:
+  // true if it answers in its place, now or later. Set before the work starts. It must not keep the
   // request alive.
   void set_stand_in(std::function<bool()> stand_in) { stand_in_ = std::move(stand_in); }
   // Is called by error() with anything that is no answer of the backend's (judge_backend): true if

@@ -43,8 +43,7 @@ class KnownMetadata {
     Left left;
   };
   [[nodiscard]] std::optional<Name> find_name(const FileKey& parent, std::string_view name,
-                                              const Caller& caller,
-                                              Belief belief = Belief::fresh);
+                                              const Caller& caller, Belief belief = Belief::fresh);
   // `as_caller`: the daemon was refused, the caller was not.
   Left found(const Ticket& ticket, const FileKey& parent, std::string_view name,
              const struct stat& attributes, const Caller& caller, bool as_caller);

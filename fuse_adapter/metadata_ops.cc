@@ -183,7 +183,8 @@ void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   FuseCore& core = FuseCore::of(raw);
   const auto holder = core.files.any_of(node);
   const bool is_read_only = holder != nullptr && !holder->is_written();
-  core.post(raw, answer, answer_late, {.patience = is_read_only ? kShortPatience : 0, .is_repeatable = true});
+  core.post(raw, answer, answer_late,
+            {.patience = is_read_only ? kShortPatience : 0, .is_repeatable = true});
 }
 
 // Runs `use` with the file found, answering the error if it was not.
@@ -285,7 +286,8 @@ void statfs(fuse_req_t raw, fuse_ino_t node) {
   };
   FuseCore& core = FuseCore::of(raw);
   const bool is_known = core.spaces.find(core.device_of(asked)).has_value();
-  core.post(raw, answer, answer_late, {.patience = is_known ? kShortPatience : 0, .is_repeatable = true});
+  core.post(raw, answer, answer_late,
+            {.patience = is_known ? kShortPatience : 0, .is_repeatable = true});
 }
 
 // Answers what `call(path, buffer, size)` gives, by the protocol of xattr(7): size 0 asks for the
@@ -342,14 +344,15 @@ void get_acl(fuse_req_t raw, NodeId node, std::string_view name, std::size_t siz
       request->error(found.error);
       return;
     }
-    answer_attribute(core, *request, found, size, [&](const char* path, void* acl, std::size_t room) {
-      const ssize_t length = ::getxattr(path, name.c_str(), acl, room);
-      const int error = length < 0 ? errno : 0;
-      const bool is_none = error == ENODATA || error == EOPNOTSUPP;
-      if (is_none && file) core.known_metadata.learn_no_acl(ticket, *file, error);
-      errno = error;
-      return length;
-    });
+    answer_attribute(core, *request, found, size,
+                     [&](const char* path, void* acl, std::size_t room) {
+                       const ssize_t length = ::getxattr(path, name.c_str(), acl, room);
+                       const int error = length < 0 ? errno : 0;
+                       const bool is_none = error == ENODATA || error == EOPNOTSUPP;
+                       if (is_none && file) core.known_metadata.learn_no_acl(ticket, *file, error);
+                       errno = error;
+                       return length;
+                     });
   };
   const auto answer_unasked = [node](FuseCore& core, const KernelRequestPointer& request) {
     const auto file = core.nodes.file_of(node);

@@ -125,8 +125,8 @@ class Opening {
   // While the backend does not answer: true if the engine will. Waits for nothing.
   bool run_unasked() {
     const auto location = core_.nodes.locate(node_);
-    return location && (try_unasked(*location, Belief::fresh) ||
-                        try_unasked(*location, Belief::unasked));
+    return location &&
+           (try_unasked(*location, Belief::fresh) || try_unasked(*location, Belief::unasked));
   }
 
  private:
@@ -374,14 +374,15 @@ void Opening::ask_engine(Descriptor source, const SourceState& state, InodeTable
 
 void open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   if (FuseCore::of(raw).refuse_open(raw)) return;
-  FuseCore::of(raw).post(raw,
-                         [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
-                           Opening(core, request, node, info).run();
-                         },
-                         [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
-                           return Opening(core, request, node, info).run_unasked();
-                         },
-                         {.is_repeatable = !writes_or_truncates(*info)});
+  FuseCore::of(raw).post(
+      raw,
+      [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
+        Opening(core, request, node, info).run();
+      },
+      [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
+        return Opening(core, request, node, info).run_unasked();
+      },
+      {.is_repeatable = !writes_or_truncates(*info)});
 }
 
 void release(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {

@@ -213,7 +213,8 @@ void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job,
 
 bool WarmJobs::Shared::await_source(const Job& job, const std::string& path) {
   std::unique_lock lock(mutex);
-  while (!is_over(job) && target.is_down && target.is_down(path)) changed.wait_for(lock, kDownPause);
+  while (!is_over(job) && target.is_down && target.is_down(path))
+    changed.wait_for(lock, kDownPause);
   return !is_over(job);
 }
 

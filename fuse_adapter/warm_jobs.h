@@ -2,8 +2,8 @@
 //
 // Each job has a thread of its own that walks the source; copies are made by the engine. Bounds:
 // kJobsMax jobs remembered (finished ones make room), kOutstandingMax files handed to the engine
-// at a time over all jobs, kFailuresKept errors kept per job. While the source is down a job asks it
-// nothing: one that starts is refused, others wait until it is back. All functions may be called
+// at a time over all jobs, kFailuresKept errors kept per job. While the source is down a job asks
+// it nothing: one that starts is refused, others wait until it is back. All functions may be called
 // from any thread.
 #pragma once
 

@@ -190,7 +190,8 @@ TEST_F(WarmJobsTest, ASourceThatIsDownIsWaitedForButRefusesToBegin) {
   WarmJobs jobs(target);
   const auto start_all = [&] {
     std::promise<std::string> told;
-    const auto id = jobs.start({""}, [&](const auto&, const auto& error) { told.set_value(error); });
+    const auto id =
+        jobs.start({""}, [&](const auto&, const auto& error) { told.set_value(error); });
     EXPECT_TRUE(id);
     return std::pair(id.value_or(0), told.get_future().get());
   };
