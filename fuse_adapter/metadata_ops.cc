@@ -336,7 +336,8 @@ void answer_age(FuseCore& core, fuse_req_t raw, NodeId node, std::size_t size) {
 void get_acl(fuse_req_t raw, NodeId node, std::string_view name, std::size_t size) {
   const auto answer = [node, name = std::string(name), size](FuseCore& core,
                                                              const KernelRequestPointer& request) {
-    const auto file = core.nodes.file_of(node);
+    const bool is_remembered = core.settings.metadata.stale_if_error > 0;
+    const auto file = is_remembered ? core.nodes.file_of(node) : std::nullopt;
     KnownMetadata::Ticket ticket;
     if (file) ticket = core.known_metadata.begin(*file);
     const FoundFile found = find_or_held(core, node, request->caller());

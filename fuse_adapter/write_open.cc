@@ -143,7 +143,9 @@ Descriptor open_made_by_others(FuseCore& core, const Caller& caller, const Found
     error = S_ISDIR(attributes.st_mode) ? EISDIR : ENOENT;
   }
   if (error != 0) return {};
-  return core.tree.reopen(found.get(), source_flags(flags) | O_NOCTTY, caller, error);
+  Descriptor opened = core.tree.reopen(found.get(), source_flags(flags) | O_NOCTTY, caller, error);
+  if (error == ESTALE) error = ENOENT;  // gone again, and nobody may be told ESTALE
+  return opened;
 }
 
 void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId parent,

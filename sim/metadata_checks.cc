@@ -58,7 +58,6 @@ bool MetadataWorld::was_true(std::size_t since, Nanos earliest, Holds holds) con
 
 // What may be believed for another `left`, and for `timeout` in all, was true no earlier than that.
 Nanos MetadataWorld::earliest_for(Nanos timeout, Nanos left) const {
-  if (belief_ == Belief::unasked) timeout = config_.stale_if_error;
   return now_ + left > timeout ? now_ + left - timeout : 0;
 }
 
@@ -70,14 +69,10 @@ void MetadataWorld::check_name(const Place& place, const Viewer& asker,
     file = answer.attributes->seen.file.inode;
     timeout = answer.attributes->is_directory() ? config_.dir_entry_timeout : config_.entry_timeout;
     // An answer of the backend that took longer than the timeout is not to be believed afterwards.
-    const bool is_to_be_believed =
-        is_kernels || answer.attributes_left > 0 || belief_ == Belief::unasked;
+    const bool is_to_be_believed = is_kernels || answer.attributes_left > 0;
     if (is_to_be_believed) check_attributes(*answer.attributes, asker, answer.attributes_left);
   }
   const Nanos earliest = earliest_for(timeout, answer.entry_left);
-  if (belief_ == Belief::unasked && answer.entry_left + answer.attributes_left > 0) {
-    return report("M1 Age", "an answer for the backend that the kernel may believe");
-  }
   const auto holds = [&](const RemoteState& state) {
     return RemoteTree::look_up(state, place.directory, place.name) == file;
   };

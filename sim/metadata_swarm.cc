@@ -32,7 +32,6 @@ MetadataKnobs make_metadata_knobs(Rng& rng) {
     config.listings_bytes_max = rng.below(4) * kKiB;
   }
   if (rng.chance({1, 8})) knobs.stale_open = StaleOpen::inval;
-  perhaps(config.stale_if_error);
   return knobs;
 }
 

@@ -140,11 +140,6 @@ void MetadataWorld::apply(const MetadataStep& step) {
     case MetadataOp::close:
       if (file) cache_.closed(id_of(*file));
       break;
-    case MetadataOp::unanswered:
-      belief_ = Belief::unasked;
-      ask_unanswered(step.a, place, viewer_of(step.c));
-      belief_ = Belief::fresh;
-      break;
     case MetadataOp::kCount:
       NCFS_ASSERT(false);
   }
@@ -203,37 +198,6 @@ void MetadataWorld::ask_listing(Inode directory, const Viewer& asker) {
   if (pending_.size() == kPendingMax) return;
   pending_.push_back(question(Kind::listing, directory, asker));
   pending_.back().opens = plan.must_open;
-}
-
-void MetadataWorld::ask_unanswered(std::uint32_t kind, const Place& place, const Viewer& asker) {
-  const FileId directory = id_of(place.directory);
-  const auto file = RemoteTree::look_up(tree_.state(), place.directory, place.name);
-  switch (kind % 4) {
-    case 0:
-      if (const auto answer =
-              cache_.find_name(now_, directory, place.name, asker, Belief::unasked)) {
-        check_name(place, asker, *answer);
-      }
-      return;
-    case 1: {
-      const Inode subject = file.value_or(place.directory);
-      const auto answer = cache_.find_attributes(now_, id_of(subject), asker, Belief::unasked);
-      if (answer) check_attributes(answer->attributes, asker, answer->left);
-      return;
-    }
-    case 2:
-      if (!file) return;
-      if (const auto target = cache_.find_target(now_, id_of(*file), asker, Belief::unasked)) {
-        check_target(*file, asker, *target);
-      }
-      return;
-    default: {
-      const auto plan = cache_.plan_listing(now_, directory, asker, Belief::unasked);
-      if (plan.step != MetadataCache::ListingPlan::Step::serve) return;
-      check_listing(place.directory, asker, *plan.snapshot, 0,
-                    earliest_for(config_.dir_attr_timeout, 0));
-    }
-  }
 }
 
 void MetadataWorld::go_on(std::size_t index) {

@@ -4,8 +4,7 @@
 //
 // Invariants, checked after every step:
 //   M1 Age        an answer was true at a moment that is no older than its timeout; what the kernel
-//                 is given to believe it for included. While the backend does not answer: than
-//                 stale_if_error, and the kernel may not believe it
+//                 is given to believe it for included
 //   M2 OwnChanges what this mount has changed and told the application is in every later answer
 //   M3 OneMoment  a listing from memory is the directory at one moment, since it was asked for;
 //                 with nocto, within the timeout
@@ -46,7 +45,6 @@ enum class MetadataOp : std::uint8_t {
   open_go_on,      // a: which thread
   reopen,          // by descriptor; b: where, a: which thread
   close,           // b: where
-  unanswered,      // the backend does not answer; a: the kind of question, b: where, c: who
   kCount,
 };
 
@@ -167,7 +165,6 @@ class MetadataWorld {
   template <typename Holds>
   [[nodiscard]] bool was_true(std::size_t since, Nanos earliest, Holds holds) const;
   [[nodiscard]] Nanos earliest_for(Nanos timeout, Nanos left) const;
-  void ask_unanswered(std::uint32_t kind, const Place& place, const Viewer& asker);
   void check_name(const Place& place, const Viewer& asker, const MetadataCache::NameAnswer& answer,
                   bool is_kernels = false);
   void check_attributes(const FileAttributes& attributes, const Viewer& asker, Nanos left);
@@ -182,7 +179,6 @@ class MetadataWorld {
 
   const MetadataConfig config_;
   const StaleOpen stale_open_;
-  Belief belief_ = Belief::fresh;  // of the answer that is being checked
   Nanos now_ = 0;
   RemoteTree tree_;
   MetadataCache cache_;
