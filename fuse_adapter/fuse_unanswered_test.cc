@@ -1,6 +1,7 @@
 // Method: the backend is down when the test says so, by what its probes answer. Whatever asks it
 // all the same is noticed, for it would be answered.
 #include <fcntl.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <linux/fuse.h>
 #include <unistd.h>
@@ -107,7 +108,8 @@ TEST_F(FuseUnansweredTest, WhatIsKnownAndCachedIsToldUntilTheBackendIsBack) {
   EXPECT_EQ(get_extended(node, "system.posix_acl_access").error, no_acl);
   EXPECT_EQ(list(kRootNode), listed);
   EXPECT_EQ(read_whole(node), "12345");
-  EXPECT_GT(std::stod(get_extended(node, "user.nfs_cachefs.age_s").bytes), 0.0);
+  EXPECT_THAT(get_extended(node, "user.nfs_cachefs.age_s").bytes,
+              testing::MatchesRegex("[0-9]+\\.[0-9][0-9][0-9]"));
   EXPECT_GT(core_->known_metadata.status().stats.unasked_hits, 5U);
   EXPECT_GT(core_->known_metadata.status().stats.unasked_age_max, 0U);
   // What is not known, and every change, is the backend's to answer.
