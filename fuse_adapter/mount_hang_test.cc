@@ -289,7 +289,6 @@ TEST_P(MountHangTest, ABackendThatCannotBeReachedIsStoodInForByWhatIsKnownAndCac
   mount_.start({.passthrough = GetParam(), .source_deadline = kNever, .metadata = metadata});
   mount_.bring_into_cache("file");
   EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == bytes_);
-  EXPECT_EQ(std::distance(fs::directory_iterator(mount_.mounted()), {}), 3);
   EXPECT_EQ(look_at(mount_.mounted("file")), 0);
   for (const Operation operation : {Operation::attributes, Operation::open, Operation::read,
                                     Operation::list, Operation::statfs, Operation::change}) {
@@ -297,7 +296,6 @@ TEST_P(MountHangTest, ABackendThatCannotBeReachedIsStoodInForByWhatIsKnownAndCac
   }
   EXPECT_EQ(look_at(mount_.mounted("file")), 0);
   EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == bytes_);
-  EXPECT_EQ(std::distance(fs::directory_iterator(mount_.mounted()), {}), 3);
   EXPECT_NE(look_at(mount_.mounted("absent")), 0);
   EXPECT_NE(::mkdir(mount_.mounted("new").c_str(), 0700), 0);
   const auto changed = content(9, 0, 2 * kMiB);
