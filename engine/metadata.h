@@ -78,12 +78,21 @@ struct MetadataConfig {
   std::uint32_t negative_min_uses = 1;
   Nanos negative_window = 60 * kSecond;
   Nanos racy_window = 2 * kSecond;  // as Config::racy_window
+  // How old an answer may be that is given while the backend does not answer; see Belief.
+  Nanos stale_if_error = 0;
   // Every open, of files and of directories, asks the backend. Without it (nocto) an open within
   // the attribute timeout does not, if this caller was let in before.
   bool is_close_to_open = true;
   // Memory for listings, and for names and attributes in equal parts: enough for 150 000 files.
   std::uint64_t listings_bytes_max = 256 * kMiB;
   std::uint64_t facts_bytes_max = 128 * kMiB;
+};
+
+// What an answer from memory is worth.
+enum class Belief : std::uint8_t {
+  fresh,   // it is given until its age reaches its timeout
+  unasked  // the backend does not answer: until MetadataConfig::stale_if_error, and the kernel may
+           // not believe it at all, so that it asks again once the backend is back
 };
 
 enum class MetadataProfile : std::uint8_t {
@@ -112,6 +121,8 @@ struct MetadataStats {
   std::uint64_t changes_seen = 0;   // answers that showed that somebody else changed something
   std::uint64_t stale_avoided = 0;  // answers not kept, as something changed while they came
   std::uint64_t evicted = 0;        // entries that made room for others
+  std::uint64_t unasked_hits = 0;   // answers while the backend did not answer (Belief::unasked)
+  Nanos unasked_age_max = 0;        // the age of the oldest of them when it was given
 };
 
 struct MetadataStatus {

@@ -9,9 +9,6 @@ namespace {
 
 // One directory may take half of the memory for listings, so that it cannot push out all others.
 constexpr std::uint64_t kListingShare = 2;
-// Callers remembered for one file or directory: programs that share files at the same moment run as
-// a few users, and whoever is forgotten is asked about again.
-constexpr std::size_t kCallersMax = 8;
 
 // What is left of `timeout` for an answer of that age.
 Nanos left_of(Nanos timeout, Nanos fetched_at, Nanos now) {
@@ -26,9 +23,9 @@ bool is_among(const std::vector<Viewer>& callers, const Viewer& asker) {
 }
 
 // The oldest gives way.
-void remember(std::vector<Viewer>& callers, const Viewer& asker) {
+void remember(std::vector<Viewer>& callers, const Viewer& asker, std::size_t callers_max) {
   if (std::ranges::find(callers, asker) != callers.end()) return;
-  if (callers.size() == kCallersMax) callers.erase(callers.begin());
+  if (callers.size() == callers_max) callers.erase(callers.begin());
   callers.push_back(asker);
 }
 
@@ -106,6 +103,20 @@ void MetadataCache::note_change_seen(const FileId& id, File& file) {
   if (!NCFS_PLANT(listing_not_validated)) listings_.erase(id);
 }
 
+Nanos MetadataCache::left_by(Nanos timeout, Nanos fetched_at, Nanos now, Belief belief) const {
+  const bool is_fresh = belief == Belief::fresh;
+  return left_of(is_fresh ? timeout : config_.stale_if_error, fetched_at, now);
+}
+
+bool MetadataCache::keeps_openers() const {
+  return !config_.is_close_to_open || config_.stale_if_error > 0;
+}
+
+void MetadataCache::note_unasked(Nanos now, Nanos fetched_at) {
+  ++stats_.unasked_hits;
+  stats_.unasked_age_max = std::max(stats_.unasked_age_max, now - fetched_at);
+}
+
 // -- Attributes --
 
 Nanos MetadataCache::attributes_timeout(const FileAttributes& attributes) const {
@@ -135,6 +146,7 @@ Nanos MetadataCache::learn_attributes(Nanos now, const Ticket& ticket,
   if (sameness != Sameness::same) {
     file.target.reset();
     file.openers = {};
+    file.no_acl = 0;
   }
   const bool is_kept = !has_overlapped || sameness != Sameness::changed;
   if (!has_overlapped) {
@@ -142,6 +154,7 @@ Nanos MetadataCache::learn_attributes(Nanos now, const Ticket& ticket,
     file.fetched_at = ticket.began_at;
     file.viewer = viewer;
     file.is_valid = true;
+    file.is_closed = false;
     // The same link still has the same target, as far as this viewer can tell.
     if (file.target && viewer.covers(file.target->viewer)) {
       file.target->fetched_at = std::max(file.target->fetched_at, ticket.began_at);
@@ -157,17 +170,23 @@ Nanos MetadataCache::learn_attributes(Nanos now, const Ticket& ticket,
 }
 
 const MetadataCache::File* MetadataCache::valid_attributes(Nanos now, const FileId& id,
-                                                           const Viewer& asker) {
+                                                           const Viewer& asker, Belief belief) {
   const File* const file = files_.find(id);
   if (file == nullptr || !file->is_valid || !file->viewer.covers(asker)) return nullptr;
+  if (file->is_closed && belief == Belief::fresh) return nullptr;
   const Nanos timeout = attributes_timeout(*file->attributes);
-  return left_of(timeout, file->fetched_at, now) > 0 ? file : nullptr;
+  return left_by(timeout, file->fetched_at, now, belief) > 0 ? file : nullptr;
 }
 
 std::optional<MetadataCache::AttributesAnswer> MetadataCache::find_attributes(Nanos now,
                                                                               const FileId& id,
-                                                                              const Viewer& asker) {
-  const File* const file = valid_attributes(now, id, asker);
+                                                                              const Viewer& asker,
+                                                                              Belief belief) {
+  const File* const file = valid_attributes(now, id, asker, belief);
+  if (file != nullptr && belief == Belief::unasked) {
+    note_unasked(now, file->fetched_at);
+    return AttributesAnswer{*file->attributes, 0};
+  }
   if (file == nullptr) {
     ++stats_.attribute_misses;
     return std::nullopt;
@@ -177,18 +196,44 @@ std::optional<MetadataCache::AttributesAnswer> MetadataCache::find_attributes(Na
   return AttributesAnswer{*file->attributes, left};
 }
 
+std::optional<Nanos> MetadataCache::age_of(Nanos now, const FileId& id) {
+  const File* const file = files_.find(id);
+  if (file == nullptr || !file->is_valid) return std::nullopt;
+  return now - file->fetched_at;
+}
+
+std::optional<int> MetadataCache::find_no_acl(Nanos now, const FileId& id) {
+  const File* const file = files_.find(id);
+  if (file == nullptr || !file->is_valid || file->no_acl == 0) return std::nullopt;
+  // Who changes the ACL changes ctime as well.
+  if (left_by(0, file->fetched_at, now, Belief::unasked) == 0) return std::nullopt;
+  note_unasked(now, file->fetched_at);
+  return file->no_acl;
+}
+
+void MetadataCache::learn_no_acl(const Ticket& ticket, const FileId& id, int error) {
+  File& file = file_of(id);
+  const bool is_overtaken = ticket.serial < file.changed || ticket.serial < file.learned;
+  if (is_overtaken || !file.attributes) return;
+  file.no_acl = error;
+}
+
 // -- Links --
 
 std::optional<std::string> MetadataCache::find_target(Nanos now, const FileId& link,
-                                                      const Viewer& asker) {
+                                                      const Viewer& asker, Belief belief) {
   const File* const file = files_.find(link);
   const Target* const target = file != nullptr && file->target ? &*file->target : nullptr;
   if (target == nullptr || !target->viewer.covers(asker) ||
-      left_of(config_.attr_timeout, target->fetched_at, now) == 0) {
+      left_by(config_.attr_timeout, target->fetched_at, now, belief) == 0) {
     ++stats_.link_misses;
     return std::nullopt;
   }
-  ++stats_.link_hits;
+  if (belief == Belief::unasked) {
+    note_unasked(now, target->fetched_at);
+  } else {
+    ++stats_.link_hits;
+  }
   return target->text;
 }
 
@@ -207,30 +252,39 @@ void MetadataCache::learn_target(const Ticket& ticket, const FileId& link, std::
 // -- Names --
 
 std::optional<MetadataCache::NameAnswer> MetadataCache::find_positive(Nanos now, const Name& name,
-                                                                      const Viewer& asker) {
-  const File* const file = valid_attributes(now, *name.file, asker);
+                                                                      const Viewer& asker,
+                                                                      Belief belief) {
+  const File* const file = valid_attributes(now, *name.file, asker, belief);
   if (file == nullptr) return std::nullopt;
   const FileAttributes& attributes = *file->attributes;
-  const Nanos entry_left = left_of(entry_timeout(attributes), name.fetched_at, now);
+  const Nanos entry_left = left_by(entry_timeout(attributes), name.fetched_at, now, belief);
   if (entry_left == 0) return std::nullopt;
+  if (belief == Belief::unasked) {
+    note_unasked(now, std::min(name.fetched_at, file->fetched_at));
+    return NameAnswer{attributes, 0, 0};
+  }
   return NameAnswer{attributes, name.viewer.is_anyone() ? entry_left : 0,
                     left_of(attributes_timeout(attributes), file->fetched_at, now)};
 }
 
 std::optional<MetadataCache::NameAnswer> MetadataCache::find_name(Nanos now, const FileId& parent,
                                                                   std::string_view name,
-                                                                  const Viewer& asker) {
+                                                                  const Viewer& asker,
+                                                                  Belief belief) {
   const File* const directory = files_.find(parent);
   const Name* const known = directory == nullptr ? nullptr : names_.find(NameView{parent, name});
   std::optional<NameAnswer> answer;
   if (known != nullptr && known->asked >= directory->names_void && known->viewer.covers(asker)) {
     if (known->file) {
-      answer = find_positive(now, *known, asker);
+      answer = find_positive(now, *known, asker, belief);
     } else if (known->misses >= config_.negative_min_uses) {
-      const Nanos left = left_of(config_.negative_timeout, known->fetched_at, now);
-      if (left > 0) answer = NameAnswer{{}, known->viewer.is_anyone() ? left : 0, 0};
+      const Nanos left = left_by(config_.negative_timeout, known->fetched_at, now, belief);
+      const bool may_believe = known->viewer.is_anyone() && belief == Belief::fresh;
+      if (left > 0) answer = NameAnswer{{}, may_believe ? left : 0, 0};
+      if (left > 0 && belief == Belief::unasked) note_unasked(now, known->fetched_at);
     }
   }
+  if (answer && belief == Belief::unasked) return answer;
   if (!answer) {
     ++stats_.name_misses;
   } else if (answer->attributes) {
@@ -290,7 +344,10 @@ MetadataCache::NameAnswer MetadataCache::absent(Nanos now, const Ticket& ticket,
   NameAnswer answer;
   if (config_.negative_timeout == 0) {
     // What was there before is gone, and who saw it saw it before.
-    if (names_.erase(NameView{parent, name})) file_of(parent).names_changed = ++serial_;
+    if (names_.erase(NameView{parent, name})) {
+      File& directory = file_of(parent);  // may take serials of its own
+      directory.names_changed = ++serial_;
+    }
     return answer;
   }
   Name* const filled = fill_name(ticket, parent, name, std::nullopt, viewer);
@@ -312,18 +369,23 @@ MetadataCache::NameAnswer MetadataCache::absent(Nanos now, const Ticket& ticket,
 // -- Directories --
 
 MetadataCache::ListingPlan MetadataCache::plan_listing(Nanos now, const FileId& directory,
-                                                       const Viewer& asker) {
+                                                       const Viewer& asker, Belief belief) {
   ListingPlan plan;
   const File* const file = files_.find(directory);
   const Listing* const listing = file == nullptr ? nullptr : listings_.find(directory);
   if (listing == nullptr) return plan;
   plan.must_open = !is_among(listing->readers, asker);
-  const bool is_young = left_of(config_.dir_attr_timeout, listing->validated_at, now) > 0;
-  const bool needs_asking = config_.is_close_to_open || !is_young || plan.must_open;
+  const Nanos left = left_by(config_.dir_attr_timeout, listing->validated_at, now, belief);
+  const bool asks_always = config_.is_close_to_open && belief == Belief::fresh;
+  const bool needs_asking = asks_always || left == 0 || plan.must_open;
   plan.step = needs_asking ? ListingPlan::Step::validate : ListingPlan::Step::serve;
   if (needs_asking) return plan;
   plan.snapshot = listing->snapshot;
-  ++stats_.listing_hits;
+  if (belief == Belief::unasked) {
+    note_unasked(now, listing->validated_at);
+  } else {
+    ++stats_.listing_hits;
+  }
   return plan;
 }
 
@@ -341,7 +403,7 @@ MetadataCache::Snapshot MetadataCache::validate(Nanos now, const Ticket& ticket,
     return nullptr;
   }
   // It may be another listing than the one that was planned with, and read by others.
-  if (opened) remember(listing->readers, asker);
+  if (opened) remember(listing->readers, asker, kCallersMax);
   if (!is_among(listing->readers, asker)) return nullptr;
   listing->validated_at = std::max(listing->validated_at, ticket.began_at);
   ++stats_.listing_hits;
@@ -374,29 +436,30 @@ void MetadataCache::learn_listing(const Ticket& ticket, const Observation& befor
 // -- Opens --
 
 std::optional<FileAttributes> MetadataCache::open_unasked(Nanos now, const FileId& file,
-                                                          const Viewer& asker) {
-  if (config_.is_close_to_open) return std::nullopt;
-  const File* const known = valid_attributes(now, file, asker);
+                                                          const Viewer& asker, Belief belief) {
+  if (config_.is_close_to_open && belief == Belief::fresh) return std::nullopt;
+  const File* const known = valid_attributes(now, file, asker, belief);
   if (known == nullptr || !is_among(known->openers, asker)) return std::nullopt;
   ++stats_.opens_unasked;
+  if (belief == Belief::unasked) note_unasked(now, known->fetched_at);
   return known->attributes;
 }
 
 void MetadataCache::opened(Nanos now, const Ticket& ticket, const FileAttributes& attributes,
                            const Viewer& viewer, const Viewer& asker) {
   learn_attributes(now, ticket, attributes, viewer);
-  if (config_.is_close_to_open) return;
+  if (!keeps_openers()) return;
   const FileId& id = attributes.seen.file;
   File* const file = files_.find(id);
   if (file == nullptr || !file->is_valid || ticket.serial < file->changed) return;
-  remember(file->openers, asker);
+  remember(file->openers, asker, kCallersMax);
   recharge(id, *file);
   trim();
 }
 
 void MetadataCache::closed(const FileId& file) {
   if (!config_.is_close_to_open) return;
-  if (File* const known = files_.find(file)) known->is_valid = false;
+  if (File* const known = files_.find(file)) known->is_closed = true;
 }
 
 void MetadataCache::count(OpenVerdict verdict) {
@@ -439,6 +502,7 @@ void MetadataCache::file_changed(const FileId& id) {
   file.names_changed = serial_;  // of a directory: who may list it has changed, perhaps
   file.is_valid = false;
   file.openers = {};
+  file.no_acl = 0;
   listings_.erase(id);
   recharge(id, file);
 }
@@ -448,35 +512,6 @@ void MetadataCache::forget_all() {
   files_.clear();
   names_.clear();
   listings_.clear();
-}
-
-void MetadataCache::check_invariants() const {
-  files_.check_invariants();
-  names_.check_invariants();
-  listings_.check_invariants();
-  files_.for_each([this](const FileId& id, const File& file, std::uint64_t charge_bytes) {
-    NCFS_ASSERT(charge_bytes == charge_of(file));
-    NCFS_ASSERT(!file.is_valid || file.attributes);
-    NCFS_ASSERT(!file.attributes || file.attributes->seen.file == id);
-    NCFS_ASSERT(file.changed <= serial_);
-    NCFS_ASSERT(file.names_void <= file.names_changed);
-    NCFS_ASSERT(file.names_changed <= serial_);
-    NCFS_ASSERT(file.openers.size() <= kCallersMax);
-  });
-  names_.for_each([this](const NameKey& key, const Name& name, std::uint64_t charge_bytes) {
-    NCFS_ASSERT(charge_bytes == sizeof(NameKey) + sizeof(Name) + key.name.size());
-    NCFS_ASSERT(name.asked < name.learned);
-    NCFS_ASSERT(name.learned <= serial_);
-    NCFS_ASSERT(name.misses <= config_.negative_min_uses);
-    NCFS_ASSERT(!name.file || name.misses == 0);
-  });
-  listings_.for_each([this](const FileId& id, const Listing& listing, std::uint64_t) {
-    NCFS_ASSERT(listing.snapshot);
-    NCFS_ASSERT(listing.label.file == id);
-    NCFS_ASSERT(listing.label.change || is_settled(listing.label, config_.racy_window));
-    NCFS_ASSERT(listing.readers.size() <= kCallersMax);
-    NCFS_ASSERT(listings_.bytes() >= listing.snapshot->bytes());
-  });
 }
 
 }  // namespace ncfs

@@ -62,7 +62,8 @@ class MetadataCache {
   };
   // Nothing: ask the backend.
   [[nodiscard]] std::optional<NameAnswer> find_name(Nanos now, const FileId& parent,
-                                                    std::string_view name, const Viewer& asker);
+                                                    std::string_view name, const Viewer& asker,
+                                                    Belief belief = Belief::fresh);
   // What the backend said to a look-up of `name`; the ticket is about `parent`.
   NameAnswer found(Nanos now, const Ticket& ticket, const FileId& parent, std::string_view name,
                    const FileAttributes& attributes, const Viewer& viewer);
@@ -76,15 +77,23 @@ class MetadataCache {
     Nanos left = 0;
   };
   [[nodiscard]] std::optional<AttributesAnswer> find_attributes(Nanos now, const FileId& file,
-                                                                const Viewer& asker);
+                                                                const Viewer& asker,
+                                                                Belief belief = Belief::fresh);
+  // How long ago the backend was asked for them; nothing if they are not known.
+  [[nodiscard]] std::optional<Nanos> age_of(Nanos now, const FileId& file);
   // Returns how long the kernel may believe them.
   Nanos learn_attributes(Nanos now, const Ticket& ticket, const FileAttributes& attributes,
                          const Viewer& viewer);
 
   [[nodiscard]] std::optional<std::string> find_target(Nanos now, const FileId& link,
-                                                       const Viewer& asker);
+                                                       const Viewer& asker,
+                                                       Belief belief = Belief::fresh);
   void learn_target(const Ticket& ticket, const FileId& link, std::string_view target,
                     const Viewer& viewer);
+
+  // The error with which the backend said that the file has no ACL, for Belief::unasked.
+  [[nodiscard]] std::optional<int> find_no_acl(Nanos now, const FileId& file);
+  void learn_no_acl(const Ticket& ticket, const FileId& file, int error);
 
   // -- Directories, at OPENDIR and when a handle is rewound --
 
@@ -102,7 +111,9 @@ class MetadataCache {
     // backend has not let in before.
     bool must_open = true;
   };
-  [[nodiscard]] ListingPlan plan_listing(Nanos now, const FileId& directory, const Viewer& asker);
+  // With Belief::unasked: `serve`, or there is no answer.
+  [[nodiscard]] ListingPlan plan_listing(Nanos now, const FileId& directory, const Viewer& asker,
+                                         Belief belief = Belief::fresh);
   // The listing that the attributes vouch for; null: list, opening as the asker. Learns the
   // attributes as well. `opened` if they were had by opening the directory as the asker.
   [[nodiscard]] Snapshot validate(Nanos now, const Ticket& ticket, const FileAttributes& attributes,
@@ -114,9 +125,11 @@ class MetadataCache {
 
   // -- Opens --
 
-  // Only with nocto: attributes with which a read-only open may be answered unasked.
+  // Attributes with which a read-only open may be answered unasked: with nocto, or while the
+  // backend does not answer.
   [[nodiscard]] std::optional<FileAttributes> open_unasked(Nanos now, const FileId& file,
-                                                           const Viewer& asker);
+                                                           const Viewer& asker,
+                                                           Belief belief = Belief::fresh);
   // The backend let the asker open the file for reading. Learns the attributes as well.
   void opened(Nanos now, const Ticket& ticket, const FileAttributes& attributes,
               const Viewer& viewer, const Viewer& asker);
@@ -143,6 +156,10 @@ class MetadataCache {
   void check_invariants() const;
 
  private:
+  // Callers remembered for one file or directory: programs that share files at the same moment run
+  // as a few users, and whoever is forgotten is asked about again.
+  static constexpr std::size_t kCallersMax = 8;
+
   // Serials order events: every change and every answer kept takes the next.
   using Serial = std::uint64_t;
 
@@ -155,6 +172,7 @@ class MetadataCache {
   struct File {
     std::optional<FileAttributes> attributes;  // the last known, to see changes by
     bool is_valid = false;                     // they may be given as an answer
+    bool is_closed = false;                    // since they came: they are not fresh any more
     Nanos fetched_at = 0;
     Viewer viewer;
     Serial learned = 0;        // when the attributes came
@@ -162,7 +180,8 @@ class MetadataCache {
     Serial names_changed = 0;  // older tickets tell nothing of its names
     Serial names_void = 0;     // names kept with older tickets are void
     std::optional<Target> target;
-    std::vector<Viewer> openers;  // let in since `attributes` are what they are; nocto
+    std::vector<Viewer> openers;  // let in since `attributes` are what they are
+    int no_acl = 0;  // the error with which the backend said so since then; 0: not asked
   };
   struct NameKey {
     FileId parent;
@@ -206,9 +225,13 @@ class MetadataCache {
                   const std::optional<FileId>& leads_to, const Viewer& viewer);
   [[nodiscard]] Nanos attributes_timeout(const FileAttributes& attributes) const;
   [[nodiscard]] Nanos entry_timeout(const FileAttributes& attributes) const;
-  [[nodiscard]] const File* valid_attributes(Nanos now, const FileId& id, const Viewer& asker);
+  [[nodiscard]] Nanos left_by(Nanos timeout, Nanos fetched_at, Nanos now, Belief belief) const;
+  [[nodiscard]] bool keeps_openers() const;
+  void note_unasked(Nanos now, Nanos fetched_at);
+  [[nodiscard]] const File* valid_attributes(Nanos now, const FileId& id, const Viewer& asker,
+                                             Belief belief);
   [[nodiscard]] std::optional<NameAnswer> find_positive(Nanos now, const Name& name,
-                                                        const Viewer& asker);
+                                                        const Viewer& asker, Belief belief);
   void trim();
 
   const MetadataConfig config_;

@@ -322,6 +322,75 @@ TEST(MetadataCache, ClosingForgetsTheLengthUnlessNoctoIsOn) {
   EXPECT_TRUE(other.find_attributes(1, kFile, kAlice));
 }
 
+TEST(MetadataCache, WhileTheBackendDoesNotAnswerOlderAnswersAreGivenButNotToTheKernel) {
+  MetadataConfig config = metadata_config(MetadataProfile::strict);
+  config.negative_timeout = kSecond;
+  config.stale_if_error = 60 * kSecond;
+  MetadataCache cache(config);
+  Asked asked{cache, 0};
+  asked.found("a", file_at(1));
+  asked.absent("b");
+  asked.list(directory_at(1), {"a"});
+  cache.learn_target(cache.begin(0, kFile), kFile, "there", kAnyone);
+  cache.learn_no_acl(cache.begin(0, kFile), kFile, 61);
+  cache.opened(0, cache.begin(0, kFile), file_at(1), kAnyone, kAlice);
+  cache.closed(kFile);
+  const Nanos late = 59 * kSecond;
+  EXPECT_FALSE(cache.find_name(late, kDirectory, "a", kAlice));
+  const auto name = cache.find_name(late, kDirectory, "a", kAlice, Belief::unasked);
+  ASSERT_TRUE(name);
+  EXPECT_EQ(name->attributes->seen.file, kFile);
+  EXPECT_EQ(name->entry_left + name->attributes_left, 0U);
+  const auto absent = cache.find_name(late, kDirectory, "b", kAlice, Belief::unasked);
+  ASSERT_TRUE(absent);
+  EXPECT_FALSE(absent->attributes);
+  EXPECT_EQ(absent->entry_left, 0U);
+  EXPECT_FALSE(cache.find_attributes(late, kFile, kAlice));
+  const auto attributes = cache.find_attributes(late, kFile, kAlice, Belief::unasked);
+  ASSERT_TRUE(attributes);
+  EXPECT_EQ(attributes->left, 0U);
+  EXPECT_EQ(cache.find_target(late, kFile, kAlice, Belief::unasked), "there");
+  EXPECT_EQ(cache.find_no_acl(late, kFile), 61);
+  EXPECT_EQ(cache.age_of(late, kFile), late);
+  EXPECT_EQ(cache.plan_listing(late, kDirectory, kAlice, Belief::unasked).step,
+            MetadataCache::ListingPlan::Step::serve);
+  EXPECT_NE(cache.plan_listing(late, kDirectory, kBob, Belief::unasked).step,
+            MetadataCache::ListingPlan::Step::serve);
+  EXPECT_FALSE(cache.open_unasked(late, kFile, kAlice));
+  EXPECT_TRUE(cache.open_unasked(late, kFile, kAlice, Belief::unasked));
+  EXPECT_FALSE(cache.open_unasked(late, kFile, kBob, Belief::unasked)) << "was not let in before";
+  EXPECT_EQ(cache.stats().unasked_age_max, late);
+  EXPECT_EQ(cache.stats().unasked_hits, 7U);
+  const Nanos over = 60 * kSecond;
+  EXPECT_FALSE(cache.find_name(over, kDirectory, "a", kAlice, Belief::unasked));
+  EXPECT_FALSE(cache.find_name(over, kDirectory, "b", kAlice, Belief::unasked));
+  EXPECT_FALSE(cache.find_attributes(over, kFile, kAlice, Belief::unasked));
+  EXPECT_FALSE(cache.find_target(over, kFile, kAlice, Belief::unasked));
+  EXPECT_FALSE(cache.find_no_acl(over, kFile));
+  EXPECT_FALSE(cache.open_unasked(over, kFile, kAlice, Belief::unasked));
+  // Our own changes count, whoever answers.
+  cache.file_changed(kFile);
+  EXPECT_FALSE(cache.find_attributes(1, kFile, kAlice, Belief::unasked));
+  EXPECT_FALSE(cache.find_no_acl(1, kFile));
+  EXPECT_FALSE(cache.open_unasked(1, kFile, kAlice, Belief::unasked));
+  cache.check_invariants();
+}
+
+TEST(MetadataCache, AnAbsenceIsLearntOfADirectoryThatWasForgottenMeanwhile) {
+  MetadataConfig config;
+  config.facts_bytes_max = MetadataConfig::kFactsBytesMin;
+  MetadataCache cache(config);
+  const Asked asked{cache, 0};
+  asked.found("a", file_at(1));
+  const auto ticket = cache.begin(0, kDirectory);
+  FileAttributes other = file_at(1);
+  for (other.seen.file.inode = 1000; other.seen.file.inode < 1100; ++other.seen.file.inode) {
+    asked.learn(other);
+  }
+  static_cast<void>(cache.absent(1, ticket, kDirectory, "a", kAnyone));
+  cache.check_invariants();
+}
+
 TEST(MetadataCache, TargetOfALinkLastsAsLongAsTheLinkIsTheSame) {
   MetadataCache cache({});
   Asked{cache, 0}.learn(file_at(1));

@@ -61,6 +61,7 @@ struct AdapterStats {
   Counter passthrough_refused;  // files the kernel would not pass through
   Counter cache_faults;     // reads of a cache file that failed and were answered from the source
   Counter mirror_failures;  // cache files that do not follow changes of the source by this mount
+  Counter retries;          // questions asked of the source again after an error that may pass
   Counter timeouts;         // requests answered with ETIMEDOUT
   Counter rejected;         // requests: too many were waiting (ENOMEM) or open (ENFILE)
   Counter errors;           // reads and opens of regular files answered with another error

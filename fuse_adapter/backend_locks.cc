@@ -51,6 +51,8 @@ class BackendLocks::Held {
   Held(const Held&) = delete;
   Held& operator=(const Held&) = delete;
 
+  [[nodiscard]] const FileKey& file() const { return file_; }
+
   std::atomic<bool> is_taken{false};  // who finds it so starts anew
   std::mutex mutex;                   // guards the rest, and what the table says of it
   Descriptor description;
@@ -68,8 +70,9 @@ struct BackendLocks::Wish {
   Nanos ask_again_after = kAskAgainMin;
 };
 
-BackendLocks::BackendLocks(LockTable& table, Nanos deadline)
+BackendLocks::BackendLocks(LockTable& table, Nanos deadline, std::shared_ptr<Backends> backends)
     : table_(table),
+      backends_(std::move(backends)),
       pool_({.name = "ncfs-locks",
              .threads = kThreads,
              .queue_max = kQueueMax,
@@ -159,19 +162,39 @@ void BackendLocks::lock(Request request, LockTable::Ticket ticket,
   submit(wish);
 }
 
+bool BackendLocks::ask(const FileKey& file, const std::function<int()>& call,
+                       std::function<void()> expire) {
+  const auto judge = [backends = backends_, device = file.device](int error) {
+    backends->answered(device, error);
+  };
+  return pool_.submit({.run = [judge, call] { judge(call()); },
+                       .expire =
+                           [judge, expire = std::move(expire)] {
+                             judge(ETIMEDOUT);
+                             expire();
+                           },
+                       .lane = file.device});
+}
+
 void BackendLocks::submit(const WishPointer& wish) {
-  const bool accepted = pool_.submit({.run = [this, wish] { attempt(wish); },
-                                      .expire = [this, wish] { answer(wish, ETIMEDOUT); }});
+  const FileKey& file = wish->request.file;
+  if (backends_->is_down(file.device)) {
+    answer(wish, ETIMEDOUT);
+    return;
+  }
+  const bool accepted = ask(
+      file, [this, wish] { return attempt(wish); }, [this, wish] { answer(wish, ETIMEDOUT); });
   if (!accepted) answer(wish, ENOLCK);
 }
 
-void BackendLocks::attempt(const WishPointer& wish) {
+int BackendLocks::attempt(const WishPointer& wish) {
   const int error = take_now(wish->request);
   if (error == EAGAIN && wish->ticket) {
     wait(wish);
   } else {
     answer(wish, error);
   }
+  return error;
 }
 
 // Or answered by the deadline.
@@ -276,9 +299,15 @@ void BackendLocks::unlock(Request request) {
     return;
   }
   const auto shared = std::make_shared<Request>(std::move(request));
-  const bool accepted =
-      pool_.submit({.run = [this, shared] { shared->answer(unlock_now(*shared)); },
-                    .expire = [shared] { shared->answer(ETIMEDOUT); }});
+  // Also of one that is down: it gives the lock back when it returns.
+  const bool accepted = ask(
+      shared->file,
+      [this, shared] {
+        const int error = unlock_now(*shared);
+        shared->answer(error);
+        return error;
+      },
+      [shared] { shared->answer(ETIMEDOUT); });
   if (!accepted) shared->answer(ENOLCK);
 }
 
@@ -288,18 +317,22 @@ void BackendLocks::find_conflict(Request request, Found found) {
     found(0, known);
     return;
   }
-  const bool accepted =
-      pool_.submit({.run =
-                        [this, request, found] {
-                          struct flock answer =
-                              flock_of(request.lock, request.lock.is_exclusive ? F_WRLCK : F_RDLCK);
-                          const int error = use_description(request, [&answer](int description) {
-                            return ::fcntl(description, F_OFD_GETLK, &answer) == 0 ? 0 : errno;
-                          });
-                          const bool is_free = error != 0 || answer.l_type == F_UNLCK;
-                          found(error, is_free ? std::nullopt : std::optional(lock_of(answer)));
-                        },
-                    .expire = [found] { found(ETIMEDOUT, std::nullopt); }});
+  if (backends_->is_down(request.file.device)) {
+    found(ETIMEDOUT, std::nullopt);
+    return;
+  }
+  const bool accepted = ask(
+      request.file,
+      [this, request, found] {
+        struct flock answer = flock_of(request.lock, request.lock.is_exclusive ? F_WRLCK : F_RDLCK);
+        const int error = use_description(request, [&answer](int description) {
+          return ::fcntl(description, F_OFD_GETLK, &answer) == 0 ? 0 : errno;
+        });
+        const bool is_free = error != 0 || answer.l_type == F_UNLCK;
+        found(error, is_free ? std::nullopt : std::optional(lock_of(answer)));
+        return error;
+      },
+      [found] { found(ETIMEDOUT, std::nullopt); });
   if (!accepted) found(ENOLCK, std::nullopt);
 }
 
@@ -323,6 +356,7 @@ void BackendLocks::give_back(std::shared_ptr<Held> held, std::function<void()> d
       if (!is_told.exchange(true)) done();
     }
   };
+  const JobPool::Lane lane = held->file().device;
   const auto ending = std::make_shared<Ending>();
   ending->done = std::move(done);
   ending->held = std::move(held);
@@ -331,7 +365,8 @@ void BackendLocks::give_back(std::shared_ptr<Held> held, std::function<void()> d
                                             ending->held.reset();
                                             ending->tell();
                                           },
-                                      .expire = [ending] { ending->tell(); }});
+                                      .expire = [ending] { ending->tell(); },
+                                      .lane = lane});
   if (!accepted) ending->tell();
 }
 

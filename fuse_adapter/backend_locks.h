@@ -27,6 +27,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "fuse_adapter/backends.h"
 #include "fuse_adapter/job_pool.h"
 #include "fuse_adapter/lock_table.h"
 #include "io/descriptor.h"
@@ -40,8 +41,9 @@ class BackendLocks {
   static constexpr Nanos kAskAgainMin = 10 * kMillisecond;
   static constexpr Nanos kAskAgainMax = kSecond;
 
-  // `deadline` of one call of the source. Throws std::system_error.
-  BackendLocks(LockTable& table, Nanos deadline);
+  // `deadline` of one call of the source. What `backends` takes to be down is asked for no lock,
+  // and it is told how the calls end. Throws std::system_error.
+  BackendLocks(LockTable& table, Nanos deadline, std::shared_ptr<Backends> backends);
   ~BackendLocks();
   BackendLocks(const BackendLocks&) = delete;
   BackendLocks& operator=(const BackendLocks&) = delete;
@@ -94,8 +96,11 @@ class BackendLocks {
   [[nodiscard]] int use_description(const Request& request, const Use& use);
   [[nodiscard]] int take_now(const Request& request);
   [[nodiscard]] int unlock_now(const Request& request);
+  // A call of the source about the file: `call` tells its errno.
+  [[nodiscard]] bool ask(const FileKey& file, const std::function<int()>& call,
+                         std::function<void()> expire);
   void submit(const WishPointer& wish);
-  void attempt(const WishPointer& wish);
+  int attempt(const WishPointer& wish);
   void wait(const WishPointer& wish);
   [[nodiscard]] bool is_given_up(const WishPointer& wish) const;
   void ask_again_later(const WishPointer& wish);
@@ -103,6 +108,7 @@ class BackendLocks {
   void watch();
 
   LockTable& table_;
+  const std::shared_ptr<Backends> backends_;
   std::mutex mutex_;  // guards what follows; never held while the source is called
   std::map<std::pair<FileKey, Owner>, std::shared_ptr<Held>> held_;
   std::unordered_map<LockTable::Ticket, WishPointer> waiting_;  // asked to wait, not answered

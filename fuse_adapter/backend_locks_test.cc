@@ -6,8 +6,10 @@
 #include <gtest/gtest.h>
 #include <sys/file.h>
 
+#include <atomic>
 #include <cerrno>
 #include <future>
+#include <memory>
 #include <string>
 
 #include "io/temp_directory.h"
@@ -36,10 +38,19 @@ class Later {
 };
 using LaterError = std::shared_ptr<Later<int>>;
 
+// Probes tell the errno that the test has set.
+std::shared_ptr<Backends> make_backends(const std::shared_ptr<std::atomic<int>>& probe_error) {
+  const Descriptor root(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC));
+  return std::make_shared<Backends>(Backends::Options{
+      .root = root.get(), .probe = [probe_error](const auto&) { return probe_error->load(); }});
+}
+
 struct Mount {
   ~Mount() { locks.stop(std::chrono::seconds(60)); }
   LockTable table;
-  BackendLocks locks{table, 60 * kSecond};
+  std::shared_ptr<std::atomic<int>> probe_error = std::make_shared<std::atomic<int>>(0);
+  std::shared_ptr<Backends> backends = make_backends(probe_error);
+  BackendLocks locks{table, 60 * kSecond, backends};
 };
 
 class BackendLocksTest : public testing::Test {
@@ -241,6 +252,40 @@ TEST_F(BackendLocksTest, WhatTheSourceSaysIsTheAnswer) {
   };
   one_.locks.try_lock(std::move(refused));
   EXPECT_EQ(result->get(-1), ESTALE);
+}
+
+TEST_F(BackendLocksTest, ASourceThatIsDownIsAskedForNoLockButGetsThoseItGaveBack) {
+  const FileKey file{one_.backends->root(), 2};
+  const auto ask = [&](const auto& call, const BackendLocks::Open& open) {
+    const auto result = std::make_shared<Later<int>>();
+    auto asked = request(exclusive(1, 0, 9), into(result));
+    asked.file = file;
+    if (open) asked.open = open;
+    call(std::move(asked));
+    return result->get(-1);
+  };
+  const auto take = [this](auto asked) { one_.locks.try_lock(std::move(asked)); };
+  const auto give = [this](auto asked) { one_.locks.unlock(std::move(asked)); };
+  EXPECT_EQ(ask(take, {}), 0);
+  // What a lock is refused with is heard of.
+  *one_.probe_error = ETIMEDOUT;
+  auto other = request(exclusive(2, 10, 19), [](int) { return true; });
+  other.file = file;
+  other.open = [](int& error) {
+    error = EHOSTUNREACH;
+    return Descriptor();
+  };
+  one_.locks.try_lock(std::move(other));
+  ASSERT_TRUE(eventually([&] { return one_.backends->is_down(file.device); }));
+  EXPECT_EQ(ask(take,
+                [](int& error) {
+                  ADD_FAILURE() << "it was asked";
+                  error = EIO;
+                  return Descriptor();
+                }),
+            ETIMEDOUT);
+  EXPECT_EQ(ask(give, {}), 0);
+  EXPECT_TRUE(one_.table.held(file, Kind::posix).empty());
 }
 
 }  // namespace

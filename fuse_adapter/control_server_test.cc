@@ -196,7 +196,10 @@ TEST_F(ControlServerTest, StatusTellsWhatIsKnownOfNamesAndAttributes) {
   metadata_.stats.opens_changed = 5;
   metadata_.stats.opens_estale = 6;
   metadata_.stats.stale_avoided = 7;
+  metadata_.stats.unasked_hits = 9;
+  metadata_.stats.unasked_age_max = 1500 * kMillisecond;
   stats_.source_looks.add(8);
+  stats_.retries.add(3);
   ASSERT_EQ(start(), "");
   const json metadata = status()["metadata"];
   EXPECT_EQ(metadata["names"]["hit_ratio"], 0.75);
@@ -206,7 +209,10 @@ TEST_F(ControlServerTest, StatusTellsWhatIsKnownOfNamesAndAttributes) {
   EXPECT_EQ(metadata["revalidations"]["changed"], 5);
   EXPECT_EQ(metadata["revalidations"]["estale"], 6);
   EXPECT_EQ(metadata["stale_avoided"], 7);
+  EXPECT_EQ(metadata["unanswered"]["hits"], 9);
+  EXPECT_EQ(metadata["unanswered"]["oldest_seconds"], 1.5);
   EXPECT_EQ(metadata["backend_looks"], 8);
+  EXPECT_EQ(status()["errors"]["retries"], 3);
   EXPECT_EQ(metadata["bytes"]["names_and_attributes"], 10);
   EXPECT_EQ(metadata["bytes"]["listings"], 20);
   EXPECT_EQ(metadata["limit_bytes"]["listings"], 200);

@@ -313,6 +313,12 @@ class Served {
     target.capacity = [runtime = runtime_.get(), charge = target.charge](const auto& paths) {
       return room_for(*runtime, charge, paths);
     };
+    target.is_down = [backends = backends_](const std::string& path) {
+      return backends->is_down(backends->device_at(path));
+    };
+    target.answered = [backends = backends_](const std::string& path, int error) {
+      backends->answered(backends->device_at(path), error);
+    };
     target.warn = [](const std::string& text) { spdlog::warn("{}", text); };
     return target;
   }

@@ -115,10 +115,35 @@ void forget_directory(FuseCore& core, const OpenDirectory& directory) {
   if (directory.filled_node != 0) core.nodes.release_listing(directory.filled_node);
 }
 
+void answer_opened(FuseCore& core, KernelRequest& request,
+                   const std::shared_ptr<OpenDirectory>& directory, fuse_file_info answer) {
+  core.directories.add(directory);
+  answer.fh = number_of(*directory);
+  if (!request.opened(answer)) forget_directory(core, *directory);
+}
+
+// While the backend does not answer: true if this did.
+bool open_unasked(FuseCore& core, KernelRequest& request, NodeId node, const fuse_file_info& info) {
+  using Step = KnownMetadata::ListingPlan::Step;
+  const auto file = core.nodes.file_of(node);
+  if (!file) return false;
+  for (const Belief belief : {Belief::fresh, Belief::unasked}) {
+    const auto plan = core.known_metadata.plan_listing(*file, request.caller(), belief);
+    if (plan.step != Step::serve) continue;
+    auto directory = std::make_shared<OpenDirectory>();
+    directory->file = *file;
+    directory->names = plan.snapshot;
+    answer_opened(core, request, directory, info);
+    return true;
+  }
+  return false;
+}
+
 void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   if (FuseCore::of(raw).refuse_open(raw)) return;
   FuseCore::of(raw).post(
-      raw, [node, answer = *info](FuseCore& core, const KernelRequestPointer& request) mutable {
+      raw,
+      [node, answer = *info](FuseCore& core, const KernelRequestPointer& request) mutable {
         auto directory = std::make_shared<OpenDirectory>();
         const Caller& caller = request->caller();
         int error = prepare(core, caller, node, *directory);
@@ -129,10 +154,12 @@ void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
           return;
         }
         let_kernel_keep(core, node, *directory, answer);
-        core.directories.add(directory);
-        answer.fh = number_of(*directory);
-        if (!request->opened(answer)) forget_directory(core, *directory);
-      });
+        answer_opened(core, *request, directory, answer);
+      },
+      [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
+        return open_unasked(core, *request, node, info);
+      },
+      {.is_repeatable = true});
 }
 
 void releasedir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
@@ -170,6 +197,12 @@ class Listing {
     directory_.is_at_start = false;
     return directory_.names ? fill_from_memory(offset, node, with_attributes)
                             : fill_from_stream(offset, node, with_attributes);
+  }
+
+  // While the backend does not answer: of `names`.
+  void fill_unasked(off_t offset, NodeId node, bool with_attributes) {
+    belief_ = Belief::unasked;
+    fill_from_memory(offset, node, with_attributes);
   }
 
   void answer() {
@@ -267,10 +300,14 @@ class Listing {
   }
 
   FoundChild look_up(NodeId parent, const char* name) {
-    const auto known = core_.known_metadata.find_name(directory_.file, name, request_.caller());
+    auto known = core_.known_metadata.find_name(directory_.file, name, request_.caller());
+    if (!known && belief_ == Belief::unasked) {
+      known = core_.known_metadata.find_name(directory_.file, name, request_.caller(), belief_);
+    }
     const bool is_written = known && S_ISREG(known->attributes.st_mode) &&
                             core_.shared_files.is_written(key_of(known->attributes));
     if (known && known->exists && !is_written) return {0, known->attributes, known->left};
+    if (belief_ == Belief::unasked) return {ETIMEDOUT, {}, {}};
     if (!directory_.found.file.is_open()) {
       directory_.found = core_.find(parent, request_.caller(), AT_STATX_DONT_SYNC);
       if (directory_.found.error != 0) return {directory_.found.error, {}, {}};
@@ -282,6 +319,7 @@ class Listing {
   KernelRequest& request_;
   OpenDirectory& directory_;
   const std::size_t room_;
+  Belief belief_ = Belief::fresh;
   std::vector<char> buffer_ = std::vector<char>(room_);
   std::size_t used_ = 0;
   std::vector<NodeId> looked_up_;
@@ -290,18 +328,29 @@ class Listing {
 void list(fuse_req_t raw, NodeId node, std::size_t size, off_t offset, const fuse_file_info& info,
           bool with_attributes) {
   auto directory = handle_of<OpenDirectory>(info.fh).shared_from_this();
-  FuseCore::of(raw).post(raw,
-                         [directory = std::move(directory), node, size, offset, with_attributes](
-                             FuseCore& core, const KernelRequestPointer& request) {
-                           const std::lock_guard lock(directory->mutex);
-                           Listing listing(core, *request, *directory, size);
-                           const int error = listing.fill(offset, node, with_attributes);
-                           if (error != 0) {
-                             request->error(error);
-                           } else {
-                             listing.answer();
-                           }
-                         });
+  FuseCore::of(raw).post(
+      raw,
+      [directory, node, size, offset, with_attributes](FuseCore& core,
+                                                       const KernelRequestPointer& request) {
+        int error = 0;
+        {
+          const std::lock_guard lock(directory->mutex);
+          Listing listing(core, *request, *directory, size);
+          error = listing.fill(offset, node, with_attributes);
+          if (error == 0) listing.answer();
+        }
+        if (error != 0) request->error(error);
+      },
+      [directory, node, size, offset, with_attributes](FuseCore& core,
+                                                       const KernelRequestPointer& request) {
+        // A call that hangs may hold it.
+        const std::unique_lock lock(directory->mutex, std::try_to_lock);
+        if (!lock.owns_lock() || !directory->names) return false;
+        Listing listing(core, *request, *directory, size);
+        listing.fill_unasked(offset, node, with_attributes);
+        listing.answer();
+        return true;
+      });
 }
 
 void readdir(fuse_req_t raw, fuse_ino_t node, std::size_t size, off_t offset,

@@ -36,6 +36,7 @@ struct FaultyBackend::Shared {
   // 0: as it should be; above: that errno; kHang; below that: a delay.
   static constexpr int kHang = -1;
   std::array<std::atomic<int>, kOperations> behaviour{};
+  std::array<std::atomic<int>, kOperations> fails_once{};  // an errno, or 0
   std::array<std::atomic<std::size_t>, kOperations> calls{};
   std::atomic<std::size_t> hanging{0};
 
@@ -49,6 +50,8 @@ struct FaultyBackend::Shared {
       while (wanted == kHang) std::this_thread::sleep_for(std::chrono::milliseconds(2));
       --hanging;
     }
+    int once = fails_once.at(index);
+    if (once != 0 && fails_once.at(index).compare_exchange_strong(once, 0)) return -once;
     const int now = wanted;
     if (now < kHang) std::this_thread::sleep_for(std::chrono::milliseconds(kHang - now));
     return now > 0 ? -now : 0;
@@ -288,6 +291,10 @@ void FaultyBackend::delay(Operation operation, std::chrono::milliseconds time) {
 
 void FaultyBackend::fail(Operation operation, int error) {
   shared_->behaviour.at(static_cast<std::size_t>(operation)) = error;
+}
+
+void FaultyBackend::fail_once(Operation operation, int error) {
+  shared_->fails_once.at(static_cast<std::size_t>(operation)) = error;
 }
 
 void FaultyBackend::hang() {

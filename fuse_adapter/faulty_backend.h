@@ -36,6 +36,7 @@ class FaultyBackend {
   void hang(Operation operation);
   void delay(Operation operation, std::chrono::milliseconds time);
   void fail(Operation operation, int error);
+  void fail_once(Operation operation, int error);
   void hang();  // everything
   // What hangs is carried out, late.
   void recover();

@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
+#include <random>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "io/monotonic_clock.h"
@@ -40,6 +42,16 @@ constexpr std::size_t kInvalidationQueueMax = 64;
 constexpr Nanos kInvalidationPatience = 20 * kSecond;
 // A source or disk that answers at all answers within this when the mount ends.
 constexpr std::chrono::seconds kStopPatience{1};
+
+// With stale_if_error opens are answered from what was open before: of as many files as an eighth
+// of what applications may have open, which leaves descriptors for these.
+constexpr std::size_t kKeptShare = 8;
+constexpr std::size_t kKeptFilesMax = 65536;
+
+std::size_t kept_files_max(const MountSettings& settings) {
+  if (settings.metadata.stale_if_error == 0) return KeptSources::kFilesMax;
+  return std::clamp(settings.open_files_max / kKeptShare, KeptSources::kFilesMax, kKeptFilesMax);
+}
 
 // What the kernel may have in flight of readahead and the like, and above which it holds back: a
 // full window of 4 MiB for a dozen files, which is what hides the latency of a server.
@@ -95,9 +107,11 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
                  [this](int descriptor) { return channel->register_backing(descriptor); },
              .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
       known_metadata(mount_settings.metadata, groups),
-      backend_locks(mount_settings.locks == LockPlace::backend
-                        ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline)
-                        : nullptr),
+      backend_locks(
+          mount_settings.locks == LockPlace::backend
+              ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline, backends)
+              : nullptr),
+      kept_sources(kept_files_max(mount_settings)),
       engine(std::make_shared<RuntimeGate>(runtime)),
       metadata({.name = "ncfs-metadata",
                 .threads = kMetadataThreads,
@@ -169,22 +183,83 @@ JobPool::Job FuseCore::judged(const KernelRequestPointer& request, Backends::Dev
           .patience = patience};
 }
 
-void FuseCore::post(fuse_req_t raw, Work work, Work late, const Question& question) {
+// What the source is asked and may be asked again. Of an error that may pass, such as one EIO or a
+// connection that breaks, nobody is told unless it lasts.
+class Repeated {
+ public:
+  Repeated(FuseCore& core, Backends::Device device) : core_(core), device_(device) {}
+
+  // Does the work, and again after each error for as long as it makes sense. On a thread of a pool.
+  void run(const FuseCore::Work& work, const KernelRequestPointer& request) {
+    request->set_retry([this](int error) { return wants_another(error); });
+    do {
+      fails_ = false;
+      work(core_, request);
+      if (fails_) pause();
+    } while (fails_ && !request->is_answered());
+    request->set_retry({});
+  }
+
+ private:
+  // The first pause is what a connection takes to be made anew on a local network; all of them are
+  // far below what anybody takes for a hang.
+  static constexpr int kTriesMax = 3;
+  static constexpr Nanos kPauseMin = 50 * kMillisecond;
+
+  bool wants_another(int error) {
+    // A timeout was waited for long enough.
+    if (judge_backend(error) == BackendAnswer::timeout || ++tries_ == kTriesMax) return false;
+    core_.backends->answered(device_, error);
+    fails_ = !core_.backends->is_down(device_);
+    if (fails_) core_.stats->retries.add();
+    return fails_;
+  }
+
+  // Twice as long each time, less up to a half at random, so that many who failed together do not
+  // come back together.
+  void pause() const {
+    thread_local std::minstd_rand random{std::random_device{}()};
+    const Nanos longest = kPauseMin << tries_;
+    std::this_thread::sleep_for(std::chrono::nanoseconds(
+        std::uniform_int_distribution<Nanos>(longest / 2, longest)(random)));
+  }
+
+  FuseCore& core_;
+  const Backends::Device device_;
+  int tries_ = 0;
+  bool fails_ = false;
+};
+
+void FuseCore::post(fuse_req_t raw, Work work, Late late, const Question& question) {
   auto request = std::make_shared<KernelRequest>(channel, raw);
   const Backends::Device device = device_of(request->node(), question.child);
+  const Late stands_in = settings.metadata.stale_if_error > 0 ? late : Late{};
   auto give_up = [core = shared_from_this(), request, late = std::move(late)] {
-    if (late) late(*core, request);
+    if (late && late(*core, request)) return;
     if (request->give_up(ETIMEDOUT)) core->stats->timeouts.add();
   };
   if (backends->is_down(device)) {
     give_up();
     return;
   }
-  const bool accepted = run(metadata, judged(
-                                          request, device,
-                                          [core = shared_from_this(), request,
-                                           work = std::move(work)] { work(*core, request); },
-                                          std::move(give_up), question.patience));
+  if (stands_in) {
+    request->set_stand_in([core = shared_from_this(), weak = std::weak_ptr(request), stands_in] {
+      const auto asking = weak.lock();
+      return asking && stands_in(*core, asking);
+    });
+  }
+  const bool accepted =
+      run(metadata, judged(
+                        request, device,
+                        [core = shared_from_this(), request, device, work = std::move(work),
+                         is_repeatable = question.is_repeatable] {
+                          if (is_repeatable) {
+                            Repeated(*core, device).run(work, request);
+                          } else {
+                            work(*core, request);
+                          }
+                        },
+                        std::move(give_up), question.patience));
   if (accepted) return;
   stats->rejected.add();
   request->give_up(ENOMEM);

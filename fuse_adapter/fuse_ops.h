@@ -59,6 +59,9 @@ class LastSpaces {
 struct Question {
   Nanos patience = 0;      // shorter than MountSettings::source_deadline; 0: that
   std::string child = {};  // the one of the node's children that is asked for, if any
+  // The source may be asked again after an error that may pass: asking changes nothing, and the
+  // work may be done again after it has called KernelRequest::error().
+  bool is_repeatable = false;
 };
 
 // Everything the operations work on. Threads that are stuck in the source keep it alive.
@@ -80,10 +83,13 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   [[nodiscard]] bool run(JobPool& pool, JobPool::Job job,
                          const std::function<void()>& before_waiting = {});
   // Runs `work` as a job of the metadata pool. Answers ENOMEM if too much is waiting there. When
-  // the source takes too long or is down, the answer is that of `late`, which must not ask it, or
-  // ETIMEDOUT.
+  // the source takes too long or is down, or with stale_if_error cannot be reached, the answer is
+  // that of `late`, which must not ask it, or else the error (ETIMEDOUT). `late` is called on any
+  // thread and must wait for nothing; `work` may be under way. It tells whether it has answered, or
+  // the engine will.
   using Work = std::function<void(FuseCore&, const KernelRequestPointer&)>;
-  void post(fuse_req_t request, Work work, Work late = {}, const Question& question = {});
+  using Late = std::function<bool(FuseCore&, const KernelRequestPointer&)>;
+  void post(fuse_req_t request, Work work, Late late = {}, const Question& question = {});
   // The file system that questions about a node, or a child of it, go to.
   [[nodiscard]] Backends::Device device_of(NodeId node, const std::string& child = {}) const;
   // A job that does `work`, or `late` when that takes too long, and judges the file system by the

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "engine/backend_health.h"
 #include "io/monotonic_clock.h"
 
 namespace ncfs {
@@ -27,7 +28,7 @@ KernelRequest::KernelRequest(std::shared_ptr<FuseChannel> channel, fuse_req_t re
 
 KernelRequest::~KernelRequest() {
   if (unique_ != 0) channel_->interrupts().remove(unique_);
-  error(ENOTCONN);
+  give_up(ENOTCONN);
 }
 
 fuse_req_t KernelRequest::claim() {
@@ -41,10 +42,13 @@ fuse_entry_param KernelRequest::shown_entry(const fuse_entry_param& entry) const
 }
 
 bool KernelRequest::error(int error) {
-  auto* const request = claim();
-  if (request == nullptr) return false;
+  const BackendAnswer said = judge_backend(error);
+  if (said != BackendAnswer::good && retry_ && !is_answered() && retry_(error)) return false;
   outcome_.store(error, std::memory_order_relaxed);
-  return fuse_reply_err(request, error) == 0;
+  if (said == BackendAnswer::unreachable || said == BackendAnswer::timeout) {
+    if (stand_in_ && !is_answered() && stand_in_()) return false;
+  }
+  return give_up(error);
 }
 
 bool KernelRequest::give_up(int error) {

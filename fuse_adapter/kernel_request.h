@@ -16,9 +16,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/fuse_channel.h"
@@ -42,7 +44,14 @@ class KernelRequest {
   bool error(int error);  // 0 is success of what has no result
   // The same, from somebody who will not wait for the outcome any longer.
   bool give_up(int error);
-  // The errno that it was answered with, but for give_up(); 0 if there was none.
+  // Is called by error() before it tells that the backend cannot be reached or does not answer:
+  // true if it answers in its place, now or later. Set before the work starts. It must not keep the
+  // request alive.
+  void set_stand_in(std::function<bool()> stand_in) { stand_in_ = std::move(stand_in); }
+  // Is called by error() with anything that is no answer of the backend's (judge_backend): true if
+  // the work will be done again. Set before the work starts, called by who does it.
+  void set_retry(std::function<bool(int error)> retry) { retry_ = std::move(retry); }
+  // What the work ended with: that of error(), unless it was done again; 0 if there was none.
   [[nodiscard]] int outcome() const { return outcome_.load(std::memory_order_relaxed); }
   bool entry(const fuse_entry_param& entry);
   bool attributes(const struct stat& attributes, double timeout_seconds);
@@ -69,6 +78,8 @@ class KernelRequest {
   const std::uint64_t node_;
   const Caller caller_;
   const Nanos asked_at_;
+  std::function<bool(int error)> retry_;
+  std::function<bool()> stand_in_;
   std::atomic<bool> is_answered_{false};
   std::atomic<int> outcome_{0};
 };

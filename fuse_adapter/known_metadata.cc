@@ -102,10 +102,10 @@ KnownMetadata::Ticket KnownMetadata::begin(const FileKey& subject) {
 
 std::optional<KnownMetadata::Name> KnownMetadata::find_name(const FileKey& parent,
                                                             std::string_view name,
-                                                            const Caller& caller) {
+                                                            const Caller& caller, Belief belief) {
   const Viewer asker = asker_of(caller);
   const std::lock_guard lock(mutex_);
-  const auto answer = cache_.find_name(monotonic_now(), id_of(parent), name, asker);
+  const auto answer = cache_.find_name(monotonic_now(), id_of(parent), name, asker, belief);
   if (!answer) return std::nullopt;
   if (!answer->attributes) return Name{false, {}, left_of(*answer)};
   return Name{.exists = true, .attributes = stat_of(*answer->attributes), .left = left_of(*answer)};
@@ -156,18 +156,35 @@ bool KnownMetadata::changes_unseen(const FileKey& file) const {
 }
 
 std::optional<KnownMetadata::Attributes> KnownMetadata::find_attributes(const FileKey& file,
-                                                                        const Caller& caller) {
+                                                                        const Caller& caller,
+                                                                        Belief belief) {
   const Viewer asker = asker_of(caller);
   const std::lock_guard lock(mutex_);
-  const auto answer = cache_.find_attributes(monotonic_now(), id_of(file), asker);
+  const auto answer = cache_.find_attributes(monotonic_now(), id_of(file), asker, belief);
   if (!answer) return std::nullopt;
   return Attributes{.attributes = stat_of(answer->attributes), .left = seconds(answer->left)};
 }
 
-std::optional<std::string> KnownMetadata::find_target(const FileKey& link, const Caller& caller) {
+std::optional<Nanos> KnownMetadata::age_of_attributes(const FileKey& file) {
+  const std::lock_guard lock(mutex_);
+  return cache_.age_of(monotonic_now(), id_of(file));
+}
+
+std::optional<int> KnownMetadata::find_no_acl(const FileKey& file) {
+  const std::lock_guard lock(mutex_);
+  return cache_.find_no_acl(monotonic_now(), id_of(file));
+}
+
+void KnownMetadata::learn_no_acl(const Ticket& ticket, const FileKey& file, int error) {
+  const std::lock_guard lock(mutex_);
+  cache_.learn_no_acl(ticket, id_of(file), error);
+}
+
+std::optional<std::string> KnownMetadata::find_target(const FileKey& link, const Caller& caller,
+                                                      Belief belief) {
   const Viewer asker = asker_of(caller);
   const std::lock_guard lock(mutex_);
-  return cache_.find_target(monotonic_now(), id_of(link), asker);
+  return cache_.find_target(monotonic_now(), id_of(link), asker, belief);
 }
 
 void KnownMetadata::learn_target(const Ticket& ticket, const FileKey& link, std::string_view target,
@@ -177,10 +194,11 @@ void KnownMetadata::learn_target(const Ticket& ticket, const FileKey& link, std:
   cache_.learn_target(ticket, id_of(link), target, viewer);
 }
 
-std::optional<struct stat> KnownMetadata::open_unasked(const FileKey& file, const Caller& caller) {
+std::optional<struct stat> KnownMetadata::open_unasked(const FileKey& file, const Caller& caller,
+                                                       Belief belief) {
   const Viewer asker = asker_of(caller);
   const std::lock_guard lock(mutex_);
-  const auto attributes = cache_.open_unasked(monotonic_now(), id_of(file), asker);
+  const auto attributes = cache_.open_unasked(monotonic_now(), id_of(file), asker, belief);
   if (!attributes) return std::nullopt;
   return stat_of(*attributes);
 }
@@ -204,10 +222,10 @@ void KnownMetadata::count(OpenVerdict verdict) {
 }
 
 KnownMetadata::ListingPlan KnownMetadata::plan_listing(const FileKey& directory,
-                                                       const Caller& caller) {
+                                                       const Caller& caller, Belief belief) {
   const Viewer asker = asker_of(caller);
   const std::lock_guard lock(mutex_);
-  return cache_.plan_listing(monotonic_now(), id_of(directory), asker);
+  return cache_.plan_listing(monotonic_now(), id_of(directory), asker, belief);
 }
 
 KnownMetadata::Snapshot KnownMetadata::validate(const Ticket& ticket, const struct stat& attributes,

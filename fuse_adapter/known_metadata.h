@@ -45,7 +45,7 @@ class KnownMetadata {
     Left left;
   };
   [[nodiscard]] std::optional<Name> find_name(const FileKey& parent, std::string_view name,
-                                              const Caller& caller);
+                                              const Caller& caller, Belief belief = Belief::fresh);
   // `as_caller`: the daemon was refused, the caller was not.
   Left found(const Ticket& ticket, const FileKey& parent, std::string_view name,
              const struct stat& attributes, const Caller& caller, bool as_caller);
@@ -59,14 +59,22 @@ class KnownMetadata {
     struct stat attributes = {};
     double left = 0;
   };
-  [[nodiscard]] std::optional<Attributes> find_attributes(const FileKey& file,
-                                                          const Caller& caller);
+  [[nodiscard]] std::optional<Attributes> find_attributes(const FileKey& file, const Caller& caller,
+                                                          Belief belief = Belief::fresh);
+  // How long ago the backend was asked for them.
+  [[nodiscard]] std::optional<Nanos> age_of_attributes(const FileKey& file);
 
-  [[nodiscard]] std::optional<std::string> find_target(const FileKey& link, const Caller& caller);
+  // The functions of the same names.
+  [[nodiscard]] std::optional<int> find_no_acl(const FileKey& file);
+  void learn_no_acl(const Ticket& ticket, const FileKey& file, int error);
+
+  [[nodiscard]] std::optional<std::string> find_target(const FileKey& link, const Caller& caller,
+                                                       Belief belief = Belief::fresh);
   void learn_target(const Ticket& ticket, const FileKey& link, std::string_view target,
                     const Caller& caller, bool as_caller);
 
-  [[nodiscard]] ListingPlan plan_listing(const FileKey& directory, const Caller& caller);
+  [[nodiscard]] ListingPlan plan_listing(const FileKey& directory, const Caller& caller,
+                                         Belief belief = Belief::fresh);
   // `opened`: the attributes are of the directory opened as the caller.
   [[nodiscard]] Snapshot validate(const Ticket& ticket, const struct stat& attributes,
                                   const Caller& caller, bool as_caller, bool opened);
@@ -76,7 +84,8 @@ class KnownMetadata {
   [[nodiscard]] static std::int64_t age_of(const struct stat& attributes);
 
   // The functions of the same names.
-  [[nodiscard]] std::optional<struct stat> open_unasked(const FileKey& file, const Caller& caller);
+  [[nodiscard]] std::optional<struct stat> open_unasked(const FileKey& file, const Caller& caller,
+                                                        Belief belief = Belief::fresh);
   void opened(const Ticket& ticket, const struct stat& attributes, const Caller& caller,
               bool as_caller);
   void closed(const FileKey& file);

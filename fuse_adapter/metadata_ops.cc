@@ -80,6 +80,23 @@ void answer_look_up(FuseCore& core, const KernelRequestPointer& request, NodeId 
   }
 }
 
+// The functions called "unasked" are for when the backend does not answer: true if they did.
+
+bool look_up_unasked(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
+                     const std::string& name) {
+  const auto directory = core.nodes.file_of(parent);
+  if (!directory) return false;
+  const Caller& caller = request->caller();
+  const auto known = core.known_metadata.find_name(*directory, name, caller, Belief::unasked);
+  if (!known || is_being_written(core, known->attributes)) return false;
+  if (known->exists) {
+    answer_name(core, *request, parent, name, known->attributes, known->left);
+  } else {
+    answer_absence(*request, known->left);
+  }
+  return true;
+}
+
 void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
   // Only a re-exporting server asks for these, and ".." could lead out of the tree.
   const std::string_view asked(name);
@@ -93,7 +110,10 @@ void look_up(fuse_req_t raw, fuse_ino_t parent, const char* name) {
       [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
         answer_look_up(core, request, parent, name);
       },
-      {}, {.child = name});
+      [parent, name = std::string(name)](FuseCore& core, const KernelRequestPointer& request) {
+        return look_up_unasked(core, request, parent, name);
+      },
+      {.child = name, .is_repeatable = true});
 }
 
 void forget(fuse_req_t raw, fuse_ino_t node, std::uint64_t lookups) {
@@ -121,6 +141,15 @@ bool get_attributes_from_memory(FuseCore& core, fuse_req_t raw, NodeId node) {
   return true;
 }
 
+bool get_attributes_unasked(FuseCore& core, KernelRequest& request, NodeId node) {
+  const auto file = core.nodes.file_of(node);
+  if (!file) return false;
+  const auto known = core.known_metadata.find_attributes(*file, request.caller(), Belief::unasked);
+  if (!known || is_being_written(core, known->attributes)) return false;
+  request.attributes(known->attributes, known->left);
+  return true;
+}
+
 void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   if (get_attributes_from_memory(FuseCore::of(raw), raw, node)) return;
   const auto answer = [node](FuseCore& core, const KernelRequestPointer& request) {
@@ -145,15 +174,18 @@ void getattr(fuse_req_t raw, fuse_ino_t node, fuse_file_info*) {
   const auto answer_late = [node](FuseCore& core, const KernelRequestPointer& request) {
     const auto holder = core.files.any_of(node);
     struct stat attributes {};
-    if (holder == nullptr) return;
+    if (holder == nullptr) return get_attributes_unasked(core, *request, node);
     // By the kernel's memory: the source is not asked.
-    if (stat_at(holder->source, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, attributes) != 0) return;
+    const int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
+    if (stat_at(holder->source, "", flags, attributes) != 0) return false;
     request->attributes(attributes, kLateTimeoutSeconds);
+    return true;
   };
   FuseCore& core = FuseCore::of(raw);
   const auto holder = core.files.any_of(node);
   const bool is_read_only = holder != nullptr && !holder->is_written();
-  core.post(raw, answer, answer_late, {.patience = is_read_only ? kShortPatience : 0});
+  core.post(raw, answer, answer_late,
+            {.patience = is_read_only ? kShortPatience : 0, .is_repeatable = true});
 }
 
 // Runs `use` with the file found, answering the error if it was not.
@@ -202,9 +234,19 @@ void readlink(fuse_req_t raw, fuse_ino_t node) {
       return;
     }
   }
-  core.post(raw, [node](FuseCore& mount, const KernelRequestPointer& request) {
-    answer_link(mount, *request, node);
-  });
+  core.post(
+      raw,
+      [node](FuseCore& mount, const KernelRequestPointer& request) {
+        answer_link(mount, *request, node);
+      },
+      [link](FuseCore& mount, const KernelRequestPointer& request) {
+        if (!link) return false;
+        const auto target =
+            mount.known_metadata.find_target(*link, request->caller(), Belief::unasked);
+        if (target) request->link(*target);
+        return target.has_value();
+      },
+      {.is_repeatable = true});
 }
 
 void access(fuse_req_t raw, fuse_ino_t node, int mask) {
@@ -241,10 +283,12 @@ void statfs(fuse_req_t raw, fuse_ino_t node) {
   const auto answer_late = [asked](FuseCore& core, const KernelRequestPointer& request) {
     const auto known = core.spaces.find(core.device_of(asked));
     if (known) request->file_system(*known);
+    return known.has_value();
   };
   FuseCore& core = FuseCore::of(raw);
   const bool is_known = core.spaces.find(core.device_of(asked)).has_value();
-  core.post(raw, answer, answer_late, {.patience = is_known ? kShortPatience : 0});
+  core.post(raw, answer, answer_late,
+            {.patience = is_known ? kShortPatience : 0, .is_repeatable = true});
 }
 
 // Answers what `call(path, buffer, size)` gives, by the protocol of xattr(7): size 0 asks for the
@@ -269,9 +313,69 @@ void answer_attribute(FuseCore& core, KernelRequest& request, const FoundFile& f
   }
 }
 
+// How old what is known of the node's attributes is, in seconds: shown to whoever may see the file.
+constexpr std::string_view kAgeAttribute = "user.cachefs.metadata_age_s";
+
+void answer_age(FuseCore& core, fuse_req_t raw, NodeId node, std::size_t size) {
+  const auto file = core.nodes.file_of(node);
+  const auto age = file ? core.known_metadata.age_of_attributes(*file) : std::nullopt;
+  if (!age) {
+    fuse_reply_err(raw, ENODATA);
+    return;
+  }
+  const std::string text = fmt::format("{:.3f}", static_cast<double>(*age) / kSecond);
+  if (size == 0) {
+    fuse_reply_xattr(raw, text.size());
+  } else if (size < text.size()) {
+    fuse_reply_err(raw, ERANGE);
+  } else {
+    fuse_reply_buf(raw, text.data(), text.size());
+  }
+}
+
+// The kernel asks for it before it lets anybody but the owner get at a file.
+void get_acl(fuse_req_t raw, NodeId node, std::string_view name, std::size_t size) {
+  const auto answer = [node, name = std::string(name), size](FuseCore& core,
+                                                             const KernelRequestPointer& request) {
+    const bool is_remembered = core.settings.metadata.stale_if_error > 0;
+    const auto file = is_remembered ? core.nodes.file_of(node) : std::nullopt;
+    KnownMetadata::Ticket ticket;
+    if (file) ticket = core.known_metadata.begin(*file);
+    const FoundFile found = find_or_held(core, node, request->caller());
+    if (found.error != 0) {
+      request->error(found.error);
+      return;
+    }
+    answer_attribute(core, *request, found, size,
+                     [&](const char* path, void* acl, std::size_t room) {
+                       const ssize_t length = ::getxattr(path, name.c_str(), acl, room);
+                       const int error = length < 0 ? errno : 0;
+                       const bool is_none = error == ENODATA || error == EOPNOTSUPP;
+                       if (is_none && file) core.known_metadata.learn_no_acl(ticket, *file, error);
+                       errno = error;
+                       return length;
+                     });
+  };
+  const auto answer_unasked = [node](FuseCore& core, const KernelRequestPointer& request) {
+    const auto file = core.nodes.file_of(node);
+    const auto error = file ? core.known_metadata.find_no_acl(*file) : std::nullopt;
+    if (error) request->error(*error);
+    return error.has_value();
+  };
+  FuseCore::of(raw).post(raw, answer, answer_unasked, {.is_repeatable = true});
+}
+
 void getxattr(fuse_req_t raw, fuse_ino_t node, const char* name, std::size_t size) {
+  if (name == kAgeAttribute) {
+    answer_age(FuseCore::of(raw), raw, node, size);
+    return;
+  }
   if (const auto ours = virtual_attribute(name)) {
     get_virtual_attribute(FuseCore::of(raw), raw, node, *ours, size);
+    return;
+  }
+  if (std::string_view(name) == "system.posix_acl_access") {
+    get_acl(raw, node, name, size);
     return;
   }
   post_with_file(raw, node,

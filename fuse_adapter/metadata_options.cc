@@ -40,6 +40,7 @@ MetadataConfig MetadataOptions::config() const {
   config.dir_attr_timeout = dir_attr_timeout.value_or(config.dir_attr_timeout);
   config.negative_timeout = negative_timeout.value_or(config.negative_timeout);
   config.is_close_to_open = is_close_to_open.value_or(config.is_close_to_open);
+  config.stale_if_error = stale_if_error.value_or(config.stale_if_error);
   config.negative_min_uses = negative_min_uses;
   config.listings_bytes_max = dir_cache_bytes;
   config.facts_bytes_max = attr_cache_bytes;

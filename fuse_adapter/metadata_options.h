@@ -1,5 +1,5 @@
-// The mount options that say how long names and attributes are believed. A profile sets them all;
-// what is given by itself wins over it, wherever it stands.
+// The mount options that say how long names and attributes are believed. A profile sets most of
+// them; what is given by itself wins over it, wherever it stands.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,7 @@ struct MetadataOptions {
   std::optional<Nanos> dir_attr_timeout;
   std::optional<Nanos> negative_timeout;
   std::optional<bool> is_close_to_open;
+  std::optional<Nanos> stale_if_error;
   std::uint32_t negative_min_uses = 1;
   std::uint64_t dir_cache_bytes = 256 * kMiB;
   std::uint64_t attr_cache_bytes = 128 * kMiB;

@@ -223,6 +223,12 @@ void add_metadata(Exposition& out, const ControlSubject& subject) {
   out.counter("nfs_cachefs_metadata_stale_avoided_total",
               "Answers of the backend not kept, as something changed while they came.",
               stats.stale_avoided);
+  out.counter("nfs_cachefs_unanswered_hits_total",
+              "Told from memory while the backend did not answer (stale_if_error_s).",
+              stats.unasked_hits);
+  out.gauge("nfs_cachefs_unanswered_age_seconds_max",
+            "How old the oldest of them was, in whole seconds, since the start.",
+            stats.unasked_age_max / kSecond);
   out.counter("nfs_cachefs_metadata_evicted_total", "Entries that made room for others.",
               stats.evicted);
   out.counter("nfs_cachefs_backend_looks_total",
@@ -290,6 +296,9 @@ void add_health(Exposition& out, const ControlSubject& subject, const EngineStat
                {{"kind", "timeout"}, stats.timeouts.value()},
                {{"kind", "rejected"}, stats.rejected.value()},
                {{"kind", "other"}, stats.errors.value()}});
+  out.counter("nfs_cachefs_backend_retries_total",
+              "Questions that the backend was asked again after an error that may pass.",
+              stats.retries.value());
   out.counter("nfs_cachefs_verified_bytes_total", "Cached bytes that matched their checksums.",
               engine.verified_bytes);
   out.counter("nfs_cachefs_mismatches_total",

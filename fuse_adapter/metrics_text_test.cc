@@ -106,6 +106,8 @@ TEST_F(MetricsText, WhatIsKnownOfNamesAndAttributesIsTold) {
   metadata_.stats.negative_hits = 3;
   metadata_.stats.opens_changed = 4;
   metadata_.stats.stale_avoided = 5;
+  metadata_.stats.unasked_hits = 7;
+  metadata_.stats.unasked_age_max = 8 * kSecond;
   metadata_.listings_bytes = 6;
   const std::string told = text();
   const std::string mount = "mountpoint=\"/mnt/a\\\"b\"";
@@ -115,6 +117,8 @@ TEST_F(MetricsText, WhatIsKnownOfNamesAndAttributesIsTold) {
               HasSubstr("nfs_cachefs_revalidations_total{" + mount + ",result=\"changed\"} 4\n"));
   EXPECT_THAT(told, HasSubstr("nfs_cachefs_metadata_stale_avoided_total{" + mount + "} 5\n"));
   EXPECT_THAT(told, HasSubstr("nfs_cachefs_metadata_bytes{" + mount + ",kind=\"listings\"} 6\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_unanswered_hits_total{" + mount + "} 7\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_unanswered_age_seconds_max{" + mount + "} 8\n"));
 }
 
 }  // namespace

@@ -266,6 +266,46 @@ TEST_P(MountHangTest, BackendThatIsSlowIsWell) {
   EXPECT_EQ(backend_status().changes, 0U);
 }
 
+TEST_P(MountHangTest, OneErrorThatMayPassIsNotNoticed) {
+  start(kNever);
+  mount_.bring_into_cache("file");  // nobody else asks the backend any more
+  for (const int error : {EIO, ECONNRESET}) {
+    for (const Operation operation : {Operation::attributes, Operation::open}) {
+      backend_->fail_once(operation, error);
+      EXPECT_EQ(look_at(mount_.mounted("file")), 0);
+      EXPECT_TRUE(open("file").is_open());
+    }
+  }
+  EXPECT_EQ(mount_.stats().retries.value(), 4U);
+  // What changes something is not done twice.
+  backend_->fail_once(Operation::change, EIO);
+  EXPECT_EQ(::mkdir(mount_.mounted("new").c_str(), 0700), -1);
+  EXPECT_EQ(errno, EIO);
+}
+
+TEST_P(MountHangTest, ABackendThatCannotBeReachedIsStoodInForByWhatIsKnownAndCached) {
+  MetadataConfig metadata = metadata_config(MetadataProfile::strict);
+  metadata.stale_if_error = kNever;
+  mount_.start({.passthrough = GetParam(), .source_deadline = kNever, .metadata = metadata});
+  mount_.bring_into_cache("file");
+  EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == bytes_);
+  EXPECT_EQ(look_at(mount_.mounted("file")), 0);
+  for (const Operation operation : {Operation::attributes, Operation::open, Operation::read,
+                                    Operation::list, Operation::statfs, Operation::change}) {
+    backend_->fail(operation, EHOSTUNREACH);
+  }
+  EXPECT_EQ(look_at(mount_.mounted("file")), 0);
+  EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == bytes_);
+  EXPECT_NE(look_at(mount_.mounted("absent")), 0);
+  EXPECT_NE(::mkdir(mount_.mounted("new").c_str(), 0700), 0);
+  const auto changed = content(9, 0, 2 * kMiB);
+  write_content(origin_ + "/file", changed);
+  EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == bytes_);
+  backend_->recover();
+  ASSERT_TRUE(comes_to_be(BackendState::up));
+  EXPECT_TRUE(read_file(mount_.mounted("file")).bytes == changed);
+}
+
 TEST_P(MountHangTest, UnmountingDoesNotWait) {
   start(kNever);
   mount_.bring_into_cache("file");

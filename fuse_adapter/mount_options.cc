@@ -366,6 +366,11 @@ const std::array kOwnOptions = {
               [](Draft& draft, std::string_view value) {
                 return assign(draft.options.access_log, parse_bool(value));
               }},
+    OwnOption{{"stale_if_error_s", "S", "0",
+               "while the backend does not answer, what is known and cached is told until it is so "
+               "many seconds old; 0: not at all"},
+              kTimeoutAllowed,
+              set_timeout<&MetadataOptions::stale_if_error>},
 };
 
 // Options of every file system: see mount(8).

@@ -121,6 +121,7 @@ TEST(MountOptions, TimeoutsAreOfTheProfileUnlessGiven) {
   const MetadataConfig normal = mount_settings(parsed(kMinimal), "/m", "s", 5).metadata;
   EXPECT_EQ(normal.entry_timeout, kSecond);
   EXPECT_EQ(normal.negative_timeout, 0U);
+  EXPECT_EQ(normal.stale_if_error, 0U);
   EXPECT_TRUE(normal.is_close_to_open);
   const MetadataConfig strict = metadata("entry_timeout=5,profile=strict,attr_timeout=0.25");
   EXPECT_EQ(strict.entry_timeout, 5 * kSecond);
@@ -138,8 +139,9 @@ TEST(MountOptions, TimeoutsAreOfTheProfileUnlessGiven) {
 TEST(MountOptions, MetadataLimitsArrive) {
   const MountSettings settings =
       mount_settings(with("negative_timeout=2,negative_min_uses=5,dir_cache_mb=0,attr_cache_mb=8,"
-                          "dir_entry_timeout=31536000,stale_open=inval"),
+                          "dir_entry_timeout=31536000,stale_open=inval,stale_if_error_s=90.5"),
                      "/m", "s", 5);
+  EXPECT_EQ(settings.metadata.stale_if_error, 90 * kSecond + 500 * kMillisecond);
   EXPECT_EQ(settings.metadata.negative_timeout, 2 * kSecond);
   EXPECT_EQ(settings.metadata.negative_min_uses, 5U);
   EXPECT_EQ(settings.metadata.listings_bytes_max, 0U);
@@ -168,6 +170,8 @@ TEST(MountOptions, BadTimeoutsAreErrorsThatNameTheOption) {
         error_with("attrTimeout=" + bad),
         "option attrTimeout=" + bad + ": must be seconds from 0 to 31536000, such as 5 or 0.25");
   }
+  EXPECT_EQ(error_with("stale_if_error_s=-1"),
+            "option stale_if_error_s=-1: must be seconds from 0 to 31536000, such as 5 or 0.25");
   EXPECT_EQ(error_with("profile=fast"), "option profile=fast: must be strict, normal or static");
   EXPECT_EQ(error_with("stale_open=no"), "option stale_open=no: must be estale or inval");
   EXPECT_EQ(error_with("negative_min_uses=0"),

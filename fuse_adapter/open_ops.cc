@@ -60,7 +60,7 @@ class Opening {
   void run() {
     const auto location = core_.nodes.locate(node_);
     if (location) end_left_mappings(core_, location->file);
-    if (location && try_unasked(*location)) return;
+    if (location && try_unasked(*location, Belief::fresh)) return;
     const std::string path = location ? location->path : std::string();
     FoundFile found;
     int error = ESTALE;
@@ -118,10 +118,18 @@ class Opening {
                         {std::move(source), look.state, standing, shared_, changes_seen_});
       return;
     }
-    if (!core_.settings.metadata.is_close_to_open) {
+    const MetadataConfig& config = core_.settings.metadata;
+    if (!config.is_close_to_open || config.stale_if_error > 0) {
       core_.kept_sources.keep(facts.file, source.get(), look.state);
     }
     ask_engine(std::move(source), look.state, standing, path);
+  }
+
+  // While the backend does not answer: true if the engine will. Waits for nothing.
+  bool run_unasked() {
+    const auto location = core_.nodes.locate(node_);
+    return location &&
+           (try_unasked(*location, Belief::fresh) || try_unasked(*location, Belief::unasked));
   }
 
  private:
@@ -142,11 +150,14 @@ class Opening {
     changes_seen_ = is_late ? std::nullopt : std::optional(shared_->changes());
   }
 
-  // With nocto, if somebody like the caller had it open a while ago.
-  bool try_unasked(const InodeTable::Location& location) {
-    if (core_.settings.metadata.is_close_to_open || writes_or_truncates(info_)) return false;
+  // If somebody like the caller had it open a while ago: with nocto, or when the backend does not
+  // answer.
+  bool try_unasked(const InodeTable::Location& location, Belief belief) {
+    const MetadataConfig& config = core_.settings.metadata;
+    if (config.is_close_to_open && belief == Belief::fresh) return false;
+    if (writes_or_truncates(info_)) return false;
     look_for_changes(location.file);
-    const auto known = core_.known_metadata.open_unasked(location.file, request_->caller());
+    const auto known = core_.known_metadata.open_unasked(location.file, request_->caller(), belief);
     if (!known) return false;
     const FileFacts facts = FileFacts::of(*known);
     auto kept = core_.kept_sources.find(location.file, facts.version);
@@ -228,9 +239,9 @@ class Opening {
 
   void fail(int error) {
     core_.stale.clear(request_->caller().thread);
-    if (is_trouble(error)) core_.stats->errors.add();
     // The kernel would pass a second ESTALE on to the application.
-    request_->error(error == ESTALE ? ENOENT : error);
+    const bool is_told = request_->error(error == ESTALE ? ENOENT : error);
+    if (is_told && is_trouble(error)) core_.stats->errors.add();
   }
 
   void ask_engine(Descriptor source, const SourceState& state, InodeTable::Standing standing,
@@ -398,10 +409,15 @@ void Opening::ask_engine(Descriptor source, const SourceState& state, InodeTable
 
 void open(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   if (FuseCore::of(raw).refuse_open(raw)) return;
-  FuseCore::of(raw).post(raw,
-                         [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
-                           Opening(core, request, node, info).run();
-                         });
+  FuseCore::of(raw).post(
+      raw,
+      [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
+        Opening(core, request, node, info).run();
+      },
+      [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
+        return Opening(core, request, node, info).run_unasked();
+      },
+      {.is_repeatable = !writes_or_truncates(*info)});
 }
 
 void release(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {

@@ -88,6 +88,7 @@ std::map<std::string, std::string, std::less<>> option_values(const MountOptions
       {"attr_timeout", seconds(metadata.attr_timeout)},
       {"dir_attr_timeout", seconds(metadata.dir_attr_timeout)},
       {"negative_timeout", seconds(metadata.negative_timeout)},
+      {"stale_if_error_s", seconds(metadata.stale_if_error)},
       {"negative_min_uses", fmt::format("{}", metadata.negative_min_uses)},
       {"dir_cache_mb", mebibytes(metadata.listings_bytes_max)},
       {"attr_cache_mb", mebibytes(metadata.facts_bytes_max)},

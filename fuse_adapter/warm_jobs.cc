@@ -23,6 +23,13 @@ namespace ncfs {
 
 using Clock = std::chrono::steady_clock;
 
+namespace {
+
+// Between two looks whether a source that is down is back, which takes seconds to find out.
+constexpr std::chrono::seconds kDownPause{1};
+
+}  // namespace
+
 const char* to_string(WarmProgress::State state) {
   switch (state) {
     case WarmProgress::State::walking:
@@ -77,6 +84,12 @@ struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
     if (target.warn) target.warn(text);
   }
   void walk(const std::shared_ptr<Job>& job, const std::vector<std::string>& paths);
+  // While the file system of the path is down, every file would fail. False if no further one is
+  // wanted.
+  [[nodiscard]] bool await_source(const Job& job, const std::string& path);
+  void judge(const std::string& path, int error) const {
+    if (target.answered) target.answered(path, error);
+  }
   void submit(const std::shared_ptr<Job>& job, WalkedFile found);
   void finish(Job& job, const std::string& path, std::uint64_t bytes, const WarmResult& result);
   void note(Job& job, const WalkedFile& found);
@@ -167,6 +180,7 @@ void WarmJobs::Shared::finish(Job& job, const std::string& path, std::uint64_t b
 
 // What the walk found that no engine has to look at.
 void WarmJobs::Shared::note(Job& job, const WalkedFile& found) {
+  if (found.kind == WalkedFile::Kind::failed) judge(found.path, found.error);
   const std::lock_guard lock(mutex);
   ++job.progress.found.files;
   if (found.kind == WalkedFile::Kind::failed) {
@@ -213,14 +227,16 @@ void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, WalkedFile found)
 void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job,
                             const std::vector<std::string>& paths) {
   SourceWalk source_walk(root, paths);
-  while (auto found = source_walk.next()) {
+  std::string place = paths.empty() ? "" : paths.front();  // near to what is asked for next
+  while (await_source(*job, place)) {
+    auto found = source_walk.next();
+    if (!found) return;
+    place = found->path;
     if (found->kind == WalkedFile::Kind::file) {
       submit(job, std::move(*found));
     } else {
       note(*job, *found);
     }
-    const std::lock_guard lock(mutex);
-    if (is_over(*job)) return;
   }
 }
 
@@ -260,13 +276,23 @@ void WarmJobs::Shared::await_written_down() {
                    [&] { return !is_writing || closed || changes_written >= mine; });
 }
 
+bool WarmJobs::Shared::await_source(const Job& job, const std::string& path) {
+  std::unique_lock lock(mutex);
+  while (!is_over(job) && target.is_down && target.is_down(path))
+    changed.wait_for(lock, kDownPause);
+  return !is_over(job);
+}
+
 // The thread of one job.
 void WarmJobs::Shared::run(const std::shared_ptr<Job>& job, const Checked& checked) {
   const bool is_new = job->progress.restarts == 0;
   for (const std::string& path : job->progress.order.paths) {
     // What has gone meanwhile is a failure among others.
     if (!is_new) break;
-    if (const int error = SourceWalk::check(root, path)) {
+    const bool is_down = target.is_down && target.is_down(path);
+    const int error = is_down ? ETIMEDOUT : SourceWalk::check(root, path);
+    if (!is_down) judge(path, error);
+    if (error != 0) {
       const WarmProgress last = forget(job);
       checked(last, fmt::format("{}: {}", path.empty() ? "." : path, std::strerror(error)));
       return;

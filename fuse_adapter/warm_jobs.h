@@ -9,8 +9,9 @@
 //
 // Each job has a thread of its own that walks the source; copies are made by the engine. Bounds:
 // kJobsMax jobs remembered (finished ones make room), kOutstandingMax files handed to the engine
-// at a time over all jobs, kFailuresKept errors kept per job. All functions may be called from any
-// thread.
+// at a time over all jobs, kFailuresKept errors kept per job. While the source is down a job asks
+// it nothing: one that starts is refused, others wait until it is back. All functions may be called
+// from any thread.
 #pragma once
 
 #include <chrono>
@@ -41,6 +42,10 @@ struct WarmTarget {
   std::function<void(FileHandle source, const SourceState& state, std::string path,
                      std::function<void(const WarmResult&)> done, bool pin)>
       warm;
+  // Whether the file system of the source that holds a path is known to be down, and what came of
+  // asking it, as an errno. Any thread; must not wait. None: never, and nobody is told.
+  std::function<bool(const std::string& path)> is_down = {};
+  std::function<void(const std::string& path, int error)> answered = {};
 };
 
 // What a job is to do.

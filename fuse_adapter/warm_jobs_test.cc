@@ -3,8 +3,11 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cerrno>
 #include <future>
+#include <string>
+#include <utility>
 
 #include "fuse_adapter/fake_warm_target.h"
 #include "io/temp_directory.h"
@@ -303,6 +306,43 @@ TEST_F(WarmJobsTest, StopEndsJobsInEveryState) {
   EXPECT_EQ(jobs_.progress(id_)->state, WarmProgress::State::cancelled);
   EXPECT_EQ(start({"one"}), "refused");
   fake_.answer_all(kCopied);  // late answers are harmless
+}
+
+TEST_F(WarmJobsTest, ASourceThatIsDownIsWaitedForButRefusesToBegin) {
+  std::atomic<bool> is_down{true};
+  std::atomic<int> looks{0};
+  std::atomic<int> judged{-1};
+  WarmTarget target = fake_.target();
+  target.is_down = [&](const std::string&) { return ++looks > 0 && is_down; };
+  target.answered = [&](const std::string&, int error) { judged = error; };
+  WarmJobs jobs(target);
+  const auto start_all = [&] {
+    std::promise<std::string> told;
+    const auto id =
+        jobs.start({.paths = {""}}, [&](const auto&, const auto& error) { told.set_value(error); });
+    EXPECT_TRUE(id);
+    return std::pair(id.value_or(0), told.get_future().get());
+  };
+  const std::size_t files = WarmJobs::kOutstandingMax + 10;
+  for (std::size_t index = 0; index < files; ++index) fake_.write(std::to_string(index), 1);
+  EXPECT_EQ(start_all().second, ".: Connection timed out");
+  EXPECT_EQ(judged, -1) << "it was asked";
+  is_down = false;
+  const auto [id, error] = start_all();
+  EXPECT_EQ(error, "");
+  EXPECT_EQ(judged, 0);
+  ASSERT_TRUE(fake_.wait_for(WarmJobs::kOutstandingMax));
+  is_down = true;
+  fake_.answer_all(kCopied);
+  const int before = looks;
+  EXPECT_TRUE(eventually([&] { return looks >= before + 2; }));
+  EXPECT_LE(fake_.unanswered(), 1U) << "only what was found before";
+  EXPECT_EQ(jobs.progress(id)->state, WarmProgress::State::walking);
+  is_down = false;
+  ASSERT_TRUE(fake_.wait_for(files));
+  fake_.answer_all(kCopied);
+  EXPECT_TRUE(eventually([&] { return jobs.progress(id)->state == WarmProgress::State::done; }));
+  EXPECT_EQ(jobs.progress(id)->copied.files, files);
 }
 
 }  // namespace

@@ -162,6 +162,23 @@ class WriteOpening {
   std::optional<fuse_entry_param> entry_;
 };
 
+// A file that somebody else made after the kernel found that there was none.
+Descriptor open_made_by_others(FuseCore& core, const Caller& caller, const FoundFile& directory,
+                               const std::string& name, int flags, int& error) {
+  const Descriptor found(
+      ::openat(directory.file.get(), name.c_str(), O_PATH | O_NOFOLLOW | O_CLOEXEC));
+  struct stat attributes {};
+  error = found.is_open() && ::fstat(found.get(), &attributes) == 0 ? 0 : errno;
+  // What else it may be is opened by the kernel, once it has looked it up.
+  if (error == 0 && !S_ISREG(attributes.st_mode)) {
+    error = S_ISDIR(attributes.st_mode) ? EISDIR : ENOENT;
+  }
+  if (error != 0) return {};
+  Descriptor opened = core.tree.reopen(found.get(), source_flags(flags) | O_NOCTTY, caller, error);
+  if (error == ESTALE) error = ENOENT;  // gone again, and nobody may be told ESTALE
+  return opened;
+}
+
 void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId parent,
                    const std::string& name, mode_t mode, fuse_file_info info) {
   const FoundFile directory = core.find(parent, request->caller(), AT_STATX_DONT_SYNC);
@@ -179,8 +196,17 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
       core.known_metadata.name_changed(key_of(directory.attributes), name);
     }
   }
-  // Somebody else made it after the kernel found that it was not there: to be looked up and opened.
-  if (error == EEXIST && (info.flags & O_EXCL) == 0) error = ESTALE;
+  bool is_new = true;
+  if (error == EEXIST && (info.flags & O_EXCL) == 0) {
+    // To be looked up and opened, if the kernel may be told so.
+    if (core.may_tell_stale(request->caller().thread, parent)) {
+      core.stats->stale_answers.add();
+      request->error(ESTALE);
+      return;
+    }
+    is_new = false;
+    made = open_made_by_others(core, request->caller(), directory, name, info.flags, error);
+  }
   struct stat attributes {};
   if (error == 0 && ::fstat(made.get(), &attributes) != 0) error = errno;
   const SourceLook look = error == 0 ? look_at_source(made.get(), Freshness::as_opened)
@@ -191,7 +217,7 @@ void answer_create(FuseCore& core, const KernelRequestPointer& request, NodeId p
   }
   const FileFacts facts = FileFacts::of(attributes);
   const NodeId node = core.nodes.look_up(parent, name, facts);
-  info.flags &= ~O_TRUNC;
+  if (is_new) info.flags &= ~O_TRUNC;
   WriteOpening opening(core, request, node, info,
                        {std::move(made), look.state, InodeTable::Standing::current,
                         core.shared_files.of(facts.file), std::nullopt});

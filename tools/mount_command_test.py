@@ -350,6 +350,39 @@ class MountCommandTest(MountTestCase):
         self.assertIsNone(mount_line(self.mnt))
         self.assertEqual(os.listdir("/run/nfs-cachefs"), [])
 
+    def test_the_daemon_answers_and_ends_while_its_backend_hangs(self):
+        # The backend is another mount, whose daemon is stopped.
+        beneath = self.directory / "other"
+        self.mount(where=beneath)
+        server = self.pids[0]
+        self.options = (f"nfs_backend={beneath},cache_dir={self.directory}/cache2,cache_size_gb=1,"
+                        "backend_timeout_s=2,entry_timeout=0,attr_timeout=0")
+        self.mount()
+        self.assertEqual((self.mnt / "small").read_bytes(), b"hello\n")
+        self.addCleanup(os.kill, server, signal.SIGCONT)  # before everything is unmounted
+        os.kill(server, signal.SIGSTOP)
+        callers = [subprocess.Popen(["stat", self.mnt / f"absent{number}"],
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                   for number in range(40)]
+        for words in (("status",), ("metrics", "export"), ("config", "show"), ("warm", "list")):
+            self.assertNotEqual(control(*words, self.mnt).stdout, "", words)
+
+        def state():
+            return self.status()["health"]["backends"][0]["state"]
+
+        wait_until(lambda: state() == "down", "the backend is down")
+        for caller in callers:
+            self.assertNotEqual(caller.wait(timeout=PATIENCE_S), 0)
+        checks = json.loads(control("health", "check", self.mnt, "--json", check=False).stdout)
+        self.assertIn("down", json.dumps(checks))
+        self.assertIn("down for", control("status", self.mnt).stdout)
+        os.kill(self.pids[1], signal.SIGTERM)
+        wait_until(lambda: mount_line(self.mnt) is None, "unmounted")
+        wait_until(lambda: len(os.listdir("/run/nfs-cachefs")) == 1, "the control socket is gone")
+        # What still keeps it is a file system that lets nobody be killed who waits for it.
+        os.kill(server, signal.SIGCONT)
+        self.assert_ended(self.pids[1])
+
     def test_in_the_foreground_it_logs_to_stderr_and_ends_well_on_sigint(self):
         with subprocess.Popen([BINARIES / "nfs-cachefs", "-f", "-o", self.options, "cachefs",
                                self.mnt], stderr=subprocess.PIPE, text=True) as daemon:

@@ -222,6 +222,11 @@ std::string status_text(const json& status) {
   if (const json metadata = members(status, "metadata"); !metadata.empty()) {
     result += line("metadata", metadata_text(metadata));
     result += line("", revalidations_text(metadata));
+    if (const std::uint64_t hits = number(metadata, "/unanswered/hits"); hits > 0) {
+      result +=
+          line("", fmt::format("{} answered for the backend, up to {} old", hits,
+                               human_duration(seconds(metadata, "/unanswered/oldest_seconds"))));
+    }
   }
   result += line("reads", "by the daemon: " + reads_text(status));
   result += line("writes", writes_text(status));

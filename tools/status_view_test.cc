@@ -50,18 +50,20 @@ TEST(StatusView, ShowsWhatWasWritten) {
 }
 
 TEST(StatusView, ShowsWhatIsKnownOfNamesAndAttributes) {
-  const json status = {
-      {"metadata",
-       {{"names", {{"hits", 5}, {"misses", 1}}},
-        {"negative_hits", 2},
-        {"attributes", {{"hits", 2}, {"misses", 0}}},
-        {"revalidations", {{"same", 3}, {"unproven", 1}, {"changed", 2}, {"estale", 4}}},
-        {"opens_unasked", 7},
-        {"bytes", {{"names_and_attributes", 1024}, {"listings", 1024}}}}}};
+  json status = {{"metadata",
+                  {{"names", {{"hits", 5}, {"misses", 1}}},
+                   {"negative_hits", 2},
+                   {"attributes", {{"hits", 2}, {"misses", 0}}},
+                   {"revalidations", {{"same", 3}, {"unproven", 1}, {"changed", 2}, {"estale", 4}}},
+                   {"opens_unasked", 7},
+                   {"bytes", {{"names_and_attributes", 1024}, {"listings", 1024}}}}}};
   EXPECT_THAT(status_text(status), HasSubstr("9 of 10 questions answered from memory (90.0 %), "
                                              "which holds 2.0 KiB\n"));
   EXPECT_THAT(status_text(status), HasSubstr("4 opens asked and found the same, 6 another version, "
                                              "7 did not ask\n"));
+  EXPECT_THAT(status_text(status), Not(HasSubstr("answered for the backend")));
+  status["metadata"]["unanswered"] = {{"hits", 3}, {"oldest_seconds", 12.0}};
+  EXPECT_THAT(status_text(status), HasSubstr("3 answered for the backend, up to 12 s old\n"));
 }
 
 TEST(StatusView, ShowsWhatFailsAndWhenItIsTriedAgain) {
