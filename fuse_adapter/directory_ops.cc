@@ -304,8 +304,7 @@ class Listing {
     if (!known && belief_ == Belief::unasked) {
       known = core_.known_metadata.find_name(directory_.file, name, request_.caller(), belief_);
     }
-    const bool is_written = known && S_ISREG(known->attributes.st_mode) &&
-                            core_.shared_files.is_written(key_of(known->attributes));
+    const bool is_written = known && is_being_written(core_, known->attributes);
     if (known && known->exists && !is_written) return {0, known->attributes, known->left};
     if (belief_ == Belief::unasked) return {ETIMEDOUT, {}, {}};
     if (!directory_.found.file.is_open()) {

@@ -192,6 +192,11 @@ void set_virtual_attribute(FuseCore& core, fuse_req_t request, NodeId node,
   return FileFacts::of(attributes).file;
 }
 
+// What is known of a regular file may be less than its writer has done.
+[[nodiscard]] inline bool is_being_written(const FuseCore& core, const struct stat& attributes) {
+  return S_ISREG(attributes.st_mode) && core.shared_files.is_written(key_of(attributes));
+}
+
 // The file of a node, which may have lost its name while it is open.
 [[nodiscard]] FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller);
 

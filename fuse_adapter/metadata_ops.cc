@@ -39,11 +39,6 @@ void answer_absence(KernelRequest& request, const KnownMetadata::Left& left) {
   request.entry(absent);
 }
 
-// What is known of a regular file may be less than its writer has done.
-bool is_being_written(const FuseCore& core, const struct stat& attributes) {
-  return S_ISREG(attributes.st_mode) && core.shared_files.is_written(key_of(attributes));
-}
-
 // On a dispatch thread, as what is in memory needs nobody to wait.
 bool look_up_in_memory(FuseCore& core, fuse_req_t raw, NodeId parent, std::string_view name) {
   const Caller caller = caller_of(raw);

@@ -10,11 +10,11 @@
 #include <filesystem>
 #include <functional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 #include "fuse_adapter/mount_fixture.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
@@ -33,15 +33,9 @@ class MountDegradeTest : public testing::Test {
   }
   static std::string name(std::uint64_t file) { return "file" + std::to_string(file); }
 
-  // Ten times what an idle machine needs; it passes in sleep, as the engine goes by seconds here.
+  // Ten times what an idle machine needs: the engine goes by seconds here.
   bool comes_to_pass(const std::function<bool(const EngineStatus&)>& condition) {
-    using Clock = std::chrono::steady_clock;
-    const auto end = Clock::now() + std::chrono::minutes(5);
-    while (Clock::now() < end) {
-      if (condition(mount_.engine_status())) return true;
-      std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
-    return false;
+    return eventually([&] { return condition(mount_.engine_status()); }, std::chrono::minutes(5));
   }
 
   TestMount mount_;

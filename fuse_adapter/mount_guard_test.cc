@@ -15,18 +15,14 @@
 #include <csignal>
 #include <cstdlib>
 #include <fstream>
-#include <functional>
 #include <string>
-#include <thread>
 
 #include "fuse_adapter/mount_fixture.h"
-#include "io/monotonic_clock.h"
+#include "io/test_wait.h"
 
 namespace ncfs {
 namespace {
 
-// A machine that needs longer is not slow but stuck.
-constexpr Nanos kPatience = 60 * kSecond;
 constexpr const char* kPipe = "NCFS_VICTIM_PIPE";
 
 // Tells through the pipe where it is, then waits until it is killed.
@@ -43,15 +39,6 @@ void be_victim(int pipe) {
   const std::string place = mount.mounted();
   ASSERT_EQ(::write(pipe, place.data(), place.size()), std::ssize(place));
   ::flock(other.get(), LOCK_EX);
-}
-
-bool happens(Nanos patience, const std::function<bool()>& condition) {
-  const Nanos deadline = monotonic_now() + patience;
-  while (monotonic_now() < deadline) {
-    if (condition()) return true;
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  return false;
 }
 
 bool is_in_flock(pid_t process) {
@@ -77,18 +64,18 @@ TEST(TestMountGuard, NothingIsLeftOfATestThatIsKilledWhileItWaitsForItsOwnMount)
   ::close(ends[1]);
   std::array<char, 256> name{};
   pollfd answer{.fd = ends[0], .events = POLLIN, .revents = 0};
-  ASSERT_EQ(::poll(&answer, 1, static_cast<int>(kPatience / kMillisecond)), 1);
+  ASSERT_EQ(::poll(&answer, 1, static_cast<int>(std::chrono::milliseconds(kTestPatience).count())),
+            1);
   const ssize_t size = ::read(ends[0], name.data(), name.size());
   ::close(ends[0]);
   // It should wait for its mount when it is killed; whatever it does then, nothing may be left.
-  static_cast<void>(happens(5 * kSecond, [victim] { return is_in_flock(victim); }));
+  static_cast<void>(eventually([victim] { return is_in_flock(victim); }, std::chrono::seconds(5)));
   ::kill(victim, SIGKILL);
-  EXPECT_TRUE(
-      happens(kPatience, [victim] { return ::waitpid(victim, nullptr, WNOHANG) == victim; }));
+  EXPECT_TRUE(eventually([victim] { return ::waitpid(victim, nullptr, WNOHANG) == victim; }));
   ASSERT_GT(size, 0);
   std::string directory(name.data(), static_cast<std::size_t>(size));
   directory.resize(directory.rfind("/mounted"));
-  EXPECT_TRUE(happens(kPatience, [&directory] {
+  EXPECT_TRUE(eventually([&directory] {
     return ::access(directory.c_str(), F_OK) != 0 && errno == ENOENT;
   })) << directory;
 }

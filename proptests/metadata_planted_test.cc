@@ -4,11 +4,11 @@
 
 #include <cstdio>
 #include <optional>
-#include <ostream>
 #include <string>
 
 #include "engine/planted.h"
 #include "io/assert.h"
+#include "proptests/planted_bug.h"
 #include "sim/metadata_world.h"
 
 namespace ncfs {
@@ -16,22 +16,7 @@ namespace {
 
 constexpr std::uint64_t kPlansMax = 4000;
 
-struct PlantedBug {
-  Bug bug;
-  const char* name;
-  const char* what_is_wrong;
-  const char* invariant;
-};
-
-const PlantedBug kPlantedBugs[] = {
-#define NCFS_BUG(name, what_is_wrong, invariant) {Bug::name, #name, what_is_wrong, invariant},
-    NCFS_METADATA_BUGS(NCFS_BUG)
-#undef NCFS_BUG
-};
-
-void PrintTo(const PlantedBug& planted, std::ostream* out) {
-  *out << planted.what_is_wrong;
-}
+const PlantedBug kPlantedBugs[] = {NCFS_METADATA_BUGS(NCFS_PLANTED_BUG)};
 
 std::optional<Violation> first_catch(std::uint64_t plans) {
   for (std::uint64_t seed = 0; seed < plans; ++seed) {
@@ -61,7 +46,7 @@ TEST_P(MetadataPlanted, IsCaughtUnderItsName) {
   const std::optional<Violation> caught = first_catch(kPlansMax);
   ASSERT_TRUE(caught) << GetParam().what_is_wrong << ": not caught";
   std::printf("%s: %s\n", caught->name.c_str(), caught->message.c_str());
-  EXPECT_THAT(GetParam().invariant, testing::HasSubstr(caught->name));
+  EXPECT_THAT(GetParam().invariants, testing::HasSubstr(caught->name));
 }
 
 INSTANTIATE_TEST_SUITE_P(MetadataCache, MetadataPlanted, testing::ValuesIn(kPlantedBugs),

@@ -12,12 +12,12 @@
 #include <cstdio>
 #include <fstream>
 #include <optional>
-#include <ostream>
 #include <string>
 #include <vector>
 
 #include "io/assert.h"
 #include "proptests/plan_runner.h"
+#include "proptests/planted_bug.h"
 #include "sim/swarm.h"
 
 namespace ncfs {
@@ -27,22 +27,7 @@ namespace {
 // times that is room for whatever changes the plans.
 constexpr std::uint64_t kSwarmPlansMax = 3000;
 
-struct PlantedBug {
-  Bug bug;
-  const char* name;
-  const char* what_is_wrong;
-  const char* invariants;
-};
-
-const PlantedBug kPlantedBugs[] = {
-#define NCFS_BUG(name, what_is_wrong, invariants) {Bug::name, #name, what_is_wrong, invariants},
-    NCFS_BUGS(NCFS_BUG)
-#undef NCFS_BUG
-};
-
-void PrintTo(const PlantedBug& planted, std::ostream* out) {
-  *out << planted.what_is_wrong;
-}
+const PlantedBug kPlantedBugs[] = {NCFS_BUGS(NCFS_PLANTED_BUG)};
 
 // What an assertion of the engine would have told before it ends the process.
 Violation violation_of(const BrokenAssertion& broken) {
