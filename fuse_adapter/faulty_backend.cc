@@ -136,6 +136,10 @@ int write_file_at(const char*, const char* bytes, std::size_t size, off_t offset
   });
 }
 
+int flush_file(const char*, fuse_file_info*) {
+  return serve(Operation::close, [] { return 0; });
+}
+
 int close_file(const char*, fuse_file_info* info) {
   return result_of(::close(descriptor_of(info)));
 }
@@ -212,6 +216,7 @@ ssize_t write_reply(int device, iovec* parts, int count, void*) {
   operations.create = create_file;
   operations.read = read_file_at;
   operations.write = write_file_at;
+  operations.flush = flush_file;
   operations.release = close_file;
   operations.readdir = list_directory;
   operations.statfs = get_space;
@@ -298,7 +303,10 @@ void FaultyBackend::fail_once(Operation operation, int error) {
 }
 
 void FaultyBackend::hang() {
-  for (auto& behaviour : shared_->behaviour) behaviour = Shared::kHang;
+  for (std::size_t index = 0; index < kOperations; ++index) {
+    const auto operation = static_cast<Operation>(index);
+    if (operation != Operation::close) hang(operation);
+  }
 }
 
 void FaultyBackend::recover() {

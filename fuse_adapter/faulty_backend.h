@@ -24,8 +24,9 @@ class FaultyBackend {
     list,
     statfs,
     change,  // everything that changes something
+    close,   // each close(2), not only the last one
   };
-  static constexpr std::size_t kOperations = 6;
+  static constexpr std::size_t kOperations = 7;
 
   // Shows `origin` at `place`, both of which exist. Throws std::system_error.
   FaultyBackend(const std::string& origin, std::string place);
@@ -37,7 +38,9 @@ class FaultyBackend {
   void delay(Operation operation, std::chrono::milliseconds time);
   void fail(Operation operation, int error);
   void fail_once(Operation operation, int error);
-  void hang();  // everything
+  // Everything but close, which would keep processes alive that a test has forked: they hold what
+  // the daemon, in the test's process, had open.
+  void hang();
   // What hangs is carried out, late.
   void recover();
 

@@ -363,13 +363,12 @@ ssize_t FuseChannel::read_hook(int device, void* buffer, std::size_t size, void*
   return received;
 }
 
-// Requests that wait for locks are interrupted by any signal: see lock_ops.cc.
 void FuseChannel::note_request(const void* buffer, std::size_t size) {
   if (init_unique_.load(std::memory_order_acquire) == 0) note_init_request(buffer, size);
   fuse_in_header header{};
   if (size < sizeof(header)) return;
   std::memcpy(&header, buffer, sizeof(header));
-  current = {header.unique, header.nodeid, header.opcode != FUSE_SETLKW};
+  current = {header.unique, header.nodeid, header.opcode};
   fuse_interrupt_in interrupted{};
   if (header.opcode != FUSE_INTERRUPT || size < sizeof(header) + sizeof(interrupted)) return;
   std::memcpy(&interrupted, static_cast<const std::byte*>(buffer) + sizeof(header),

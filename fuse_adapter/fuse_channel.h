@@ -41,7 +41,7 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
   struct CurrentRequest {
     std::uint64_t unique = 0;
     std::uint64_t node = 0;
-    bool is_interruptible = false;
+    std::uint32_t operation = 0;
   };
   [[nodiscard]] static const CurrentRequest& current_request();
   [[nodiscard]] Interrupts& interrupts() { return interrupts_; }

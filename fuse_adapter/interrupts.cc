@@ -11,6 +11,7 @@
 #include <string>
 
 #include "fuse_adapter/kernel_request.h"
+#include "io/monotonic_clock.h"
 
 namespace ncfs {
 namespace {
@@ -42,9 +43,9 @@ Interrupts::~Interrupts() {
   if (watch_.joinable()) watch_.join();
 }
 
-void Interrupts::add(std::uint64_t unique, pid_t thread, KernelRequest& request) {
+void Interrupts::add(std::uint64_t unique, pid_t thread, Nanos patience, KernelRequest& request) {
   const std::lock_guard lock(mutex_);
-  waiting_[unique] = {thread, &request};
+  waiting_[unique] = {thread, patience, &request};
   if (std::ranges::find(early_, unique) != early_.end()) follow(unique);
 }
 
@@ -59,14 +60,21 @@ void Interrupts::interrupt(std::uint64_t unique) {
   const auto found = waiting_.find(unique);
   if (found == waiting_.end()) {
     early_[early_next_++ % kEarlyMax] = unique;
-  } else if (is_being_killed(found->second.thread)) {
+  } else if (is_out_of_patience(found->second)) {
     found->second.request->give_up(EINTR);
   } else {
     follow(unique);
   }
 }
 
-// With the lock.
+// With the lock, like those that follow.
+bool Interrupts::is_out_of_patience(Waiting& waiting) {
+  if (!is_being_killed(waiting.thread)) return false;
+  const Nanos now = monotonic_now();
+  if (!waiting.killed_at) waiting.killed_at = now;
+  return now - *waiting.killed_at >= waiting.patience;
+}
+
 void Interrupts::follow(std::uint64_t unique) {
   interrupted_.insert(unique);
   changed_.notify_all();
@@ -89,8 +97,8 @@ void Interrupts::watch() {
     }
     changed_.wait_for(lock, kLookPause);
     for (const std::uint64_t unique : interrupted_) {
-      const Waiting& waiting = waiting_.at(unique);
-      if (is_being_killed(waiting.thread)) waiting.request->give_up(EINTR);
+      Waiting& waiting = waiting_.at(unique);
+      if (is_out_of_patience(waiting)) waiting.request->give_up(EINTR);
     }
   }
 }

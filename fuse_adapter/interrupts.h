@@ -1,5 +1,6 @@
-// Requests of processes that are being killed are answered with EINTR at once, whatever they wait
-// for: the kernel lets no process die that waits for an answer.
+// Requests of processes that are being killed are answered with EINTR, whatever they wait for: the
+// kernel lets no process die that waits for an answer. At once, or after the patience of a request
+// whose work others may wait for by waiting for the end of the process.
 //
 // The kernel tells of every signal that comes meanwhile, once for a request. Only those that end
 // the process count: programs do not expect file systems to answer EINTR (a local one does not, nor
@@ -16,9 +17,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <thread>
 #include <unordered_map>
+
+#include "io/types.h"
 
 namespace ncfs {
 
@@ -33,7 +37,7 @@ class Interrupts {
 
   // `unique` is the kernel's number of the request, `thread` who asks. Once removed, the request is
   // not touched.
-  void add(std::uint64_t unique, pid_t thread, KernelRequest& request);
+  void add(std::uint64_t unique, pid_t thread, Nanos patience, KernelRequest& request);
   void remove(std::uint64_t unique);
 
   // The kernel tells of a signal.
@@ -42,12 +46,15 @@ class Interrupts {
  private:
   struct Waiting {
     pid_t thread = 0;
+    Nanos patience = 0;
     KernelRequest* request = nullptr;
+    std::optional<Nanos> killed_at = {};  // or seen so for the first time; as monotonic_now()
   };
 
   // The kernel may tell of a signal before the request has come so far as to be added.
   static constexpr std::size_t kEarlyMax = 64;
 
+  [[nodiscard]] static bool is_out_of_patience(Waiting& waiting);
   void follow(std::uint64_t unique);
   void watch();
 

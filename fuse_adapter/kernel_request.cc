@@ -1,5 +1,7 @@
 #include "fuse_adapter/kernel_request.h"
 
+#include <linux/fuse.h>
+
 #include <cerrno>
 #include <utility>
 
@@ -17,13 +19,15 @@ Caller caller_of(fuse_req_t request) {
 KernelRequest::KernelRequest(std::shared_ptr<FuseChannel> channel, fuse_req_t request)
     : channel_(std::move(channel)),
       request_(request),
-      unique_(FuseChannel::current_request().is_interruptible
-                  ? FuseChannel::current_request().unique
-                  : 0),
+      unique_(FuseChannel::current_request().operation == FUSE_SETLKW
+                  ? 0
+                  : FuseChannel::current_request().unique),
       node_(FuseChannel::current_request().node),
       caller_(caller_of(request)),
       asked_at_(monotonic_now()) {
-  if (unique_ != 0) channel_->interrupts().add(unique_, caller_.thread, *this);
+  if (unique_ == 0) return;
+  const bool closes = FuseChannel::current_request().operation == FUSE_FLUSH;
+  channel_->interrupts().add(unique_, caller_.thread, closes ? kClosePatience : 0, *this);
 }
 
 KernelRequest::~KernelRequest() {

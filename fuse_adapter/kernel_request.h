@@ -5,6 +5,7 @@
 // the kernel took it; if not, what the answer promised (a look-up, an open) must be undone. A
 // request that is dropped is answered with ENOTCONN. One whose process is being killed is answered
 // with EINTR (interrupts.h), but for those that wait for locks, which answer to every signal.
+// A close(2) is given kClosePatience before.
 //
 // Any thread; created on the thread that was handed the request.
 #pragma once
@@ -30,6 +31,10 @@ namespace ncfs {
 
 class KernelRequest {
  public:
+  // Who waits for the end of a killed process then finds its locks free and what it wrote stored,
+  // but for a backend that does not answer. As long as one waits for a child without worry.
+  static constexpr Nanos kClosePatience = 2 * kSecond;
+
   // The channel lives until the last request of it is gone.
   KernelRequest(std::shared_ptr<FuseChannel> channel, fuse_req_t request);
   ~KernelRequest();
@@ -74,7 +79,7 @@ class KernelRequest {
 
   const std::shared_ptr<FuseChannel> channel_;
   fuse_req* const request_;
-  const std::uint64_t unique_;  // 0: not to be interrupted
+  const std::uint64_t unique_;  // 0: interrupted by other means (lock_ops.cc)
   const std::uint64_t node_;
   const Caller caller_;
   const Nanos asked_at_;

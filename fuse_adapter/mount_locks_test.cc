@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "fuse_adapter/faulty_backend.h"
 #include "fuse_adapter/mount_fixture.h"
 #include "io/monotonic_clock.h"
 
@@ -321,6 +322,26 @@ TEST(MountLocksOfBackendTest, LocksHoldAgainstOtherMountsAndWhoUsesTheBackend) {
     EXPECT_EQ(other.run(5), 0);
     EXPECT_EQ(waiting.finish(), 0);
   }
+}
+
+// Whoever has waited for the end of a process may count on its locks being free.
+TEST(MountLocksOfBackendTest, LocksOfTheKilledAreFreeWhenTheyAreGone) {
+  TestMount mount;
+  const std::string origin = mount.make_directory("origin");
+  write_content(origin + "/file", content(1, 0, 100));
+  FaultyBackend backend(origin, mount.backend());
+  mount.start({});
+  const auto lock = [&] {
+    const int file = ::open(mount.mounted("file").c_str(), O_RDWR | O_CLOEXEC);
+    return set_lock(file, F_SETLK, F_WRLCK, 0, 1);
+  };
+  Process killed({lock});
+  Process next({lock});
+  EXPECT_EQ(killed.run(0), 0);
+  EXPECT_EQ(next.run(0), EAGAIN);
+  backend.delay(FaultyBackend::Operation::close, std::chrono::milliseconds(100));
+  killed.end();
+  EXPECT_EQ(next.run(0), 0);
 }
 
 }  // namespace
