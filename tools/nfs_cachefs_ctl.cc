@@ -4,7 +4,9 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tools/ctl_bundle.h"
@@ -205,6 +207,26 @@ class CommandLine {
   std::function<int()> run_;
 };
 
+// What may follow the words, for the shells (tools/completion): on each line a command or an option
+// and, after a tab, what it is for.
+int complete(const CLI::App& app, std::span<char*> words) {
+  const CLI::App* command = &app;
+  for (const char* word : words) {
+    const auto next =
+        command->get_subcommands([word](const auto* it) { return it->get_name() == word; });
+    if (!next.empty()) command = next.front();
+  }
+  for (const CLI::App* next : command->get_subcommands({})) {
+    fmt::print("{}\t{}\n", next->get_name(), next->get_description());
+  }
+  for (const CLI::Option* option : command->get_options()) {
+    for (const std::string& name : option->get_lnames()) {
+      fmt::print("--{}\t{}\n", name, option->get_description());
+    }
+  }
+  return kOk;
+}
+
 int run(int argc, char** argv) {
   CLI::App app(
       "Shows and controls the cachefs mounts of this machine. Other users than root may ask for "
@@ -214,6 +236,8 @@ int run(int argc, char** argv) {
   app.set_version_flag("--version", std::string("nfs-cachefs-ctl ") + NCFS_VERSION);
   app.footer(kFooter);
   const CommandLine commands(app);
+  const std::span words(argv, static_cast<std::size_t>(argc));
+  if (argc > 1 && std::string_view(argv[1]) == "complete") return complete(app, words.subspan(2));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
