@@ -38,6 +38,15 @@ InodeTable::InodeTable(const FileFacts& root, Kernel kernel) : kernel_(std::move
   ++next_;
 }
 
+void InodeTable::set_root(const FileFacts& root) {
+  const std::lock_guard lock(mutex_);
+  NCFS_ASSERT(root.type == S_IFDIR);
+  NCFS_ASSERT(nodes_.size() == 1);
+  current_.clear();
+  current_.emplace(root.file, kRootNode);
+  nodes_.at(kRootNode).file = root.file;
+}
+
 bool InodeTable::stands_for(Node& node, const FileFacts& facts) {
   if (node.file != facts.file || node.type != facts.type) return false;
   if (node.writes > 0 && node.version != facts.version) {

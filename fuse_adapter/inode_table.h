@@ -77,6 +77,8 @@ class InodeTable {
     std::function<void(int backing_id)> unregister_backing;
   };
   InodeTable(const FileFacts& root, Kernel kernel);
+  // Which directory the root is, if it was made without knowing. Before any other node is made.
+  void set_root(const FileFacts& root);
 
   // The node of the file found under `name`. Counts one look-up, to be forgotten by the kernel.
   [[nodiscard]] NodeId look_up(NodeId parent, std::string_view name, const FileFacts& facts);
