@@ -350,12 +350,12 @@ void FuseCore::stop() {
   channel->disconnect();
 }
 
-void LastSpaces::note(Backends::Device device, const struct statvfs& space) {
+void LastSpaces::note(Backends::Device device, const Space& space) {
   const std::lock_guard lock(mutex_);
   if (spaces_.size() < kDevicesMax || spaces_.contains(device)) spaces_[device] = space;
 }
 
-std::optional<struct statvfs> LastSpaces::find(Backends::Device device) const {
+std::optional<LastSpaces::Space> LastSpaces::find(Backends::Device device) const {
   const std::lock_guard lock(mutex_);
   const auto known = spaces_.find(device);
   return known == spaces_.end() ? std::nullopt : std::optional(known->second);

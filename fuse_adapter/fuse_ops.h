@@ -42,17 +42,23 @@
 
 namespace ncfs {
 
-// What statfs(2) told last, for when the source does not answer. Any thread.
+// What statfs(2) told last: believed as long as attributes of directories are, if nothing was
+// changed here meanwhile, and for when the source does not answer. Any thread.
 class LastSpaces {
  public:
-  void note(Backends::Device device, const struct statvfs& space);
-  [[nodiscard]] std::optional<struct statvfs> find(Backends::Device device) const;
+  struct Space {
+    struct statvfs status {};
+    Nanos asked_at = 0;
+    std::optional<std::uint64_t> changes;  // KnownMetadata::changes() before it was asked for
+  };
+  void note(Backends::Device device, const Space& space);
+  [[nodiscard]] std::optional<Space> find(Backends::Device device) const;
 
  private:
   static constexpr std::size_t kDevicesMax = 1024;
 
   mutable std::mutex mutex_;
-  std::map<Backends::Device, struct statvfs> spaces_;
+  std::map<Backends::Device, Space> spaces_;
 };
 
 // What is special about a request to the source.
