@@ -114,7 +114,8 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       nodes(facts_of_root(mount_settings),
             {.register_backing =
                  [this](int descriptor) { return channel->register_backing(descriptor); },
-             .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
+             .unregister_backing = [this](int id) { channel->unregister_backing(id); },
+             .keeps_nodes = mount_settings.stale_open == StaleOpen::inval}),
       known_metadata(mount_settings.metadata, groups),
       backend_locks(
           mount_settings.locks == LockPlace::backend
