@@ -190,9 +190,10 @@ std::vector<ConfigEntry> config_entries(const MountOptions& options) {
 }
 
 // What files at and beneath `paths` may fill of the cache: all but what is pinned elsewhere.
-std::uint64_t room_for(Runtime& runtime, const std::function<std::uint64_t(std::uint64_t)>& charge,
+std::uint64_t room_for(Runtime& runtime,
+                       const std::function<std::uint64_t(std::uint64_t)>& charge,
                        const std::vector<std::string>& paths) {
-  constexpr std::size_t kPage = 1000;           // short enough for the control thread
+  constexpr std::size_t kPage = 1000;  // short enough for the control thread
   std::map<std::string, std::uint64_t> pinned;  // of several versions the largest
   FileQuery query{paths, 0, kPage};
   while (true) {

@@ -171,6 +171,12 @@ std::variant<MountPlaces, OptionError> check_mount_places(const MountOptions& op
     const auto given = std::filesystem::absolute(options.nfs_backend).lexically_normal();
     places.backend = given.has_filename() ? given : given.parent_path();
   }
+  if (places.root.error != 0 && is_within(places.backend, places.mountpoint)) {
+    return OptionError{
+        fmt::format("option offline_start: nfs_backend={} cannot be found again "
+                    "once {} is mounted over it",
+                    places.backend, places.mountpoint)};
+  }
   places.cache_dir = std::filesystem::weakly_canonical(options.cache_dir, error);
   if (error) {
     return OptionError{fmt::format("option cache_dir={}: {}", options.cache_dir, error.message())};
