@@ -487,6 +487,18 @@ TEST_F(FuseMemoryTest, TargetsOfLinksAreAskedForOnce) {
   EXPECT_EQ(looks(), before);
 }
 
+TEST_F(FuseMemoryTest, SpaceIsAskedForOnceUntilSomethingIsChangedHere) {
+  const auto space = ask(FUSE_STATFS, kRootNode, {}).as<fuse_statfs_out>();
+  EXPECT_GT(space.st.blocks, 0U);
+  std::uint64_t before = looks();
+  EXPECT_EQ(ask(FUSE_STATFS, kRootNode, {}).as<fuse_statfs_out>().st.blocks, space.st.blocks);
+  EXPECT_EQ(looks(), before);
+  EXPECT_EQ(ask(FUSE_MKDIR, kRootNode, raw(fuse_mkdir_in{}) + std::string("d") + '\0').error, 0);
+  before = looks();
+  EXPECT_EQ(ask(FUSE_STATFS, kRootNode, {}).error, 0);
+  EXPECT_GT(looks(), before);
+}
+
 TEST_F(FuseMemoryTest, OwnChangesOfNamesAreKnownBeforeTheyAreAnswered) {
   EXPECT_FALSE(exists("d"));
   fuse_mkdir_in directory{};

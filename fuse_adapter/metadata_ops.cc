@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "fuse_adapter/fuse_ops.h"
+#include "io/monotonic_clock.h"
 
 namespace ncfs {
 namespace {
@@ -264,26 +265,35 @@ void access(fuse_req_t raw, fuse_ino_t node, int mask) {
 void statfs(fuse_req_t raw, fuse_ino_t node) {
   const NodeId asked = node == 0 ? kRootNode : node;
   const auto answer = [asked](FuseCore& core, const KernelRequestPointer& request) {
+    LastSpaces::Space space;
+    space.asked_at = monotonic_now();
+    space.changes = core.known_metadata.changes();
     const FoundFile found = find_or_held(core, asked, request->caller());
-    struct statvfs status {};
     if (found.error != 0) {
       request->error(found.error);
-    } else if (::fstatvfs(found.file.get(), &status) != 0) {
+    } else if (::fstatvfs(found.file.get(), &space.status) != 0) {
       request->error(errno);
     } else {
-      core.spaces.note(core.device_of(asked), status);
-      request->file_system(status);
+      core.spaces.note(core.device_of(asked), space);
+      request->file_system(space.status);
     }
   };
   const auto answer_late = [asked](FuseCore& core, const KernelRequestPointer& request) {
     const auto known = core.spaces.find(core.device_of(asked));
-    if (known) request->file_system(*known);
+    if (known) request->file_system(known->status);
     return known.has_value();
   };
   FuseCore& core = FuseCore::of(raw);
-  const bool is_known = core.spaces.find(core.device_of(asked)).has_value();
+  const auto known = core.spaces.find(core.device_of(asked));
+  const bool is_believed =
+      known && monotonic_now() - known->asked_at < core.settings.metadata.dir_attr_timeout &&
+      known->changes && known->changes == core.known_metadata.changes();
+  if (is_believed) {
+    fuse_reply_statfs(raw, &known->status);
+    return;
+  }
   core.post(raw, answer, answer_late,
-            {.patience = is_known ? kShortPatience : 0, .is_repeatable = true});
+            {.patience = known ? kShortPatience : 0, .is_repeatable = true});
 }
 
 // Answers what `call(path, buffer, size)` gives, by the protocol of xattr(7): size 0 asks for the

@@ -373,6 +373,13 @@ const std::array kOwnOptions = {
                "many seconds old; 0: not at all"},
               kTimeoutAllowed,
               set_timeout<&MetadataOptions::stale_if_error>},
+    OwnOption{{"offline_start", "BOOL", "false",
+               "mount though the backend does not answer or is not mounted yet; it is down until "
+               "it is there"},
+              "true or false",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.offline_start, parse_bool(value));
+              }},
 };
 
 // Options of every file system: see mount(8).

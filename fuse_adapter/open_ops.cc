@@ -330,6 +330,7 @@ struct OpenAnswering {
                                          .may_retry = may_retry,
                                          .is_written_unseen = advice.is_written_unseen,
                                          .is_foreign = advice.is_foreign,
+                                         .version = state.version,
                                          .owner = file});
   }
 
