@@ -1,6 +1,9 @@
 #include "fuse_adapter/open_files.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <utility>
 
 namespace ncfs {
 
@@ -154,6 +157,22 @@ std::shared_ptr<OpenDirectory> OpenDirectories::remove(const OpenDirectory& dire
   directories_.erase(found);
   count_.fetch_sub(1, std::memory_order_relaxed);
   return removed;
+}
+
+Descriptor OpenDirectories::descriptor_of(NodeId node) const {
+  std::vector<std::shared_ptr<OpenDirectory>> holders;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, directory] : directories_) {
+      if (directory->node == node) holders.push_back(directory);
+    }
+  }
+  for (const auto& holder : holders) {
+    const std::lock_guard lock(holder->mutex);
+    const int descriptor = holder->found.file.get();
+    if (descriptor >= 0) return Descriptor(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+  }
+  return {};
 }
 
 void OpenDirectories::clear() {

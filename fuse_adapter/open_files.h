@@ -191,8 +191,10 @@ struct CloseStream {
   void operator()(DIR* stream) const { ::closedir(stream); }
 };
 
-// One open of a directory. Members are guarded by `mutex`.
+// One open of a directory. What is not constant is guarded by `mutex`.
 struct OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
+  explicit OpenDirectory(NodeId of_node) : node(of_node) {}
+  const NodeId node;
   std::mutex mutex;
   FileKey file;
   NodeId filled_node = 0;  // the node whose page cache the kernel may fill with `names`; 0: none
@@ -246,11 +248,14 @@ class OpenDirectories {
  public:
   void add(std::shared_ptr<OpenDirectory> directory);
   std::shared_ptr<OpenDirectory> remove(const OpenDirectory& directory);
+  // A descriptor of any kind of a directory that has lost its name, if somebody has the node open
+  // and it has one. Waits for listings of it that are being read.
+  [[nodiscard]] Descriptor descriptor_of(NodeId node) const;
   void clear();
   [[nodiscard]] std::size_t count() const { return count_.load(std::memory_order_relaxed); }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::unordered_map<const OpenDirectory*, std::shared_ptr<OpenDirectory>> directories_;
   std::atomic<std::size_t> count_{0};
 };
