@@ -136,6 +136,10 @@ int write_file_at(const char*, const char* bytes, std::size_t size, off_t offset
   });
 }
 
+int sync_file(const char*, int, fuse_file_info* info) {
+  return serve(Operation::change, [&] { return result_of(::fsync(descriptor_of(info))); });
+}
+
 int close_file(const char*, fuse_file_info* info) {
   return result_of(::close(descriptor_of(info)));
 }
@@ -212,6 +216,7 @@ ssize_t write_reply(int device, iovec* parts, int count, void*) {
   operations.create = create_file;
   operations.read = read_file_at;
   operations.write = write_file_at;
+  operations.fsync = sync_file;
   operations.release = close_file;
   operations.readdir = list_directory;
   operations.statfs = get_space;

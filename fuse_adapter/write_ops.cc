@@ -36,10 +36,6 @@ bool is_refusal(int error) {
          error == EPERM || error == EACCES || error == EAGAIN || error == ENOMEM;
 }
 
-void note_failure(OpenFile& file, int error) {
-  if (!is_refusal(error)) file.note_error(error);
-}
-
 struct Outcome {
   std::size_t count = 0;
   int error = 0;  // of what was not written
@@ -119,7 +115,7 @@ class Write {
 
   void operator()(FuseCore& core, const KernelRequestPointer& request, OpenFile& file) const {
     const Outcome outcome = write(core, *request, file);
-    if (outcome.error != 0) note_failure(file, outcome.error);
+    if (outcome.error != 0 && !is_refusal(outcome.error)) file.note_error(outcome.error);
     if (outcome.count == 0 && outcome.error != 0) {
       core.stats->errors.add();
       request->error(outcome.error);
@@ -256,7 +252,8 @@ template <typename Call>
 void answer_durability(FuseCore& core, const KernelRequestPointer& request, OpenFile& file,
                        const Call& call) {
   const int error = call(file.source) == 0 ? 0 : errno;
-  if (error != 0) note_failure(file, error);
+  // What was written before is lost, but where files cannot be synced.
+  if (error != 0 && error != EINVAL) file.note_error(error);
   if (error != 0) core.stats->errors.add();
   const int lasting = file.lasting_error();
   // What a mapping stored before msync(2) or close(2) is now seen by all.
