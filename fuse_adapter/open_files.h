@@ -101,6 +101,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     SharedFilePointer shared;
     std::unique_ptr<WriteSession> session;
     FileId file;
+    std::optional<SourceVersion> settled_version;  // as opened, if older than the racy window
   };
   explicit OpenFile(Written written)
       : node(written.node),
@@ -109,6 +110,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
         file_id(written.file),
         flags(written.flags),
         opener(written.opener),
+        settled_version(written.settled_version),
         own_source_(std::move(written.source)),
         session_(std::move(written.session)),
         is_past_cache_(true) {}
@@ -126,8 +128,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   const SharedFilePointer shared;
   const FileId file_id;
   const int flags = O_RDONLY;
-  const Caller opener;                   // if for writing
-  OpenMode mode = OpenMode::page_cache;  // constant once the open is answered
+  const Caller opener;                                 // if for writing
+  const std::optional<SourceVersion> settled_version;  // the same
+  OpenMode mode = OpenMode::page_cache;                // constant once the open is answered
   // In mode passthrough: whose cache file the kernel reads, if another's. Constant as `mode`.
   std::shared_ptr<OpenFile> passed;
   Mirror mirror;  // of its cache file

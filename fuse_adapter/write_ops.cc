@@ -278,10 +278,24 @@ void announce_unseen_writes(FuseCore& core, const OpenFile& file) {
 
 void end_writing(FuseCore& core, OpenFile& file) {
   announce_unseen_writes(core, file);
-  // What was copied meanwhile may be older than what was stored, and have the same times.
-  if (file.may_be_mapped_unseen()) static_cast<void>(disown_file(core, file.file_id));
   struct stat attributes {};
-  if (::fstat(file.source, &attributes) == 0) file.end_session(FileFacts::of(attributes));
+  const bool is_known = ::fstat(file.source, &attributes) == 0;
+  const FileFacts facts = FileFacts::of(attributes);
+  const bool is_unchanged =
+      is_known && file.settled_version == facts.version && tells_of_mappings(file.source);
+  // What was copied meanwhile may be older than what was stored, and have the same times.
+  if (file.may_be_mapped_unseen() && !is_unchanged) {
+    static_cast<void>(disown_file(core, file.file_id));
+  }
+  if (is_known) file.end_session(facts);
+}
+
+void end_unless_left(FuseCore& core, const std::shared_ptr<OpenFile>& file) {
+  const bool may_be_left = file->may_be_mapped_unseen();
+  if (may_be_left && core.left_mappings.keep(file)) return;
+  end_writing(core, *file);
+  // The last who had the file open tells that the others' mappings are gone as well.
+  if (may_be_left) end_left_mappings(core, file->shared->key);
 }
 
 // At every close(2). Closing a duplicate makes network file systems send what they still hold and
@@ -374,15 +388,10 @@ void set_size(FuseCore& core, const KernelRequestPointer& request, NodeId node, 
 
 void finish_writing(FuseCore& core, std::shared_ptr<OpenFile> file) {
   // Whatever comes of it, the session ends with the file.
-  static_cast<void>(core.run(core.writes, {.run =
-                                               [core = core.shared_from_this(), file] {
-                                                 const bool is_left =
-                                                     file->may_be_mapped_unseen() &&
-                                                     core->left_mappings.keep(file);
-                                                 if (!is_left) end_writing(*core, *file);
-                                               },
-                                           .expire = [] {},
-                                           .lane = core.device_of(file->node)}));
+  static_cast<void>(core.run(
+      core.writes, {.run = [core = core.shared_from_this(), file] { end_unless_left(*core, file); },
+                    .expire = [] {},
+                    .lane = core.device_of(file->node)}));
 }
 
 void end_left_mappings(FuseCore& core, const FileKey& file) {
