@@ -2,9 +2,9 @@
 //
 // Thread rule: the functions in the operation table run on dispatch threads and call neither the
 // source nor the cache disk, except for bytes that are in memory already; everything else is
-// posted: to a pool, or to the same thread while enough others take requests (FuseChannel::Stay). It
-// is posted in the lane of the file system that will be asked: one that hangs holds its share of the
-// threads, never all of them, and once it is known to be down no call is made to it at all.
+// posted: to a pool, or to the same thread while enough others take requests (FuseChannel::Stay).
+// It is posted in the lane of the file system that will be asked: one that hangs holds its share of
+// the threads, never all of them, and once it is known to be down no call is made to it at all.
 #pragma once
 
 #include <sys/statvfs.h>
@@ -155,6 +155,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   JobPool invalidations;
   LastSpaces spaces;
   std::atomic<bool> has_logged_refusal{false};
+  std::atomic<bool> has_logged_open_limit{false};
   // Whether the kernel may read files that are not complete in the cache from the source itself;
   // ends when it will not.
   std::atomic<bool> passes_source_through;

@@ -134,6 +134,9 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   // In mode passthrough: whose cache file the kernel reads, if another's. Constant as `mode`.
   std::shared_ptr<OpenFile> passed;
   Mirror mirror;  // of its cache file
+  static constexpr std::size_t kNowhere = SIZE_MAX;
+  std::size_t place_in_shared = kNowhere;  // SharedFile's
+  std::size_t place_in_open = kNowhere;    // OpenFiles'
   [[nodiscard]] bool is_written() const { return runtime_ == nullptr; }
 
   // Whether what it stores, through a mapping, may change no time of the file, and may outlive it.
