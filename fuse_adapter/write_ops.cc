@@ -105,7 +105,8 @@ class Write {
       : bytes_(bytes),
         offset_(static_cast<std::uint64_t>(offset)),
         appends_((info.flags & O_APPEND) != 0 && info.writepage == 0),
-        is_from_pages_(info.writepage != 0) {}
+        is_from_pages_(info.writepage != 0),
+        is_past_pages_(info.lock_owner != 0) {}
 
   void keep_bytes() {
     if (kept_) return;
@@ -124,7 +125,8 @@ class Write {
     core.stats->written_bytes.add(outcome.count);
     ByteRange range{offset_, outcome.count};
     const bool is_misplaced = appends_ && !is_at_end(file, range);
-    announce_change(core, file.shared, {file.cached_node(), range, is_from_pages_},
+    const NodeId node = is_past_pages_ ? 0 : file.cached_node();
+    announce_change(core, file.shared, {node, range, is_from_pages_},
                     [core = core.shared_from_this(), request, range, is_misplaced, node = file.node,
                      shared = file.shared, count = outcome.count] {
                       // The kernel has the pages locked until it has its answer.
@@ -170,6 +172,9 @@ class Write {
   const std::uint64_t offset_;
   const bool appends_;
   const bool is_from_pages_;
+  // O_DIRECT: only such writes tell their owner. The kernel drops the pages before it asks, but, of
+  // asynchronous ones (io_submit(2)), not those that were read since.
+  const bool is_past_pages_;
 };
 
 void write(fuse_req_t raw, fuse_ino_t, const char* data, std::size_t size, off_t offset,
