@@ -252,6 +252,26 @@ TEST_F(MountUnseenWritesTest, WhatNobodyStoredIntoStaysCached) {
   EXPECT_GT(mount_.engine_status().copies_finished, copies);
 }
 
+TEST_F(MountUnseenWritesTest, WhatAMappingStoresIsShownInTheTimes) {
+  mount_.start({.metadata = metadata_config(MetadataProfile::unchanged)});
+  if (!mount_.passes_through()) GTEST_SKIP() << "this kernel has no passthrough";
+  if (!tells_of_mappings()) GTEST_SKIP() << "the backend does not tell of mappings";
+  make("file", content(1, 1, kSize));
+  // Not the time of the last access, for which the kernel would ask for all.
+  const auto modified = [](const std::string& path) {
+    struct statx attributes {};
+    EXPECT_EQ(::statx(AT_FDCWD, path.c_str(), 0, STATX_MTIME, &attributes), 0);
+    return std::pair(attributes.stx_mtime.tv_sec, attributes.stx_mtime.tv_nsec);
+  };
+  EXPECT_EQ(modified(mount_.mounted("file")), modified(mount_.backend("file")));
+  {
+    const Descriptor file = open("file", O_RDWR);
+    const Mapped mapped(file, PROT_READ | PROT_WRITE);
+    mapped.data()[kMiB] = std::byte{1};
+  }
+  EXPECT_EQ(modified(mount_.mounted("file")), modified(mount_.backend("file")));
+}
+
 // However often a file is opened and closed while it cannot be told that it is not mapped, one
 // descriptor is kept for it, and none in the end.
 TEST_F(MountUnseenWritesTest, WhatIsLeftIsKeptOnce) {

@@ -112,11 +112,13 @@ class WriteOpening {
     return core_->nodes.open(node_, open);
   }
 
-  // The kernel itself keeps right what it knows of the node it writes to, and of no other.
+  // The kernel itself keeps right what it knows of the node it writes to, and of no other, but for
+  // what is stored through a mapping.
   void expect_unseen_writes() const {
     file_->keep_in_session(core_->known_metadata.expect_unseen_changes(file_->shared->key));
-    for (const NodeId other : core_->nodes.all_of(file_->shared->key)) {
-      if (other != node_) core_->channel->forget_attributes(other);
+    const bool may_be_mapped = file_->may_be_mapped_unseen();
+    for (const NodeId node : core_->nodes.all_of(file_->shared->key)) {
+      if (node != node_ || may_be_mapped) core_->channel->forget_attributes(node);
     }
   }
 
