@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
+#include <sys/file.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -39,6 +40,9 @@ bool tells_of_mappings(int descriptor) {
 }
 
 bool LeftMappings::keep(const std::shared_ptr<OpenFile>& file) {
+  // The handle's lock ends with it, and would not with its descriptor: for others who are passed
+  // through the kernel may keep what that was registered with.
+  ::flock(file->source, LOCK_UN);
   // Our own descriptor must not be what writes.
   const Descriptor readable(
       ::open(fmt::format("/proc/self/fd/{}", file->source).c_str(), O_RDONLY | O_CLOEXEC));
