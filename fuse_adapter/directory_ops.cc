@@ -130,7 +130,7 @@ bool open_unasked(FuseCore& core, KernelRequest& request, NodeId node, const fus
   for (const Belief belief : {Belief::fresh, Belief::unasked}) {
     const auto plan = core.known_metadata.plan_listing(*file, request.caller(), belief);
     if (plan.step != Step::serve) continue;
-    auto directory = std::make_shared<OpenDirectory>();
+    auto directory = std::make_shared<OpenDirectory>(node);
     directory->file = *file;
     directory->names = plan.snapshot;
     answer_opened(core, request, directory, info);
@@ -164,7 +164,7 @@ void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   FuseCore::of(raw).post(
       raw,
       [node, answer = *info](FuseCore& core, const KernelRequestPointer& request) mutable {
-        auto directory = std::make_shared<OpenDirectory>();
+        auto directory = std::make_shared<OpenDirectory>(node);
         const Caller& caller = request->caller();
         int error = prepare(core, caller, node, *directory);
         const bool reads_ahead = !core.settings.metadata.is_close_to_open && directory->stream;

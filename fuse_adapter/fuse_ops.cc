@@ -1,6 +1,7 @@
 #include "fuse_adapter/fuse_ops.h"
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -278,6 +279,12 @@ bool FuseCore::refuse_open(fuse_req_t raw) {
   const std::size_t open = files.count() + directories.count() + left_mappings.count();
   if (open < settings.open_files_max) return false;
   stats->rejected.add();
+  if (!has_logged_open_limit.exchange(true)) {
+    spdlog::warn(
+        "{} files and directories are open, as many as the limit of descriptors allows "
+        "(ulimit -Hn, LimitNOFILE=); who opens more gets ENFILE",
+        open);
+  }
   fuse_reply_err(raw, ENFILE);
   return true;
 }

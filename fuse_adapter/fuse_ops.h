@@ -164,6 +164,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   JobPool invalidations;
   LastSpaces spaces;
   std::atomic<bool> has_logged_refusal{false};
+  std::atomic<bool> has_logged_open_limit{false};
   // Whether the kernel may read files that are not complete in the cache from the source itself;
   // ends when it will not.
   std::atomic<bool> passes_source_through;

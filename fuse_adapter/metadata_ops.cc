@@ -418,8 +418,8 @@ FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller) {
   FoundFile found = core.find(node, caller);
   if (found.error != ESTALE) return found;
   const auto holder = core.files.any_of(node);
-  if (!holder) return found;
-  found.file = Descriptor(::fcntl(holder->source, F_DUPFD_CLOEXEC, 0));
+  found.file = holder ? Descriptor(::fcntl(holder->source, F_DUPFD_CLOEXEC, 0))
+                      : core.directories.descriptor_of(node);
   const bool is_held = found.file.is_open() && ::fstat(found.file.get(), &found.attributes) == 0;
   found.error = is_held ? 0 : ESTALE;
   return found;
@@ -430,7 +430,7 @@ int stat_node(FuseCore& core, NodeId node, const Caller& caller, struct stat& at
   const auto open_file = core.files.any_of(node);
   if (open_file) core.stats->source_looks.add();
   if (open_file && ::fstat(open_file->source, &attributes) == 0) return 0;
-  const FoundFile found = core.find(node, caller);
+  const FoundFile found = find_or_held(core, node, caller);
   attributes = found.attributes;
   if (as_caller != nullptr) *as_caller = found.as_caller;
   return found.error;
