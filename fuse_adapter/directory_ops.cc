@@ -147,7 +147,7 @@ bool open_from_memory(FuseCore& core, fuse_req_t raw, NodeId node, fuse_file_inf
   if (!file) return false;
   const auto plan = core.known_metadata.plan_listing(*file, caller_of(raw));
   if (plan.step != Step::serve) return false;
-  auto directory = std::make_shared<OpenDirectory>();
+  auto directory = std::make_shared<OpenDirectory>(node);
   directory->file = *file;
   directory->names = plan.snapshot;
   directory->is_at_start = true;
