@@ -38,6 +38,7 @@
 #include "engine/object.h"
 #include "engine/space.h"
 #include "engine/streams.h"
+#include "engine/strides.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -160,6 +161,7 @@ struct Handle {
   bool has_read = false;
   bool is_sequential = false;  // the last read went on with a stream
   Streams streams;
+  Strides strides;
 };
 
 // One VerifyEvent.
@@ -249,6 +251,8 @@ class Core {
   [[nodiscard]] Streams::Window prefetch_window() const;
   [[nodiscard]] SourceReads source_reads_of(const Object& object) const;
   void note_read(Handle& handle, const Object& object, ByteRange range);
+  [[nodiscard]] bool note_stride(Handle& handle, const Object& object, ByteRange range);
+  [[nodiscard]] bool is_much_of_block(const Object& object, ByteRange range) const;
   Fetch& add_fetch(Object& object, FileHandle source, ByteRange range,
                    std::optional<std::uint64_t> block, FetchKind kind);
   void fetch_for_reader(Handle& handle, const Waiter& waiter, bool is_cached);
@@ -257,6 +261,7 @@ class Core {
   bool start_demand();
   bool start_background();
   bool start_prefetch();
+  [[nodiscard]] std::optional<std::uint64_t> next_ahead(Handle& handle);
   bool start_copy_block();
   void issue(Fetch& fetch);
   [[nodiscard]] bool may_read_source(const Object& o, std::uint32_t reserved) const;

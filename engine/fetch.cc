@@ -52,11 +52,31 @@ Streams::Window Core::prefetch_window() const {
 void Core::note_read(Handle& h, const Object& o, ByteRange range) {
   const std::uint64_t block = range.offset / config_.block_size_bytes;
   const std::uint64_t count = block_count_of(o.version.size, config_.block_size_bytes);
+  h.is_sequential = false;
+  if (config_.prefetch == Prefetch::off || note_stride(h, o, range)) return;
   const bool goes_on = h.streams.note(block, count, prefetch_window());
   const bool begins = !std::exchange(h.has_read, true) && block == 0 &&
                       range.length * kFirstBytesShare > o.version.size;
   h.is_sequential = goes_on || begins;
   if (h.streams.has_next()) prefetching_.insert(h.id);
+}
+
+// Blocks of a pattern are fetched ahead if they would not be fetched for a few bytes each, or are
+// wanted by the cache all the same.
+bool Core::note_stride(Handle& h, const Object& o, ByteRange range) {
+  if (config_.prefetch != Prefetch::smart) return false;
+  const std::uint64_t block = range.offset / config_.block_size_bytes;
+  const std::uint64_t count = block_count_of(o.version.size, config_.block_size_bytes);
+  const bool is_worth_it = may_keep(o) || is_much_of_block(o, range);
+  if (!h.strides.note(block, count, is_worth_it ? prefetch_window().ramp_blocks : 0)) return false;
+  h.is_sequential = h.strides.is_in_run();
+  if (h.strides.has_next()) prefetching_.insert(h.id);
+  return true;
+}
+
+bool Core::is_much_of_block(const Object& o, ByteRange range) const {
+  const ByteRange all = block_range(o, range.offset / config_.block_size_bytes);
+  return range.length >= all.length / kMuchOfABlock;
 }
 
 Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
@@ -107,7 +127,7 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
     if (idle_fetches_.contains(fetch.id)) retire(fetch.id);
   }
   const ByteRange all = block_range(o, block);
-  const bool is_much = may_keep(o) && waiter.range.length >= all.length / kMuchOfABlock;
+  const bool is_much = may_keep(o) && is_much_of_block(o, waiter.range);
   const bool is_whole = h.is_sequential || is_cached || is_much || waiter.range == all;
   if (!is_whole) NCFS_MARK(fetch_of_a_few_bytes);
   Fetch& fetch = is_whole ? add_fetch(o, h.source, all, block, FetchKind::demand)
@@ -186,6 +206,11 @@ bool Core::may_read_in_background(const Object& o) const {
   return may_read_source(o, NCFS_PLANT(copies_take_all_reads) ? 0 : config_.source_reads_reserved);
 }
 
+std::optional<std::uint64_t> Core::next_ahead(Handle& h) {
+  const std::optional<std::uint64_t> block = h.streams.next();
+  return block ? block : h.strides.next();
+}
+
 bool Core::start_prefetch() {
   for (auto next = prefetching_.begin(); next != prefetching_.end();) {
     Handle& h = handles_.at(*next);
@@ -196,7 +221,7 @@ bool Core::start_prefetch() {
     }
     // What can go neither to the cache nor to memory would be fetched twice.
     const bool has_place = may_keep(o) || idle_fetches_.size() < idle_fetches_max();
-    while (const std::optional<std::uint64_t> ahead = has_place ? h.streams.next() : std::nullopt) {
+    while (const std::optional<std::uint64_t> ahead = has_place ? next_ahead(h) : std::nullopt) {
       const std::uint64_t block = *ahead;
       // A block that is being verified is about to be there.
       const bool is_resident = o.residency && o.residency->is_resident(block);
