@@ -357,6 +357,7 @@ void Core::stop_waiting(Handle& h) {
 void Core::on(CloseEvent&& event) {
   const auto entry = handles_.find(event.handle);
   NCFS_ASSERT(entry != handles_.end());
+  end_ahead(entry->second);
   const Handle h = entry->second;
   handles_.erase(entry);
   prefetching_.erase(h.id);
@@ -385,6 +386,7 @@ void Core::on(ReadEvent&& event) {
   }
   note_read(h, o, event.range);
   const bool is_cached = !event.skip_cache && o.residency && o.residency->is_resident(block);
+  if (is_cached) o.residency->take_unread(block);
   if (is_cached && config_.checksum != Checksum::read) {
     NCFS_MARK(read_found_resident);
     ReadResult result;
@@ -469,6 +471,7 @@ void Core::on(TickEvent&&) {
   for (const ObjectId id : std::exchange(attention_, {})) {
     if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
   }
+  for (const HandleId id : std::set(waiting_for_readers_)) settle_ahead(handles_.at(id));
   ask_free_space();
   expire_growths();
   retry_debris();

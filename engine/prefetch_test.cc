@@ -19,18 +19,28 @@ class PrefetchTest : public EngineTest {
     config_.readahead_max_bytes = 4 * kBlock;
   }
 
+  // Of the source, as often as there are any; in order.
+  std::vector<ByteRange> answer_reads() {
+    std::vector<ByteRange> ranges;
+    while (const auto request = pending(Op::source_read)) {
+      ranges.push_back(request->range);
+      bytes_fetched_ += request->range.length;
+      answer(Op::source_read, static_cast<std::int64_t>(request->range.length));
+    }
+    return ranges;
+  }
+
   // Reads, and returns the blocks of the fetches that began, in order.
   std::vector<std::uint64_t> fetched_by_read(std::uint64_t block, std::uint64_t length = kBlock) {
     std::vector<std::uint64_t> blocks;
     read(++token_, 1, {block * kBlock, length});
-    while (const auto request = pending(Op::source_read)) {
-      blocks.push_back(request->range.offset / kBlock);
-      bytes_fetched_ += request->range.length;
-      answer(Op::source_read, static_cast<std::int64_t>(request->range.length));
-    }
+    for (const ByteRange& range : answer_reads()) blocks.push_back(range.offset / kBlock);
     EXPECT_EQ(answered_.at(token_).kind, ReadResult::Kind::bytes);
     handle_event(ReadDoneEvent{ReadToken{token_}});
     return blocks;
+  }
+  AheadCounts ahead(AheadReason reason) const {
+    return engine_->status().ahead.at(static_cast<std::size_t>(reason));
   }
   using Blocks = std::vector<std::uint64_t>;
 
@@ -90,6 +100,81 @@ TEST_F(PrefetchTest, RandomReadersFetchExactlyTheirBytes) {
     EXPECT_EQ(fetched_by_read(block, 1000), Blocks{block});
   }
   EXPECT_EQ(bytes_fetched_, 8 * 1000U);
+}
+
+TEST_F(PrefetchTest, WhatWasReadMakesWayForWhatIsAhead) {
+  config_.buffers = 16;  // a quarter of them for blocks in memory
+  config_.buffers_reserved = 4;
+  start();
+  open(1, state(1, kBlocks));
+  for (std::uint64_t piece = 0; piece < 4 * kBlocks; ++piece) {
+    read(++token_, 1, {piece * kBlock / 4, kBlock / 4});
+    answer_reads();
+    handle_event(ReadDoneEvent{ReadToken{token_}});
+  }
+  EXPECT_EQ(bytes_fetched_, kBlocks * kBlock + kBlock / 4) << "the first bytes come alone";
+  EXPECT_GT(ahead(AheadReason::stream).used, (kBlocks - 10) * kBlock);
+  EXPECT_EQ(ahead(AheadReason::stream).wasted, 0U);
+}
+
+TEST_F(PrefetchTest, EveryBlockIsUsedOrWasted) {
+  start();
+  open(1, state(1, kBlocks));
+  for (const std::uint64_t block : {0, 1, 2}) fetched_by_read(block);  // and 3 and 4
+  EXPECT_EQ(ahead(AheadReason::stream), (AheadCounts{3 * kBlock, kBlock, 0}));
+  fetched_by_read(3);  // and 5, 6 and 7
+  fetched_by_read(3);
+  EXPECT_EQ(ahead(AheadReason::stream), (AheadCounts{6 * kBlock, 2 * kBlock, 0}));
+  close(1);
+  EXPECT_EQ(ahead(AheadReason::stream), (AheadCounts{6 * kBlock, 2 * kBlock, 4 * kBlock}));
+  EXPECT_EQ(ahead(AheadReason::stride), AheadCounts{});
+}
+
+TEST_F(PrefetchTest, BlocksReadFromTheCacheFileAreUsed) {
+  config_.min_file_size_bytes = 1;
+  config_.copies_max = 1;
+  start();
+  open(9, state(9, 8));  // holds the only copy slot
+  open(1, state(1, 20));
+  answer(Op::cache_create, 10);
+  answer(Op::cache_create, 11);
+  requests_.clear();  // the copy's reads; they never end
+  for (const std::uint64_t block : {3, 4}) {
+    read(++token_, 1, {block * kBlock, kBlock});
+    answer_reads();
+    while (pending(Op::cache_write)) answer(Op::cache_write, kBlock);
+    handle_event(ReadDoneEvent{ReadToken{token_}});
+  }
+  const auto residency = answered_.at(token_).residency;
+  ASSERT_TRUE(residency && residency->is_resident(5));
+  tick(kSecond);
+  EXPECT_EQ(ahead(AheadReason::stream), (AheadCounts{kBlock, 0, 0}));
+  EXPECT_TRUE(plan_read(*residency, {5 * kBlock, 10}).resident);
+  tick(kSecond);
+  EXPECT_EQ(ahead(AheadReason::stream), (AheadCounts{kBlock, kBlock, 0}));
+}
+
+// Two blocks here, two there: the block after them is fetched for nothing, until it is not any
+// more.
+TEST_F(PrefetchTest, WasteTurnsItDownAndUseUpAgain) {
+  config_.prefetch = Prefetch::sequential;
+  start();
+  open(1, state(1, 100'000));
+  std::uint64_t at = 0;
+  const auto read_runs = [&](std::uint64_t runs, std::uint64_t length) {
+    for (std::uint64_t run = 0; run < runs; ++run) {
+      at = (at + 7919) % 90'000;
+      for (std::uint64_t block = 0; block < length; ++block) fetched_by_read(at + block);
+    }
+  };
+  read_runs(100, 2);
+  const AheadCounts before = ahead(AheadReason::stream);
+  EXPECT_GT(before.wasted, 8 * kBlock);
+  EXPECT_LT(before.wasted, 60 * kBlock);
+  read_runs(1000, 2);
+  EXPECT_EQ(ahead(AheadReason::stream).fetched, before.fetched);
+  read_runs(1, 200);
+  EXPECT_GT(ahead(AheadReason::stream).used, 150 * kBlock);
 }
 
 }  // namespace
