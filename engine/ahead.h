@@ -12,8 +12,9 @@ namespace ncfs {
 enum class AheadReason : std::uint8_t {
   stream,  // a reader goes on forward or backward (engine/streams.h)
   stride,  // a reader leaves out as much each time (engine/strides.h)
+  tensor,  // a reader of a model has begun a tensor (engine/tensors.h)
 };
-inline constexpr std::size_t kAheadReasonCount = 2;
+inline constexpr std::size_t kAheadReasonCount = 3;
 [[nodiscard]] std::string_view to_string(AheadReason reason);
 
 // Bytes, in whole blocks: who reads one byte has used the block. Each is in `used` or `wasted` once

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 namespace ncfs {
 namespace {
 
@@ -40,6 +42,28 @@ TEST(AheadLimit, NoWasteIsTooMuchToRecoverFrom) {
   EXPECT_EQ(limit.of(kBlocks), kBlocks);
   judge(limit, 8000, 0);
   EXPECT_EQ(limit.of(kBlocks), kBlocks);
+}
+
+// Readers of whom so many percent of the blocks fetched ahead are used, over a long time.
+TEST(AheadLimit, CostsLittleWhereItDoesNotPayAndStaysWhereItDoes) {
+  for (std::uint32_t seed = 0; seed < 20; ++seed) {
+    for (const std::uint32_t percent : {0, 10, 20, 30, 85, 90, 95, 100}) {
+      std::mt19937 random(seed);
+      AheadLimit limit;
+      std::uint64_t sum = 0;
+      constexpr std::uint64_t kJudged = 10'000;
+      for (std::uint64_t block = 0; block < kJudged; ++block) {
+        limit.judge(random() % 100 < percent, kBlocks);
+        sum += limit.of(kBlocks);
+        ASSERT_LE(limit.of(kBlocks), kBlocks);
+      }
+      if (percent <= 30) {
+        EXPECT_LT(sum, kJudged / 4) << percent;
+      } else {
+        EXPECT_GT(sum, kJudged * kBlocks * 3 / 4) << percent;
+      }
+    }
+  }
 }
 
 }  // namespace

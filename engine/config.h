@@ -24,7 +24,7 @@ enum class Checksum : std::uint8_t {
 enum class Prefetch : std::uint8_t {
   off,         // nothing: readers get exactly their bytes, unless the cache wants the block as well
   sequential,  // ahead of streams (engine/streams.h)
-  smart,       // and of strides (engine/strides.h)
+  smart,       // and of strides (engine/strides.h) and tensors (engine/tensors.h)
 };
 
 struct Config {

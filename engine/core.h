@@ -41,6 +41,7 @@
 #include "engine/space.h"
 #include "engine/streams.h"
 #include "engine/strides.h"
+#include "engine/tensors.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -183,8 +184,9 @@ struct Handle {
   bool is_sequential = false;  // the last read went on with a stream
   Streams streams;
   Strides strides;
-  std::uint64_t last_block = 0;    // of a stream
-  std::deque<UnreadBlock> unread;  // oldest first
+  TensorOrder tensors;
+  std::uint64_t last_block = 0;     // of a stream
+  std::vector<UnreadBlock> unread;  // oldest first; some tens
   AheadLimit ahead_limit;
 };
 
@@ -293,7 +295,7 @@ class Core {
            config_.buffers - config_.buffers_reserved;
   }
   std::optional<BufferId> take_buffer_for_demand();
-  void on_fetch_read(FetchId id, std::int64_t result);
+  void on_fetch_read(FetchId id, const Completion& completion);
   void on_fetch_checked(FetchId id, const Completion& completion);
   void on_fetch_failed(Fetch& fetch, int error);
   void on_fetch_loaded(Fetch& fetch);
@@ -320,13 +322,15 @@ class Core {
   [[nodiscard]] Streams::Window prefetch_window(const Handle& handle) const;
   [[nodiscard]] std::uint64_t prefetch_blocks_max() const;
   void note_read(Handle& handle, const Object& object, ByteRange range);
+  void open_model(Object& object);
+  void read_model(Object& object, const Fetch& fetch, const Completion& completion);
   [[nodiscard]] bool note_stride(Handle& handle, const Object& object, ByteRange range);
   [[nodiscard]] std::optional<Ahead> next_ahead(Handle& handle);
   bool start_prefetch();
   void count_ahead(Fetch& fetch);
   void forget_ahead(Fetch& fetch);
   void judge_ahead(Fetch& fetch, bool was_used);
-  void judge_ahead(Handle& handle, std::deque<UnreadBlock>::iterator entry, bool was_used);
+  void judge_ahead(Handle& handle, std::vector<UnreadBlock>::iterator entry, bool was_used);
   void move_ahead_to_file(Fetch& fetch, Object& object);
   void settle_ahead(Handle& handle);
   void end_ahead(Handle& handle);
@@ -547,10 +551,10 @@ class Core {
   std::map<FetchId, Fetch> fetches_;
   std::deque<FetchId> demand_queue_;
   std::deque<FetchId> write_queue_;
-  std::set<FetchId> idle_fetches_;        // loaded blocks kept in memory until the buffer is needed
-  std::size_t ahead_fetches_ = 0;           // Fetch::ahead is set
+  std::set<FetchId> idle_fetches_;  // loaded blocks kept in memory until the buffer is needed
+  std::size_t ahead_fetches_ = 0;   // Fetch::ahead is set
   std::set<HandleId> waiting_for_readers_;  // Handle::unread is not empty
-  std::map<ReadToken, FetchId> answers_;  // not yet acknowledged
+  std::map<ReadToken, FetchId> answers_;    // not yet acknowledged
   std::set<HandleId> prefetching_;
   std::vector<BufferId> free_buffers_;
   std::uint32_t source_reads_ = 0;

@@ -157,7 +157,7 @@ void Core::complete(Nanos now, Completion completion) {
 void Core::dispatch(const Pending& pending, Completion& completion) {
   switch (pending.step) {
     case Step::fetch_read:
-      return on_fetch_read(pending.fetch, completion.result);
+      return on_fetch_read(pending.fetch, completion);
     case Step::fetch_check:
       return on_fetch_checked(pending.fetch, completion);
     case Step::block_write:
@@ -285,6 +285,7 @@ void Core::on(OpenEvent&& event) {
   hold_source(h.source);
   o.handles.insert(h.id);
   if (h.reads_source) ++o.source_readers;
+  open_model(o);
   o.was_used = true;
   retire_other_versions(o, h.had_other_version);
   eviction_->access(o.id, eviction_key(o.file, o.version));
@@ -363,6 +364,7 @@ void Core::on(CloseEvent&& event) {
   prefetching_.erase(h.id);
   Object& o = object(h.object);
   o.handles.erase(h.id);
+  if (o.handles.empty()) o.model = nullptr;
   if (h.reads_source) --o.source_readers;
   std::erase(o.waiting_opens, h.id);
   shards_[shard_of(o.file)].waiting_opens.erase(h.id);

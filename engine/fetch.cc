@@ -266,15 +266,19 @@ void Core::issue(Fetch& fetch) {
   request.file = fetch.source;
   request.range = fetch.range;
   request.buffer = *fetch.buffer;
-  request.through_page_cache = object(fetch.object).source_readers > 0;
+  const Object& o = object(fetch.object);
+  request.through_page_cache = o.source_readers > 0;
+  request.wants_bytes = o.model && o.model->wants(fetch.range);
   submit({.step = Step::fetch_read, .object = fetch.object, .fetch = fetch.id}, std::move(request));
 }
 
 // --- What came of it -------------------------------------------------------------------------
 
-void Core::on_fetch_read(FetchId id, std::int64_t result) {
+void Core::on_fetch_read(FetchId id, const Completion& completion) {
   Fetch& fetch = fetches_.at(id);
+  const std::int64_t result = completion.result;
   end_source_read(fetch);
+  read_model(object(fetch.object), fetch, completion);
   if (result < 0) return on_fetch_failed(fetch, static_cast<int>(-result));
   fetch.length = static_cast<std::uint64_t>(result);
   NCFS_ASSERT(fetch.length <= fetch.range.length);

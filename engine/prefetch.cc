@@ -20,6 +20,8 @@ std::string_view to_string(AheadReason reason) {
       return "stream";
     case AheadReason::stride:
       return "stride";
+    case AheadReason::tensor:
+      return "tensor";
   }
   return "unknown";
 }
@@ -44,6 +46,13 @@ void Core::note_read(Handle& h, const Object& o, ByteRange range) {
   h.is_sequential = false;
   if (config_.prefetch == Prefetch::off) return;
   settle_ahead(h);
+  bool begins_tensor = false;
+  if (o.model && !o.model->tensors().empty()) {
+    const Streams::Window window = prefetch_window(h);
+    begins_tensor = h.tensors.note(range, o.model->tensors(), config_.block_size_bytes,
+                                   std::min(window.max_blocks, window.limit_blocks));
+    if (h.tensors.has_next()) prefetching_.insert(h.id);
+  }
   if (note_stride(h, o, range)) return;
   const Streams::Window window = prefetch_window(h);
   const bool goes_on = h.streams.note(block, count, window);
@@ -53,8 +62,20 @@ void Core::note_read(Handle& h, const Object& o, ByteRange range) {
   }
   const bool begins = !std::exchange(h.has_read, true) && block == 0 &&
                       range.length * kFirstBytesShare > o.version.size;
-  h.is_sequential = goes_on || begins;
+  h.is_sequential = goes_on || begins || begins_tensor;
   if (h.streams.has_next()) prefetching_.insert(h.id);
+}
+
+// A model's header is read from what is fetched of its beginning, for whatever reason. What the
+// cache has already is not looked at.
+void Core::open_model(Object& o) {
+  if (config_.prefetch != Prefetch::smart || o.model || o.state == ObjectState::cached) return;
+  const std::optional<ModelFormat> format = model_format_of(o.path);
+  if (format) o.model = std::make_unique<ModelHeader>(*format, o.version.size);
+}
+
+void Core::read_model(Object& o, const Fetch& fetch, const Completion& completion) {
+  if (o.model) o.model->feed(fetch.range.offset, completion.bytes);
 }
 
 // Blocks of a pattern are fetched ahead if they would not be fetched for a few bytes each, or are
@@ -75,6 +96,7 @@ bool Core::note_stride(Handle& h, const Object& o, ByteRange range) {
 std::optional<Core::Ahead> Core::next_ahead(Handle& h) {
   if (const auto block = h.streams.next()) return Ahead{*block, AheadReason::stream};
   if (const auto block = h.strides.next()) return Ahead{*block, AheadReason::stride};
+  if (const auto block = h.tensors.next()) return Ahead{*block, AheadReason::tensor};
   return std::nullopt;
 }
 
@@ -146,7 +168,7 @@ void Core::judge_ahead(Fetch& fetch, bool was_used) {
   judge_ahead(h, entry, was_used);
 }
 
-void Core::judge_ahead(Handle& h, std::deque<UnreadBlock>::iterator entry, bool was_used) {
+void Core::judge_ahead(Handle& h, std::vector<UnreadBlock>::iterator entry, bool was_used) {
   NCFS_ASSERT(entry != h.unread.end());
   const UnreadBlock unread = *entry;
   h.unread.erase(entry);

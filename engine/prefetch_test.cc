@@ -1,5 +1,8 @@
 // What the engine fetches before anybody asks for it. The files are not cached, so that no copy
 // fetches anything.
+#include <cstring>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/engine_fixture.h"
@@ -19,13 +22,37 @@ class PrefetchTest : public EngineTest {
     config_.readahead_max_bytes = 4 * kBlock;
   }
 
+  // A model's header of one block, with tensors of 10, 4, 30 and 6 blocks behind it.
+  static std::vector<std::byte> header_bytes(ByteRange range) {
+    std::string json = "{";
+    std::uint64_t begin = 0;
+    for (const std::uint64_t blocks : {10, 4, 30, 6}) {
+      const std::uint64_t end = begin + blocks * kBlock;
+      json += (begin == 0 ? "" : ",") + ("\"t" + std::to_string(begin)) + "\":{\"data_offsets\":[" +
+              std::to_string(begin) + "," + std::to_string(end) + "]}";
+      begin = end;
+    }
+    json += "}";
+    json.resize(kBlock - sizeof(std::uint64_t), ' ');
+    const std::uint64_t length = json.size();
+    std::vector<std::byte> bytes(kBlock + 60 * kBlock);
+    std::memcpy(bytes.data(), &length, sizeof length);
+    std::memcpy(bytes.data() + sizeof length, json.data(), json.size());
+    bytes.resize(range.end());
+    bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(range.offset));
+    return bytes;
+  }
+
   // Of the source, as often as there are any; in order.
   std::vector<ByteRange> answer_reads() {
     std::vector<ByteRange> ranges;
     while (const auto request = pending(Op::source_read)) {
       ranges.push_back(request->range);
       bytes_fetched_ += request->range.length;
-      answer(Op::source_read, static_cast<std::int64_t>(request->range.length));
+      Completion completion;
+      completion.result = static_cast<std::int64_t>(request->range.length);
+      if (request->wants_bytes) completion.bytes = header_bytes(request->range);
+      answer(*request, std::move(completion));
     }
     return ranges;
   }
@@ -100,6 +127,33 @@ TEST_F(PrefetchTest, RandomReadersFetchExactlyTheirBytes) {
     EXPECT_EQ(fetched_by_read(block, 1000), Blocks{block});
   }
   EXPECT_EQ(bytes_fetched_, 8 * 1000U);
+}
+
+TEST_F(PrefetchTest, SmartFetchesTheTensorThatBeginsAndTheNextOne) {
+  start();
+  open_path(1, state(1, 51), "model.safetensors");
+  EXPECT_EQ(fetched_by_read(0, kBlock / 4), Blocks{0});
+  EXPECT_EQ(fetched_by_read(0), (Blocks{0, 1}));  // all of the header
+  EXPECT_EQ(fetched_by_read(11), (Blocks{11, 12, 13, 14, 15}));
+  EXPECT_EQ(fetched_by_read(12), Blocks{16});
+  EXPECT_EQ(fetched_by_read(15), (Blocks{17, 18, 19})) << "of the next tensor";
+  EXPECT_EQ(ahead(AheadReason::tensor).used, 2 * kBlock);
+}
+
+TEST_F(PrefetchTest, ModelsAreReadAsOtherFilesByWhoDoesNotWantIt) {
+  config_.prefetch = Prefetch::sequential;
+  start();
+  open_path(1, state(1, 51), "model.safetensors");
+  fetched_by_read(0);
+  EXPECT_EQ(fetched_by_read(11), Blocks{11});
+}
+
+TEST_F(PrefetchTest, AModelThatIsNoneIsReadAsOtherFiles) {
+  start();
+  open_path(1, state(1, 20), "model.safetensors");  // its tensors would be beyond its end
+  fetched_by_read(0);
+  EXPECT_EQ(fetched_by_read(11), Blocks{11});
+  EXPECT_FALSE(pending(Op::source_read));
 }
 
 TEST_F(PrefetchTest, WhatWasReadMakesWayForWhatIsAhead) {
