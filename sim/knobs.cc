@@ -61,8 +61,7 @@ void Knobs::set(std::uint64_t which, std::uint64_t value) {
     return;
   }
   if (which == kKnobPrefetch) {
-    engine.prefetch =
-        pick(std::array{Prefetch::smart, Prefetch::off, Prefetch::sequential}, value);
+    engine.prefetch = pick(std::array{Prefetch::smart, Prefetch::off, Prefetch::sequential}, value);
     return;
   }
   switch (which % kKnobCount) {
