@@ -217,6 +217,34 @@ void Core::check_invariants() const {
     }
   }
   NCFS_ASSERT(references == sources_);
+  check_ahead();
+}
+
+void Core::check_ahead() const {
+  AheadBooks books{};
+  std::size_t in_memory = 0;
+  for (const auto& [id, h] : handles_) {
+    NCFS_ASSERT(waiting_for_readers_.contains(id) == !h.unread.empty());
+    for (const UnreadBlock& unread : h.unread) {
+      books.at(static_cast<std::size_t>(unread.reason)).fetched += unread.bytes;
+      if (unread.is_in_file) continue;
+      ++in_memory;
+      const Fetch& fetch = fetches_.at(unread.fetch);
+      NCFS_ASSERT(fetch.ahead && fetch.ahead->handle == id && fetch.length == unread.bytes);
+    }
+  }
+  std::size_t fetches = 0;
+  for (const auto& [id, fetch] : fetches_) {
+    if (!fetch.ahead) continue;
+    ++fetches;
+    NCFS_ASSERT(fetch.kind == FetchKind::prefetch);
+    if (fetch.phase == FetchPhase::loaded || fetch.phase == FetchPhase::writing) --in_memory;
+  }
+  NCFS_ASSERT(in_memory == 0 && fetches == ahead_fetches_);
+  for (std::size_t reason = 0; reason < kAheadReasonCount; ++reason) {
+    const AheadCounts& counts = counters_.ahead.at(reason);
+    NCFS_ASSERT(counts.fetched == counts.used + counts.wasted + books.at(reason).fetched);
+  }
 }
 
 void Core::check_pins_and_controls(std::size_t drops) const {

@@ -20,6 +20,13 @@ enum class Checksum : std::uint8_t {
   read,  // and every block is compared before it is served
 };
 
+// What is fetched before anybody asks for it.
+enum class Prefetch : std::uint8_t {
+  off,         // nothing: readers get exactly their bytes, unless the cache wants the block as well
+  sequential,  // ahead of streams (engine/streams.h)
+  smart,       // and of strides (engine/strides.h) and tensors (engine/tensors.h)
+};
+
 struct Config {
   // Hard limit of everything the cache keeps on disk: data, sidecars, reservations.
   std::uint64_t cache_size_bytes = 0;
@@ -56,6 +63,7 @@ struct Config {
   // the same (engine/streams.h): 16 MiB keep a link of 1 GiB/s busy that answers after 15 ms.
   std::uint64_t readahead_bytes = 4 * kMiB;
   std::uint64_t readahead_max_bytes = 16 * kMiB;
+  Prefetch prefetch = Prefetch::smart;
 
   // A crash costs at most this many bytes of a copy and the writes in flight, or what was copied in
   // this time. At half of them a checkpoint begins; at all of them writes wait for it.

@@ -1,6 +1,7 @@
 // The inside of the engine: one state, changed by handlers in these files.
 //
 //   engine.cc    events: open, close, read, warm, tick, stop; who asks and who is told
+//   prefetch.cc  what is fetched ahead for whom, and what became of it
 //   fetch.cc     the fetch scheduler: demand, prefetch and copy share buffers and source reads
 //   store.cc     objects on disk: create, write, checkpoint, commit, evict, remove
 //   copier.cc    which object is copied when: queue, slots, room, back-off, the racy window
@@ -29,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/ahead.h"
 #include "engine/config.h"
 #include "engine/engine.h"
 #include "engine/event.h"
@@ -38,6 +40,8 @@
 #include "engine/object.h"
 #include "engine/space.h"
 #include "engine/streams.h"
+#include "engine/strides.h"
+#include "engine/tensors.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -127,6 +131,15 @@ enum class FetchPhase : std::uint8_t {
   reading_cache,  // from the cache file, to be compared with the checksum; see verify.cc
 };
 
+// What may be fetched twice for the sake of the first bytes: less than a hundredth of the file.
+inline constexpr std::uint64_t kFirstBytesShare = 128;
+
+// Why a fetch began before anybody asked for its block, and for whom.
+struct FetchAhead {
+  AheadReason reason{};
+  HandleId handle{};  // while the fetch is not loaded yet it may be closed
+};
+
 // One read of the source, or with Checksum::read of a cached block. Always within one block;
 // `block` is set when it is all of that block, and only then are others let in on it and the bytes
 // kept.
@@ -143,9 +156,19 @@ struct Fetch {
   std::uint32_t users = 0;   // answers not yet acknowledged by ReadDoneEvent
   std::uint32_t attempts = 0;
   Nanos issued_at = 0;
+  std::optional<FetchAhead> ahead;  // until the block's fate is known, or it is in the cache file
   bool is_wanted_on_disk = false;
   bool is_from_cache = false;  // queued or read there; on failure it turns to the source
   std::vector<Waiter> waiters;
+};
+
+// A block that was fetched ahead and that nobody has read yet, as far as is known.
+struct UnreadBlock {
+  std::uint64_t block = 0;
+  std::uint64_t bytes = 0;
+  AheadReason reason{};
+  FetchId fetch{};
+  bool is_in_file = false;  // else the fetch holds it
 };
 
 struct Handle {
@@ -160,6 +183,11 @@ struct Handle {
   bool has_read = false;
   bool is_sequential = false;  // the last read went on with a stream
   Streams streams;
+  Strides strides;
+  TensorOrder tensors;
+  std::uint64_t last_block = 0;     // of a stream
+  std::vector<UnreadBlock> unread;  // oldest first; some tens
+  AheadLimit ahead_limit;
 };
 
 // One VerifyEvent.
@@ -246,9 +274,8 @@ class Core {
   };
   Object& object(ObjectId id) { return objects_.at(id); }
   [[nodiscard]] ByteRange block_range(const Object& object, std::uint64_t block) const;
-  [[nodiscard]] Streams::Window prefetch_window() const;
   [[nodiscard]] SourceReads source_reads_of(const Object& object) const;
-  void note_read(Handle& handle, const Object& object, ByteRange range);
+  [[nodiscard]] bool is_much_of_block(const Object& object, ByteRange range) const;
   Fetch& add_fetch(Object& object, FileHandle source, ByteRange range,
                    std::optional<std::uint64_t> block, FetchKind kind);
   void fetch_for_reader(Handle& handle, const Waiter& waiter, bool is_cached);
@@ -256,7 +283,6 @@ class Core {
   void pump();
   bool start_demand();
   bool start_background();
-  bool start_prefetch();
   bool start_copy_block();
   void issue(Fetch& fetch);
   [[nodiscard]] bool may_read_source(const Object& o, std::uint32_t reserved) const;
@@ -269,7 +295,7 @@ class Core {
            config_.buffers - config_.buffers_reserved;
   }
   std::optional<BufferId> take_buffer_for_demand();
-  void on_fetch_read(FetchId id, std::int64_t result);
+  void on_fetch_read(FetchId id, const Completion& completion);
   void on_fetch_checked(FetchId id, const Completion& completion);
   void on_fetch_failed(Fetch& fetch, int error);
   void on_fetch_loaded(Fetch& fetch);
@@ -279,12 +305,36 @@ class Core {
   void keep_or_drop(Fetch& fetch);
   std::optional<std::uint64_t> next_copy_block(Object& object);
   void unwant(Fetch& fetch);
+  [[nodiscard]] std::optional<FetchId> oldest_read_idle() const;
+  bool make_place_for_idle();
   [[nodiscard]] std::vector<FetchId> idle_fetches_of(const Object& object) const;
   // A quarter of the buffers is memory enough: the reader that would come back for a block comes
   // soon or not at all.
   [[nodiscard]] std::size_t idle_fetches_max() const { return config_.buffers / 4; }
   void retire(FetchId id);
   [[nodiscard]] bool may_keep(const Object& object) const;
+
+  // prefetch.cc
+  struct Ahead {
+    std::uint64_t block = 0;
+    AheadReason reason{};
+  };
+  [[nodiscard]] Streams::Window prefetch_window(const Handle& handle) const;
+  [[nodiscard]] std::uint64_t prefetch_blocks_max() const;
+  void note_read(Handle& handle, const Object& object, ByteRange range);
+  void open_model(Object& object);
+  void read_model(Object& object, const Fetch& fetch, const Completion& completion);
+  [[nodiscard]] bool note_stride(Handle& handle, const Object& object, ByteRange range);
+  [[nodiscard]] std::optional<Ahead> next_ahead(Handle& handle);
+  bool start_prefetch();
+  void count_ahead(Fetch& fetch);
+  void forget_ahead(Fetch& fetch);
+  void judge_ahead(Fetch& fetch, bool was_used);
+  void judge_ahead(Handle& handle, std::vector<UnreadBlock>::iterator entry, bool was_used);
+  void move_ahead_to_file(Fetch& fetch, Object& object);
+  void settle_ahead(Handle& handle);
+  void end_ahead(Handle& handle);
+  void check_ahead() const;  // books.cc
 
   // store.cc
   void set_state(Object& object, ObjectState state);
@@ -501,8 +551,10 @@ class Core {
   std::map<FetchId, Fetch> fetches_;
   std::deque<FetchId> demand_queue_;
   std::deque<FetchId> write_queue_;
-  std::set<FetchId> idle_fetches_;        // loaded blocks kept in memory until the buffer is needed
-  std::map<ReadToken, FetchId> answers_;  // not yet acknowledged
+  std::set<FetchId> idle_fetches_;  // loaded blocks kept in memory until the buffer is needed
+  std::size_t ahead_fetches_ = 0;   // Fetch::ahead is set
+  std::set<HandleId> waiting_for_readers_;  // Handle::unread is not empty
+  std::map<ReadToken, FetchId> answers_;    // not yet acknowledged
   std::set<HandleId> prefetching_;
   std::vector<BufferId> free_buffers_;
   std::uint32_t source_reads_ = 0;

@@ -157,7 +157,7 @@ void Core::complete(Nanos now, Completion completion) {
 void Core::dispatch(const Pending& pending, Completion& completion) {
   switch (pending.step) {
     case Step::fetch_read:
-      return on_fetch_read(pending.fetch, completion.result);
+      return on_fetch_read(pending.fetch, completion);
     case Step::fetch_check:
       return on_fetch_checked(pending.fetch, completion);
     case Step::block_write:
@@ -285,6 +285,7 @@ void Core::on(OpenEvent&& event) {
   hold_source(h.source);
   o.handles.insert(h.id);
   if (h.reads_source) ++o.source_readers;
+  open_model(o);
   o.was_used = true;
   retire_other_versions(o, h.had_other_version);
   eviction_->access(o.id, eviction_key(o.file, o.version));
@@ -357,11 +358,13 @@ void Core::stop_waiting(Handle& h) {
 void Core::on(CloseEvent&& event) {
   const auto entry = handles_.find(event.handle);
   NCFS_ASSERT(entry != handles_.end());
+  end_ahead(entry->second);
   const Handle h = entry->second;
   handles_.erase(entry);
   prefetching_.erase(h.id);
   Object& o = object(h.object);
   o.handles.erase(h.id);
+  if (o.handles.empty()) o.model = nullptr;
   if (h.reads_source) --o.source_readers;
   std::erase(o.waiting_opens, h.id);
   shards_[shard_of(o.file)].waiting_opens.erase(h.id);
@@ -385,6 +388,7 @@ void Core::on(ReadEvent&& event) {
   }
   note_read(h, o, event.range);
   const bool is_cached = !event.skip_cache && o.residency && o.residency->is_resident(block);
+  if (is_cached) o.residency->take_unread(block);
   if (is_cached && config_.checksum != Checksum::read) {
     NCFS_MARK(read_found_resident);
     ReadResult result;
@@ -469,6 +473,7 @@ void Core::on(TickEvent&&) {
   for (const ObjectId id : std::exchange(attention_, {})) {
     if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
   }
+  for (const HandleId id : std::set(waiting_for_readers_)) settle_ahead(handles_.at(id));
   ask_free_space();
   expire_growths();
   retry_debris();

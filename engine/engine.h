@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/ahead.h"
 #include "engine/config.h"
 #include "engine/event.h"
 #include "engine/health.h"
@@ -77,6 +78,7 @@ struct EngineStatus {
   std::uint64_t reads_missing = 0;        // ReadEvents
   std::uint64_t source_bytes = 0;         // read from the source, for whatever reason
   std::uint64_t source_bytes_demand = 0;  // of these, because a reader was waiting
+  AheadBooks ahead{};                     // of these, before anybody asked; by AheadReason
   std::uint64_t source_errors = 0;
   std::uint64_t cache_bytes_written = 0;
   std::uint64_t cache_errors = 0;

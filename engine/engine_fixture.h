@@ -49,8 +49,12 @@ class EngineTest : public testing::Test, private Io, private Host {
   }
 
   void open(std::uint64_t handle, const SourceState& source, bool reads_source = false) {
+    open_path(handle, source, "file" + std::to_string(source.file.inode), reads_source);
+  }
+  void open_path(std::uint64_t handle, const SourceState& source, const std::string& path,
+                 bool reads_source = false) {
     handle_event(OpenEvent{HandleId{handle}, FileHandle(100 + static_cast<int>(handle)), source,
-                           "file" + std::to_string(source.file.inode), reads_source});
+                           path, reads_source});
   }
   void close(std::uint64_t handle) { handle_event(CloseEvent{HandleId{handle}}); }
   void read(std::uint64_t token, std::uint64_t handle, ByteRange range, bool skip_cache = false) {

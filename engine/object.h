@@ -20,6 +20,7 @@
 
 #include "engine/event.h"
 #include "engine/format.h"
+#include "engine/model_file.h"
 #include "engine/residency.h"
 #include "io/types.h"
 
@@ -101,6 +102,9 @@ struct Object {
   std::uint64_t blocks_missing = 0;  // not in `written`
   std::uint64_t dirty_bytes = 0;     // written but not durable
   Nanos checkpoint_at = 0;
+
+  // Of a model: until its tensors are known, and while somebody has it open.
+  std::unique_ptr<ModelHeader> model;
 
   // Requests in flight on the object's names or cache file; nothing is closed or unlinked before
   // they have come back.

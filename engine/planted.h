@@ -54,6 +54,7 @@
   X(cached_without_commit, "an object with all its blocks is called cached", "S10 Transitions") \
   X(renamed_before_sync, "the data gets its final name instead of a sync", "S10 Transitions") \
   X(complete_too_early, "an open of a partial object is called complete", "S10 Transitions") \
+  X(waste_not_counted, "what was fetched ahead for nothing is in no count", "S11 Books") \
   X(ledger_not_released, "an evicted object stays charged", "S11 Books") \
   X(reservation_forgotten, "what a failed copy had reserved stays reserved", "S11 Books") \
   X(sidecar_left_behind, "an object is removed, its sidecar stays", \

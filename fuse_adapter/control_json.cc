@@ -235,6 +235,16 @@ json writes_json(const AdapterStats& stats) {
           {"mirror_failures", stats.mirror_failures.value()}};
 }
 
+json prefetch_json(const EngineStatus& engine) {
+  json result = json::object();
+  for (std::size_t reason = 0; reason < kAheadReasonCount; ++reason) {
+    const AheadCounts& counts = engine.ahead.at(reason);
+    result[std::string(to_string(static_cast<AheadReason>(reason)))] = {
+        {"bytes", counts.fetched}, {"used_bytes", counts.used}, {"wasted_bytes", counts.wasted}};
+  }
+  return result;
+}
+
 // What is known of names and attributes, and how opens found what the kernel had.
 json metadata_json(const MetadataStatus& status, const AdapterStats& adapter) {
   const MetadataStats& stats = status.stats;
@@ -302,6 +312,7 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
         {{"bytes", engine.source_bytes},
          {"bytes_on_demand", engine.source_bytes_demand},
          {"errors", engine.source_errors}}},
+       {"prefetch", prefetch_json(engine)},
        {"copies",
         {{"in_progress", copies},
          {"queued", engine.copies_queued},

@@ -140,6 +140,14 @@ bool set_checksum(Draft& draft, std::string_view value) {
   return true;
 }
 
+bool set_prefetch(Draft& draft, std::string_view value) {
+  static constexpr std::array<std::string_view, 3> kNames = {"off", "sequential", "smart"};
+  const auto* name = std::find(kNames.begin(), kNames.end(), value);
+  if (name == kNames.end()) return false;
+  draft.options.prefetch = static_cast<Prefetch>(name - kNames.begin());
+  return true;
+}
+
 constexpr std::string_view kTimeoutAllowed = "seconds from 0 to 31536000, such as 5 or 0.25";
 
 template <std::optional<Nanos> MetadataOptions::*kTimeout>
@@ -226,6 +234,10 @@ const std::array kOwnOptions = {
               [](Draft& draft, std::string_view value) {
                 return set_mebibytes(draft.options.readahead_max_bytes, value, 0, 256);
               }},
+    OwnOption{{"prefetch", "MODE", "smart",
+               "what is fetched before anybody asks for it: off, sequential or smart"},
+              "off, sequential or smart",
+              set_prefetch},
     OwnOption{{"min_file_size", "SIZE", "1", "smaller files are read through and not cached"},
               "a size such as 64K, 1M or 1GiB (powers of 1024)",
               [](Draft& draft, std::string_view value) {
@@ -638,6 +650,7 @@ Config engine_config(const MountOptions& options, std::uint64_t run_id) {
   config.buffers_reserved = std::max<std::uint32_t>(4, config.buffers / 4);
   config.readahead_bytes = options.readahead_bytes;
   config.readahead_max_bytes = options.readahead_max_bytes;
+  config.prefetch = options.prefetch;
   config.source_deadline = options.backend_timeout_seconds * kSecond;
   config.checksum = options.checksum;
   config.scrub_interval = options.scrub_interval_hours * 3600 * kSecond;

@@ -33,6 +33,7 @@ struct MountOptions {
   bool direct_io = true;
   std::uint64_t readahead_bytes = 4 * kMiB;
   std::uint64_t readahead_max_bytes = 16 * kMiB;
+  Prefetch prefetch = Prefetch::smart;
   std::uint64_t min_file_size_bytes = 1;  // an empty file has nothing to cache
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;

@@ -37,6 +37,11 @@ std::string name_of(Checksum checksum) {
   return kNames.at(static_cast<std::size_t>(checksum));
 }
 
+std::string name_of(Prefetch prefetch) {
+  static constexpr std::array<const char*, 3> kNames = {"off", "sequential", "smart"};
+  return kNames.at(static_cast<std::size_t>(prefetch));
+}
+
 std::string name_of(MetadataProfile profile) {
   static constexpr std::array<const char*, 3> kNames = {"strict", "normal", "static"};
   return kNames.at(static_cast<std::size_t>(profile));
@@ -69,6 +74,7 @@ std::map<std::string, std::string, std::less<>> option_values(const MountOptions
       {"direct_io", truth(options.direct_io)},
       {"readahead_mb", mebibytes(options.readahead_bytes)},
       {"readahead_max_mb", mebibytes(options.readahead_max_bytes)},
+      {"prefetch", name_of(options.prefetch)},
       {"min_file_size", fmt::format("{}", options.min_file_size_bytes)},
       {"passthrough", may_pass ? policy(options.passthrough) : "no"},
       {"cold_passthrough", may_pass ? policy(options.cold_passthrough) : "no"},

@@ -60,6 +60,10 @@ void Knobs::set(std::uint64_t which, std::uint64_t value) {
     engine.cache_ttl = pick(std::array<Nanos, 3>{0, 5 * kSecond, 100 * kSecond}, value);
     return;
   }
+  if (which == kKnobPrefetch) {
+    engine.prefetch = pick(std::array{Prefetch::smart, Prefetch::off, Prefetch::sequential}, value);
+    return;
+  }
   switch (which % kKnobCount) {
     case 0:
       engine.block_size_bytes =

@@ -32,6 +32,10 @@ std::optional<Violation> check_gauges(const World& world) {
   if (auto v = held("buffers in use", status.buffers_in_use)) return v;
   if (auto v = held("bytes reserved", status.reserved_bytes)) return v;
   if (auto v = held("handles in the engine", status.handles_open)) return v;
+  for (const AheadCounts& ahead : status.ahead) {
+    const std::uint64_t unknown = ahead.fetched - ahead.used - ahead.wasted;
+    if (auto v = held("bytes fetched ahead of unknown fate", unknown)) return v;
+  }
   if (auto v = held("cache files open", world.disk().handles_open())) return v;
   return held("source files open", world.nfs().handles_open());
 }

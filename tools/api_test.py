@@ -216,6 +216,12 @@ class ApiTest(commands.MountTestCase):
                          status["cache"]["used_bytes"])
         self.assertEqual(self.value(families, "nfs_cachefs_backend_read_bytes_total"),
                          status["backend_reads"]["bytes"])
+        for bytes_name, metric in (("bytes", "prefetched"), ("used_bytes", "prefetched_used"),
+                                   ("wasted_bytes", "prefetched_wasted")):
+            for reason, counts in status["prefetch"].items():
+                self.assertEqual(
+                    self.value(families, f"nfs_cachefs_{metric}_bytes_total", reason=reason),
+                    counts[bytes_name])
         for histogram, labels in (("open", {"result": "hit"}), ("copy", {}),
                                   ("read", {"source": "backend"})):
             name = f"nfs_cachefs_{histogram}_duration_seconds"
