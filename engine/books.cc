@@ -85,6 +85,9 @@ void Core::check_invariants() const {
       }
     }
     NCFS_ASSERT((o.charge_bytes > 0) == o.is_on_disk());
+    NCFS_ASSERT(o.is_excluded == !config_.paths.admit(o.path) || o.path.empty());
+    NCFS_ASSERT(!o.deferral || config_.cache_on != CacheOn::open);
+    NCFS_ASSERT(!o.deferral || (!o.is_on_disk() && o.copy == CopyPhase::none));
     (o.charge_is_used ? used : reserved) += o.charge_bytes;
     NCFS_ASSERT(removing_.contains(id) == (o.state == ObjectState::removing));
     const bool can_make_room = is_recovered_ && o.is_on_disk() && o.state != ObjectState::removing;
@@ -165,6 +168,7 @@ void Core::check_invariants() const {
   NCFS_ASSERT(growths_.empty() || !(health_.is_down() || is_stopping_));
   NCFS_ASSERT(std::ranges::is_sorted(growths_, {}, &Growth::answer_by));
   for (const Growth& growth : growths_) NCFS_ASSERT(handles_.contains(growth.handle));
+  NCFS_ASSERT(opened_once_.size() <= kOpenedOnceMax);
   NCFS_ASSERT(active_copies_.size() <= config_.copies_max);
   NCFS_ASSERT(held_.empty() || health_.is_down());
   NCFS_ASSERT(probe_charge_ == 0 || is_probing_ || !health_.is_normal());

@@ -32,6 +32,7 @@ constexpr std::int64_t kRoomPatience = 60 * kSecond;
 void Core::want_copy(Object& o) {
   const bool is_done = o.state == ObjectState::cached || o.state == ObjectState::committing;
   if (is_done || o.is_stale || is_stopping_ || o.copy != CopyPhase::none || refusal(o)) return;
+  if (o.deferral) return;
   if (copy_queue_.size() + delayed_copies_.size() >= kCopyQueueMax) return;
   if (now_ < o.trusted_at) return delay_copy(o, o.trusted_at);
   queue_copy(o);

@@ -35,6 +35,7 @@
 #include "engine/eviction.h"
 #include "engine/format.h"
 #include "engine/health.h"
+#include "engine/lru_map.h"
 #include "engine/object.h"
 #include "engine/space.h"
 #include "engine/streams.h"
@@ -60,6 +61,9 @@ inline constexpr int kReadOnly = 30;         // EROFS
 inline constexpr int kTimedOut = 110;        // ETIMEDOUT
 inline constexpr int kOverQuota = 122;       // EDQUOT
 inline constexpr int kCanceled = 125;        // ECANCELED
+
+// Files remembered as opened once: about 10 MiB. Of more that are opened in turns none is opened twice soon.
+inline constexpr std::uint64_t kOpenedOnceMax = 65536;
 
 // What a completion is for.
 enum class Step : std::uint8_t {
@@ -223,6 +227,8 @@ class Core {
   Object& object_for(const FileId& file, const SourceVersion& version);
   void retire_other_versions(const Object& current, bool& had_other);
   void look_at(Object& object, const SourceState& state);
+  void name_path(Object& object, std::string path);
+  void note_open(Object& object);
   void settle(Object& object);
   [[nodiscard]] bool can_rest(const Object& object) const;
   void update_evictable(Object& object);
@@ -547,6 +553,10 @@ class Core {
   std::map<std::string, Debris> debris_;    // by name, with the shard
   std::uint64_t debris_leaving_bytes_ = 0;  // of those with a request in flight
   std::uint32_t debris_requests_ = 0;
+
+  // With CacheOn::second_open: files that were opened in this run.
+  LruMap<FileId, bool> opened_once_{kOpenedOnceMax *
+                                    LruMap<FileId, bool>::kOverheadBytes};
 
   std::map<FileId, Pin> pins_;
   std::map<std::string, FileId> pinned_paths_;

@@ -344,6 +344,90 @@ TEST_F(EngineTest, TellsOfEveryFileWhatIsStoredAndWhyNotMore) {
   EXPECT_TRUE(engine_->files({{""}, 0, 10, state(9, 1).file}).empty());
 }
 
+TEST_F(EngineTest, TheRulesLeaveFilesOutAndSaySo) {
+  config_.max_file_size_bytes = 4 * kBlock;
+  config_.paths.include = {*PathGlob::parse("file[1-4]")};
+  config_.paths.exclude = {*PathGlob::parse("file3")};
+  start();
+  for (std::uint64_t file = 1; file <= 5; ++file) {
+    const SourceState source = state(file, file == 2 ? 5 : 1);
+    open(file, source);
+    run(source);
+  }
+  EXPECT_EQ(opened_[1].reason, OpenReason::first_use);
+  EXPECT_EQ(opened_[2].reason, OpenReason::above_max_size);
+  EXPECT_EQ(opened_[3].reason, OpenReason::excluded);
+  EXPECT_EQ(opened_[5].reason, OpenReason::excluded);
+  EXPECT_EQ(engine_->status().objects_cached, 2U);
+  const auto files = engine_->files({{""}, 0, 10});
+  EXPECT_EQ(files[2].reason, OpenReason::excluded);
+  EXPECT_EQ(files[2].state, FileReport::State::absent);
+  // Whoever names it, too; that is no failure, as with files that are too small.
+  handle_event(WarmEvent{WarmToken{1}, FileHandle{80}, state(3, 1), "file3", true});
+  EXPECT_EQ(warmed_[1].kind, WarmResult::Kind::skipped);
+  EXPECT_EQ(warmed_[1].reason, OpenReason::excluded);
+  EXPECT_EQ(engine_->status().pinned_files, 0U);
+  // By the name it has now.
+  handle_event(RekeyEvent{state(3, 1), state(3, 1), "file4"});
+  run(state(3, 1));
+  EXPECT_EQ(engine_->status().objects_cached, 3U);
+}
+
+TEST_F(EngineTest, WithCacheOnReadAnOpenIsNotEnough) {
+  config_.cache_on = CacheOn::read;
+  start();
+  open(1, state(1, 2));
+  run(state(1, 2));
+  EXPECT_EQ(opened_[1].reason, OpenReason::not_read);
+  EXPECT_EQ(engine_->files({{""}, 0, 10})[0].reason, OpenReason::not_read);
+  EXPECT_EQ(engine_->status().objects_cached, 0U);
+  read(1, 1, {0, 10});
+  run(state(1, 2));
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+  // Warming is reason enough.
+  open(2, state(2, 2));
+  handle_event(WarmEvent{WarmToken{1}, FileHandle{80}, state(2, 2), "file2"});
+  run(state(2, 2));
+  EXPECT_EQ(warmed_[1].kind, WarmResult::Kind::copied);
+}
+
+TEST_F(EngineTest, WithCacheOnSecondOpenTheFirstIsNotEnough) {
+  config_.cache_on = CacheOn::second_open;
+  start();
+  open(1, state(1, 2));
+  read(1, 1, {0, 10});
+  run(state(1, 2));
+  handle_event(ReadDoneEvent{ReadToken{1}});
+  EXPECT_EQ(opened_[1].reason, OpenReason::opened_once);
+  EXPECT_EQ(engine_->status().objects_cached, 0U);
+  close(1);
+  run(state(1, 2));
+  // A new version is the same file.
+  open(2, state(1, 2, 7));
+  run(state(1, 2, 7));
+  EXPECT_EQ(opened_[2].reason, OpenReason::first_use);
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+  open(3, state(1, 2, 7));
+  run(state(1, 2, 7));
+  EXPECT_EQ(opened_[3].reason, OpenReason::cached);
+}
+
+TEST_F(EngineTest, FilesOpenedOnceAreForgottenWhenThereAreTooMany) {
+  config_.cache_on = CacheOn::second_open;
+  start();
+  constexpr std::uint64_t kMany = 100'000;
+  for (std::uint64_t file = 1; file <= kMany; ++file) {
+    engine_->handle(now_, OpenEvent{HandleId{file}, FileHandle{100}, state(file, 1), "f", false});
+    engine_->handle(now_, CloseEvent{HandleId{file}});
+    requests_.clear();
+    opened_.clear();
+  }
+  open(kMany + 1, state(1, 1));
+  EXPECT_EQ(opened_[kMany + 1].reason, OpenReason::opened_once);
+  open(kMany + 2, state(kMany, 1));
+  EXPECT_EQ(opened_[kMany + 2].reason, OpenReason::first_use);
+}
+
 TEST_F(EngineTest, FailedSyncIsNotTriedAgain) {
   start();
   open(1, state(1, 1));

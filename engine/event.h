@@ -173,7 +173,11 @@ enum class OpenReason : std::uint8_t {
   no_space,           // everything in the cache is in use
   backing_off,        // the last copy failed; tried again later
   cache_unavailable,  // the cache did not answer within open_patience
-  pins_full           // larger than what the pinned files leave of the cache
+  pins_full,          // larger than what the pinned files leave of the cache
+  above_max_size,     // above max_file_size
+  excluded,           // include and exclude do not admit its path
+  not_read,           // cache_on=read: it was not read yet
+  opened_once,        // cache_on=second-open: this is the first open that is remembered
 };
 [[nodiscard]] const char* to_string(OpenReason reason);
 

@@ -14,6 +14,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -79,6 +80,7 @@ struct Object {
   FileId file;
   SourceVersion version;
   std::string path;
+  bool is_excluded = false;  // by the rules about paths
 
   ObjectState state = ObjectState::absent;
   bool is_stale = false;      // the source has another version now: never copied, removed when idle
@@ -121,6 +123,8 @@ struct Object {
   std::uint32_t fetches = 0;  // of any kind
 
   CopyPhase copy = CopyPhase::none;
+  // Why Config::cache_on does not want it yet. Nothing of it is on the disk then.
+  std::optional<OpenReason> deferral;
   std::uint64_t copy_order = 0;  // key in the copy queue
   Nanos copy_at = 0;             // delayed until then
   // Racy window: what was read before is not kept. Decided by the first look at the source; what

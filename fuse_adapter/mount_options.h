@@ -1,6 +1,7 @@
 // The text after -o, turned into values. No look at the file system here: see mount_checks.h.
 //
-// Syntax as for mount(8): options separated by commas, the last of duplicates wins. A comma or a
+// Syntax as for mount(8): options separated by commas, the last of duplicates wins, but for include
+// and exclude, which add up. A comma or a
 // backslash within a value is written `\,` or `\\`, or the value is put in double quotes. Every
 // error is one line that names the option, the value and what is allowed.
 #pragma once
@@ -34,6 +35,9 @@ struct MountOptions {
   std::uint64_t readahead_bytes = 4 * kMiB;
   std::uint64_t readahead_max_bytes = 16 * kMiB;
   std::uint64_t min_file_size_bytes = 1;  // an empty file has nothing to cache
+  std::uint64_t max_file_size_bytes = 0;  // 0: any size
+  PathRules paths;
+  CacheOn cache_on = CacheOn::open;
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;
   LogLevel log_level = LogLevel::info;
@@ -54,6 +58,9 @@ struct MountOptions {
   // not honoured unless asked for.
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;
 };
+
+// The values of cache_on in order.
+inline constexpr std::array<std::string_view, 3> kCacheOnNames = {"open", "read", "second-open"};
 
 // The names of levels in order.
 inline constexpr std::array<std::string_view, 5> kLogLevelNames = {"trace", "debug", "info", "warn",

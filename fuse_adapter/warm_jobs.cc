@@ -315,7 +315,8 @@ bool WarmJobs::Shared::fits(const std::shared_ptr<Job>& job) {
     const std::lock_guard lock(mutex);
     if (is_over(*job)) return false;
     if (found->kind != WalkedFile::Kind::file) continue;
-    job->progress.needed_bytes += target.charge(static_cast<std::uint64_t>(found->status.st_size));
+    job->progress.needed_bytes += 
+        target.charge(found->path, static_cast<std::uint64_t>(found->status.st_size));
   }
   const std::lock_guard gate_lock(gate);
   if (closed_gate) return true;  // it ends at its first file

@@ -34,8 +34,8 @@ struct WarmTarget {
   int source_root = -1;  // directory descriptor; not owned
   // How much of the cache files at and beneath `paths` may fill together. Empty: any amount.
   std::function<std::uint64_t(const std::vector<std::string>& paths)> capacity = {};
-  // What a file of this size takes of it, 0 if it is not cached.
-  std::function<std::uint64_t(std::uint64_t size_bytes)> charge = {};
+  // What a file takes of it, 0 if the rules of the mount leave it out.
+  std::function<std::uint64_t(const std::string& path, std::uint64_t size_bytes)> charge = {};
   // Something for the log. Any thread.
   std::function<void(const std::string& text)> warn = {};
   // As Runtime::warm().

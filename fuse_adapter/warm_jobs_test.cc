@@ -170,7 +170,7 @@ TEST_F(WarmJobsTest, AJobThatNeedsMoreThanThereIsIsRefusedBeforeItsFirstCopy) {
   fake_.write("a/two", 20);
   WarmTarget target = fake_.target();
   std::uint64_t room = 29;
-  target.charge = [](std::uint64_t size_bytes) { return size_bytes; };
+  target.charge = [](const std::string&, std::uint64_t size_bytes) { return size_bytes; };
   target.capacity = [&room](const auto&) { return room; };
   WarmJobs jobs(std::move(target));
   const auto ended = [&jobs](WarmOrder order) {

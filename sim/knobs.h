@@ -15,7 +15,8 @@ inline constexpr std::uint64_t kKnobChecksum = 64;
 inline constexpr std::uint64_t kKnobScrub = 65;
 inline constexpr std::uint64_t kKnobMinFree = 66;
 inline constexpr std::uint64_t kKnobTtl = 67;
-inline constexpr std::uint64_t kNewKnobCount = 4;
+inline constexpr std::uint64_t kKnobRules = 68;
+inline constexpr std::uint64_t kNewKnobCount = 5;
 
 struct Knobs {
   Knobs();

@@ -90,6 +90,7 @@ std::optional<Violation> Oracle::check(World& world) {
   if (auto violation = check_stopped(world)) return violation;
   if (auto violation = check_degrade(world)) return violation;
   if (auto violation = check_rot(world)) return violation;
+  if (auto violation = check_rules(world)) return violation;
   return check_books(world);
 }
 
@@ -434,6 +435,24 @@ std::optional<Violation> Oracle::check_rot(const World& world) const {
     const bool is_found = files.data && world.readers().found_rotten().contains(*files.data);
     if (is_found && files.meta && !disk.rotten_bytes(*files.data).empty()) {
       return Violation{"S13 Rot", stem + " is rotten and outlived a verification"};
+    }
+  }
+  return std::nullopt;
+}
+
+// No copy begins of what the rules in force leave out, under the name it has then.
+std::optional<Violation> Oracle::check_rules(World& world) {
+  const std::vector<std::string> started = world.readers().take_started();
+  if (started.empty()) return std::nullopt;
+  const Config& config = world.life()->config();
+  const std::uint64_t size_max = config.max_file_size_bytes;
+  const EngineStatus status = world.life()->engine().status();
+  for (const std::string& path : started) {
+    if (!config.paths.admit(path)) return Violation{"S16 Rules", path + " is left out but copied"};
+    for (const CopyStatus& copy : status.copies) {
+      if (copy.path == path && size_max > 0 && copy.size_bytes > size_max) {
+        return Violation{"S16 Rules", path + " is too large but copied"};
+      }
     }
   }
   return std::nullopt;

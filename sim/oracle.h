@@ -96,6 +96,7 @@ class Oracle {
   [[nodiscard]] std::optional<Violation> check_degrade(const World& world);
   [[nodiscard]] std::optional<Violation> check_once(const World& world);
   [[nodiscard]] std::optional<Violation> check_rot(const World& world) const;
+  [[nodiscard]] static std::optional<Violation> check_rules(World& world);
 
   // What was found good, by everything it depends on: most steps change nothing on the disk.
   std::map<std::string, std::uint64_t> good_;
