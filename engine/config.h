@@ -57,6 +57,8 @@ struct Config {
   // Files being filled by the background copier at a time, and blocks in flight for each.
   std::uint32_t copies_max = 4;
   std::uint32_t copy_depth = 4;
+  // Ceiling of what all copies together read from the source, see TokenBucket; 0: none.
+  std::uint64_t copy_bytes_per_second = 0;
   // Reads in flight at a time of one of the source's file systems; all of them together may have
   // nearly twice as many. Background work (copy, prefetch) leaves
   // `source_reads_reserved` of them to readers, so that a reader never queues behind a copy.

@@ -39,6 +39,7 @@
 #include "engine/object.h"
 #include "engine/space.h"
 #include "engine/streams.h"
+#include "engine/token_bucket.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -196,6 +197,7 @@ class Core {
   void handle(Nanos now, Event event);
   void complete(Nanos now, Completion completion);
   [[nodiscard]] EngineStatus status() const;
+  [[nodiscard]] std::optional<Nanos> wake_at() const { return wake_at_; }
   [[nodiscard]] FileReport report_of(const Object& object) const;
   [[nodiscard]] std::vector<FileReport> files(const FileQuery& query) const;  // listing.cc
   void check_invariants() const;
@@ -219,6 +221,8 @@ class Core {
   void on(DisownEvent&& event);
   void on(RekeyEvent&& event);
   void on(GrowEvent&& event);
+  void on(CopyRateEvent&& event);
+  void on(WakeEvent&& event);
   void continue_open(Handle& handle);
   void answer_open(Handle& handle);
   void stop_waiting(Handle& handle);
@@ -264,6 +268,8 @@ class Core {
   bool start_background();
   bool start_prefetch();
   bool start_copy_block();
+  bool start_copy_block_of(Object& object);
+  [[nodiscard]] Nanos copy_ready_at(const Object& object) const;
   void issue(Fetch& fetch);
   [[nodiscard]] bool may_read_source(const Object& o, std::uint32_t reserved) const;
   [[nodiscard]] bool may_read_in_background(const Object& o) const;
@@ -326,6 +332,10 @@ class Core {
   // copier.cc
   void want_copy(Object& object);
   void queue_copy(Object& object);
+  void raise_rank(Object& object, CopyRank rank);
+  [[nodiscard]] bool make_way();
+  void set_pace(Object& object, const WarmPace& pace);
+  void forget_paces();
   void delay_copy(Object& object, Nanos until);
   void leave_copy(Object& object);
   // `seen`: the version the source has instead; nothing if the file is gone.
@@ -518,7 +528,15 @@ class Core {
   std::uint32_t cache_reads_ = 0;     // fetches of phase reading_cache
   std::deque<FetchId> cached_queue_;  // wait for that
 
-  std::map<std::uint64_t, ObjectId> copy_queue_;
+  std::map<CopyPlace, ObjectId> copy_queue_;
+  TokenBucket copy_bucket_;  // Config::copy_bytes_per_second
+  // Ceilings of warm-ups: as long as objects keep to them, or what they took is not paid off.
+  struct Pace {
+    TokenBucket bucket;
+    std::size_t objects = 0;
+  };
+  std::map<std::uint64_t, Pace> paces_;
+  std::optional<Nanos> wake_at_;  // when a copy that only waits for its ceiling may go on
   std::set<std::pair<Nanos, ObjectId>> delayed_copies_;
   std::vector<ObjectId> active_copies_;
   std::size_t copy_turn_ = 0;

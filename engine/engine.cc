@@ -95,6 +95,9 @@ void Engine::complete(Nanos now, Completion completion) {
 EngineStatus Engine::status() const {
   return core_->status();
 }
+std::optional<Nanos> Engine::wake_at() const {
+  return core_->wake_at();
+}
 std::vector<FileReport> Engine::files(const FileQuery& query) const {
   return core_->files(query);
 }
@@ -110,6 +113,7 @@ Core::Core(const Config& config, Io& io, Host& host)
       eviction_(make_eviction_policy(config.eviction, config.cache_size_bytes)),
       disk_full_(config.retry_min, config.retry_max),
       source_rest_(config.retry_min, config.retry_max) {
+  copy_bucket_.set_rate(config.copy_bytes_per_second);
   NCFS_ASSERT(config.block_size_bytes > 0);
   NCFS_ASSERT(config.block_size_bytes % kAllocationUnit == 0);
   NCFS_ASSERT(config.buffers > config.buffers_reserved);
@@ -320,6 +324,7 @@ void Core::on(OpenEvent&& event) {
   eviction_->access(o.id, eviction_key(o.file, o.version));
   follow_pin(o);
   note_open(o);
+  if (!NCFS_PLANT(rank_ignored)) raise_rank(o, CopyRank::opened);
   update_evictable(o);
 
   Shard& shard = shards_[shard_of(o.file)];
@@ -336,6 +341,7 @@ void Core::on(OpenEvent&& event) {
 void Core::continue_open(Handle& h) {
   Object& o = object(h.object);
   want_copy(o);
+  if (o.copy == CopyPhase::queued) schedule_copies();  // its rank may be better now
   if (o.may_be_opened() && !o.is_open() && !health_.is_down()) {
     o.waiting_opens.push_back(h.id);
     open_cache(o);
@@ -486,6 +492,17 @@ void Core::on(WarmEvent&& event) {
   } else if (o.state == ObjectState::cached) {
     record_use(o);
   } else {
+    const bool is_ours = o.copy == CopyPhase::none && o.handles.empty();
+    if (is_ours) {
+      set_pace(o, {});
+      o.copy_place.rank = CopyRank::resumed;
+    }
+    if (event.pace.number == 0) {
+      raise_rank(o, CopyRank::warmed);
+    } else if (o.copy_place.rank > CopyRank::paced) {
+      raise_rank(o, CopyRank::paced);
+      set_pace(o, event.pace);
+    }
     set_copy_source(o, event.source);
     want_copy(o);
     // Asked for by name: no reason to sit out a back-off.
@@ -510,6 +527,7 @@ void Core::on(TickEvent&&) {
     if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
   }
   ask_free_space();
+  forget_paces();
   expire_growths();
   retry_debris();
   expire_unused();
@@ -641,6 +659,7 @@ void Core::settle(Object& o) {
   if (is_idle) {
     NCFS_ASSERT(o.copy_source == FileHandle::none && o.commit_source == FileHandle::none);
     attention_.erase(o.id);
+    set_pace(o, {});
     o.is_disowned() ? void(disowned_.erase({o.file, o.id})) : forget_versions(o);
     objects_.erase(o.id);
   }

@@ -10,6 +10,8 @@
 //                 └───────────────────────────────────────────────────────► cached
 #pragma once
 
+#include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <map>
@@ -46,6 +48,21 @@ enum class CopyPhase : std::uint8_t {
   queued,   // waits for a copy slot
   delayed,  // waits for `copy_at`: back-off or the racy window
   active,   // holds one of copies_max slots
+};
+
+// For whom a file is copied: who comes first, in every queue.
+enum class CopyRank : std::uint8_t {
+  opened,
+  warmed,
+  paced,    // warmed with a ceiling: it would hold up the others
+  resumed,  // found unfinished at the start, wanted by nobody yet
+};
+inline constexpr std::size_t kCopyRanks = 4;
+// In the copy queue, in order of arrival within a rank.
+struct CopyPlace {
+  CopyRank rank = CopyRank::resumed;
+  std::uint64_t arrival = 0;
+  auto operator<=>(const CopyPlace&) const = default;
 };
 
 // Why an object is being removed; decides what happens when it is gone.
@@ -125,7 +142,8 @@ struct Object {
   CopyPhase copy = CopyPhase::none;
   // Why Config::cache_on does not want it yet. Nothing of it is on the disk then.
   std::optional<OpenReason> deferral;
-  std::uint64_t copy_order = 0;  // key in the copy queue
+  CopyPlace copy_place;
+  std::uint64_t pace = 0;  // WarmPace::number that its copy keeps to, rank `paced` only; 0: none
   Nanos copy_at = 0;             // delayed until then
   // Racy window: what was read before is not kept. Decided by the first look at the source; what
   // recovery finds was trusted when it was written.

@@ -300,8 +300,9 @@ class Served {
     WarmTarget target;
     target.source_root = backend_.get();
     target.warm = [runtime = runtime_.get()](FileHandle source, const SourceState& state,
-                                             const std::string& path, auto done, bool pin) {
-      runtime->warm(source, state, path, std::move(done), pin);
+                                             const std::string& path, auto done, bool pin,
+                                             WarmPace pace) {
+      runtime->warm(source, state, path, std::move(done), pin, pace);
     };
     const Config config = engine_config(order_.options, 0);
     target.charge = [config](const std::string& path, std::uint64_t size_bytes) {
@@ -345,6 +346,9 @@ class Served {
     subject.config = config_entries(order_.options);
     subject.log_level = log_level_name;
     subject.set_log_level = set_log_level_by_name;
+    subject.set_copy_rate = [runtime = runtime_.get()](std::uint64_t bytes_per_second) {
+      runtime->set_copy_rate(bytes_per_second);
+    };
     subject.is_access_logged = is_access_logged;
     subject.set_access_logged = set_access_logged;
     const Config config = engine_config(order_.options, 0);

@@ -226,6 +226,13 @@ const std::array kOwnOptions = {
                 return assign(draft.options.max_concurrent,
                               parse_number<std::uint32_t>(value, 1, 64));
               }},
+    OwnOption{{"copy_rate_mb", "N", "0",
+               "MiB a second that all copies together read from the backend at most; 0: no limit"},
+              "a whole number from 0 to 1000000 (MiB a second)",
+              [](Draft& draft, std::string_view value) {
+                return set_mebibytes(draft.options.copy_bytes_per_second, value, 0,
+                                     kCopyRateMaxMib);
+              }},
     OwnOption{{"eviction", "POLICY", "lru",
                "what to drop first when the cache is full: lru, lfu, arc or s3fifo"},
               "lru, lfu, arc or s3fifo",
@@ -675,6 +682,7 @@ Config engine_config(const MountOptions& options, std::uint64_t run_id) {
   config.paths = options.paths;
   config.cache_on = options.cache_on;
   config.copies_max = options.max_concurrent;
+  config.copy_bytes_per_second = options.copy_bytes_per_second;
   config.eviction = options.eviction;
   config.buffers = static_cast<std::uint32_t>(options.buffer_bytes / options.block_size_bytes);
   // A quarter, as in the defaults; at least the four that check_together() counts on.

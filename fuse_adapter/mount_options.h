@@ -30,6 +30,7 @@ struct MountOptions {
   std::uint64_t cache_size_bytes = 0;  // required; cache_size_gb counts in GiB
   std::uint64_t block_size_bytes = 1 * kMiB;
   std::uint32_t max_concurrent = 4;
+  std::uint64_t copy_bytes_per_second = 0;  // 0: no ceiling
   Eviction eviction = Eviction::lru;
   bool direct_io = true;
   std::uint64_t readahead_bytes = 4 * kMiB;
@@ -81,6 +82,9 @@ enum class UnknownOptions : std::uint8_t {
 // A size as in cache_size, at least 16 blocks.
 [[nodiscard]] std::variant<std::uint64_t, OptionError> parse_cache_size(
     std::string_view text, std::uint64_t block_size_bytes);
+
+// The largest value of copy_rate_mb: beyond any link.
+inline constexpr std::uint64_t kCopyRateMaxMib = 1'000'000;
 
 // `run_id` as in Config.
 [[nodiscard]] Config engine_config(const MountOptions& options, std::uint64_t run_id);

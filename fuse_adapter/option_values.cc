@@ -75,6 +75,7 @@ std::map<std::string, std::string, std::less<>> option_values(const MountOptions
       {"cache_size", size},
       {"block_size_mb", mebibytes(options.block_size_bytes)},
       {"max_concurrent", fmt::format("{}", options.max_concurrent)},
+      {"copy_rate_mb", mebibytes(options.copy_bytes_per_second)},
       {"eviction", std::string(to_string(options.eviction))},
       {"direct_io", truth(options.direct_io)},
       {"readahead_mb", mebibytes(options.readahead_bytes)},

@@ -197,6 +197,18 @@ TEST_F(WarmJobsTest, AJobThatNeedsMoreThanThereIsIsRefusedBeforeItsFirstCopy) {
   fake_.answer_all(kCopied);
 }
 
+TEST_F(WarmJobsTest, TheFilesOfAJobShareItsCeiling) {
+  fake_.write("a", 1);
+  jobs_.start({.paths = {"a"}, .bytes_per_second = 5000}, [](const auto&, const auto&) {});
+  ASSERT_TRUE(fake_.wait_for(1));
+  EXPECT_EQ(fake_.last_pace().bytes_per_second, 5000U);
+  EXPECT_EQ(fake_.last_pace().number, jobs_.all().back().id);
+  fake_.answer_all(kCopied);
+  ASSERT_EQ(start({"a"}), "");
+  ASSERT_TRUE(fake_.wait_for(2));
+  EXPECT_EQ(fake_.last_pace().number, 0U);
+}
+
 class StoredWarmJobsTest : public WarmJobsTest {
  protected:
   void restart() {

@@ -69,6 +69,10 @@ void Knobs::set(std::uint64_t which, std::uint64_t value) {
     if (value % 4 == 2) engine.paths.include = {*PathGlob::parse("*[0-2]")};
     return;
   }
+  if (which == kKnobCopyRate) {
+    engine.copy_bytes_per_second = pick(std::array<std::uint64_t, 3>{0, 8 * kKiB, kMiB}, value);
+    return;
+  }
   switch (which % kKnobCount) {
     case 0:
       engine.block_size_bytes =

@@ -16,7 +16,8 @@ inline constexpr std::uint64_t kKnobScrub = 65;
 inline constexpr std::uint64_t kKnobMinFree = 66;
 inline constexpr std::uint64_t kKnobTtl = 67;
 inline constexpr std::uint64_t kKnobRules = 68;
-inline constexpr std::uint64_t kNewKnobCount = 5;
+inline constexpr std::uint64_t kKnobCopyRate = 69;
+inline constexpr std::uint64_t kNewKnobCount = 6;
 
 struct Knobs {
   Knobs();
