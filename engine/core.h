@@ -37,11 +37,13 @@
 #include "engine/eviction.h"
 #include "engine/format.h"
 #include "engine/health.h"
+#include "engine/lru_map.h"
 #include "engine/object.h"
 #include "engine/space.h"
 #include "engine/streams.h"
 #include "engine/strides.h"
 #include "engine/tensors.h"
+#include "engine/token_bucket.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -64,6 +66,9 @@ inline constexpr int kReadOnly = 30;         // EROFS
 inline constexpr int kTimedOut = 110;        // ETIMEDOUT
 inline constexpr int kOverQuota = 122;       // EDQUOT
 inline constexpr int kCanceled = 125;        // ECANCELED
+
+// Files remembered as opened once: about 10 MiB. Of more that are opened in turns none is opened twice soon.
+inline constexpr std::uint64_t kOpenedOnceMax = 65536;
 
 // What a completion is for.
 enum class Step : std::uint8_t {
@@ -220,6 +225,7 @@ class Core {
   void handle(Nanos now, Event event);
   void complete(Nanos now, Completion completion);
   [[nodiscard]] EngineStatus status() const;
+  [[nodiscard]] std::optional<Nanos> wake_at() const { return wake_at_; }
   [[nodiscard]] FileReport report_of(const Object& object) const;
   [[nodiscard]] std::vector<FileReport> files(const FileQuery& query) const;  // listing.cc
   void check_invariants() const;
@@ -243,6 +249,8 @@ class Core {
   void on(DisownEvent&& event);
   void on(RekeyEvent&& event);
   void on(GrowEvent&& event);
+  void on(CopyRateEvent&& event);
+  void on(WakeEvent&& event);
   void continue_open(Handle& handle);
   void answer_open(Handle& handle);
   void stop_waiting(Handle& handle);
@@ -251,6 +259,8 @@ class Core {
   Object& object_for(const FileId& file, const SourceVersion& version);
   void retire_other_versions(const Object& current, bool& had_other);
   void look_at(Object& object, const SourceState& state);
+  void name_path(Object& object, std::string path);
+  void note_open(Object& object);
   void settle(Object& object);
   [[nodiscard]] bool can_rest(const Object& object) const;
   void update_evictable(Object& object);
@@ -284,6 +294,8 @@ class Core {
   bool start_demand();
   bool start_background();
   bool start_copy_block();
+  bool start_copy_block_of(Object& object);
+  [[nodiscard]] Nanos copy_ready_at(const Object& object) const;
   void issue(Fetch& fetch);
   [[nodiscard]] bool may_read_source(const Object& o, std::uint32_t reserved) const;
   [[nodiscard]] bool may_read_in_background(const Object& o) const;
@@ -370,6 +382,10 @@ class Core {
   // copier.cc
   void want_copy(Object& object);
   void queue_copy(Object& object);
+  void raise_rank(Object& object, CopyRank rank);
+  [[nodiscard]] bool make_way();
+  void set_pace(Object& object, const WarmPace& pace);
+  void forget_paces();
   void delay_copy(Object& object, Nanos until);
   void leave_copy(Object& object);
   // `seen`: the version the source has instead; nothing if the file is gone.
@@ -564,7 +580,15 @@ class Core {
   std::uint32_t cache_reads_ = 0;     // fetches of phase reading_cache
   std::deque<FetchId> cached_queue_;  // wait for that
 
-  std::map<std::uint64_t, ObjectId> copy_queue_;
+  std::map<CopyPlace, ObjectId> copy_queue_;
+  TokenBucket copy_bucket_;  // Config::copy_bytes_per_second
+  // Ceilings of warm-ups: as long as objects keep to them, or what they took is not paid off.
+  struct Pace {
+    TokenBucket bucket;
+    std::size_t objects = 0;
+  };
+  std::map<std::uint64_t, Pace> paces_;
+  std::optional<Nanos> wake_at_;  // when a copy that only waits for its ceiling may go on
   std::set<std::pair<Nanos, ObjectId>> delayed_copies_;
   std::vector<ObjectId> active_copies_;
   std::size_t copy_turn_ = 0;
@@ -599,6 +623,10 @@ class Core {
   std::map<std::string, Debris> debris_;    // by name, with the shard
   std::uint64_t debris_leaving_bytes_ = 0;  // of those with a request in flight
   std::uint32_t debris_requests_ = 0;
+
+  // With CacheOn::second_open: files that were opened in this run.
+  LruMap<FileId, bool> opened_once_{kOpenedOnceMax *
+                                    LruMap<FileId, bool>::kOverheadBytes};
 
   std::map<FileId, Pin> pins_;
   std::map<std::string, FileId> pinned_paths_;

@@ -101,12 +101,14 @@ class EngineTest : public testing::Test, private Io, private Host {
     completion.source = source;
     answer(*request, std::move(completion));
   }
-  // Answers everything as a healthy world does, until nothing is pending.
+  // Answers everything as a healthy world does, until nothing is pending. `source` is what all
+  // files are that states_ does not know.
   void run(const SourceState& source) {
     while (!requests_.empty()) {
       const Request request = requests_.front();
       Completion completion;
-      completion.source = source;
+      const auto own = states_.find(request.file);
+      completion.source = own == states_.end() ? source : own->second;
       completion.space = space_;
       switch (request.op) {
         case Op::source_read:
@@ -132,6 +134,7 @@ class EngineTest : public testing::Test, private Io, private Host {
   }
 
   Config config_;
+  std::map<FileHandle, SourceState> states_;
   std::map<std::string, std::vector<CacheEntry>> on_disk_;
   std::optional<Engine> engine_;
   Nanos now_ = kSecond;

@@ -124,6 +124,7 @@ void Core::fetch_alone(const Waiter& waiter) {
 // --- Choosing what to read next --------------------------------------------------------------
 
 void Core::pump() {
+  wake_at_.reset();
   pump_verifies();
   while (start_cached_reads()) {
   }
@@ -171,30 +172,53 @@ bool Core::may_read_in_background(const Object& o) const {
   return may_read_source(o, NCFS_PLANT(copies_take_all_reads) ? 0 : config_.source_reads_reserved);
 }
 
-// One block for each active copy in turn.
+// One block for each active copy in turn, of the best rank that can take one.
 bool Core::start_copy_block() {
   if (health_.is_down()) return false;
-  for (std::size_t tried = 0; tried < active_copies_.size(); ++tried) {
-    copy_turn_ = (copy_turn_ + 1) % active_copies_.size();
-    Object& o = object(active_copies_[copy_turn_]);
-    if (o.state != ObjectState::partial || !o.is_open()) continue;
-    // Beside a reader of the source one block at a time: it is the reader's device, too.
-    const std::uint32_t depth = o.source_readers > 0 ? 1 : config_.copy_depth;
-    if (o.copy_source == FileHandle::none || o.copy_fetches >= depth) continue;
-    if (!may_read_in_background(o)) continue;
-    // Beside somebody who waits for the same server one block at a time: it is his link, too.
-    const SourceReads reads = source_reads_of(o);
-    if (reads.demand > 0 && reads.copies > 0) continue;
-    const std::optional<std::uint64_t> block = next_copy_block(o);
-    if (!block) continue;
-    if (!source_rest_.take(now_)) return false;
-    Fetch& fetch = add_fetch(o, o.copy_source, block_range(o, *block), block, FetchKind::copy);
-    fetch.buffer = free_buffers_.back();
-    free_buffers_.pop_back();
-    issue(fetch);
-    return true;
+  for (std::size_t rank = 0; rank < kCopyRanks; ++rank) {
+    for (std::size_t tried = 0; tried < active_copies_.size(); ++tried) {
+      copy_turn_ = (copy_turn_ + 1) % active_copies_.size();
+      Object& o = object(active_copies_[copy_turn_]);
+      if (o.copy_place.rank == CopyRank{static_cast<std::uint8_t>(rank)} &&
+          start_copy_block_of(o)) {
+        return true;
+      }
+    }
   }
   return false;
+}
+
+bool Core::start_copy_block_of(Object& o) {
+  if (o.state != ObjectState::partial || !o.is_open()) return false;
+  // Beside a reader of the source one block at a time: it is the reader's device, too.
+  const std::uint32_t depth = o.source_readers > 0 ? 1 : config_.copy_depth;
+  if (o.copy_source == FileHandle::none || o.copy_fetches >= depth) return false;
+  if (!may_read_in_background(o)) return false;
+  // Beside somebody who waits for the same server one block at a time: it is his link, too.
+  const SourceReads reads = source_reads_of(o);
+  if (reads.demand > 0 && reads.copies > 0) return false;
+  const std::optional<std::uint64_t> block = next_copy_block(o);
+  if (!block) return false;
+  if (const Nanos at = copy_ready_at(o); at > now_ && !NCFS_PLANT(ceiling_ignored)) {
+    NCFS_MARK(copy_paced);
+    o.cursor = *block;  // not taken
+    wake_at_ = std::min(wake_at_.value_or(at), at);
+    return false;
+  }
+  if (!source_rest_.take(now_)) return false;
+  Fetch& fetch = add_fetch(o, o.copy_source, block_range(o, *block), block, FetchKind::copy);
+  fetch.buffer = free_buffers_.back();
+  free_buffers_.pop_back();
+  copy_bucket_.take(now_, fetch.range.length);
+  if (o.pace != 0) paces_.at(o.pace).bucket.take(now_, fetch.range.length);
+  counters_.source_bytes_copies += fetch.range.length;
+  issue(fetch);
+  return true;
+}
+
+Nanos Core::copy_ready_at(const Object& o) const {
+  const Nanos own = o.pace == 0 ? 0 : paces_.at(o.pace).bucket.ready_at();
+  return std::max(copy_bucket_.ready_at(), own);
 }
 
 std::optional<std::uint64_t> Core::next_copy_block(Object& o) {

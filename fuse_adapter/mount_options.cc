@@ -132,6 +132,28 @@ bool set_metrics_listen(Draft& draft, std::string_view value) {
   return assign(draft.options.metrics_port, port);
 }
 
+bool set_cache_on(Draft& draft, std::string_view value) {
+  const auto* name = std::ranges::find(kCacheOnNames, value);
+  if (name == kCacheOnNames.end()) return false;
+  draft.options.cache_on = static_cast<CacheOn>(name - kCacheOnNames.begin());
+  return true;
+}
+
+constexpr std::string_view kGlobsAllowed =
+    "paths within the mount with * ? [...] and **, separated by colons, at most 64 of up to 1024 "
+    "bytes";
+
+bool add_globs(std::vector<PathGlob>& globs, std::string_view value) {
+  while (true) {
+    const std::size_t colon = value.find(':');
+    auto glob = PathGlob::parse(value.substr(0, colon));
+    if (!glob || globs.size() == PathRules::kGlobsMax) return false;
+    globs.push_back(std::move(*glob));
+    if (colon == std::string_view::npos) return true;
+    value.remove_prefix(colon + 1);
+  }
+}
+
 bool set_checksum(Draft& draft, std::string_view value) {
   static constexpr std::array<std::string_view, 3> kNames = {"off", "copy", "read"};
   const auto* name = std::find(kNames.begin(), kNames.end(), value);
@@ -214,6 +236,13 @@ const std::array kOwnOptions = {
                 return assign(draft.options.max_concurrent,
                               parse_number<std::uint32_t>(value, 1, 64));
               }},
+    OwnOption{{"copy_rate_mb", "N", "0",
+               "MiB a second that all copies together read from the backend at most; 0: no limit"},
+              "a whole number from 0 to 1000000 (MiB a second)",
+              [](Draft& draft, std::string_view value) {
+                return set_mebibytes(draft.options.copy_bytes_per_second, value, 0,
+                                     kCopyRateMaxMib);
+              }},
     OwnOption{{"eviction", "POLICY", "lru",
                "what to drop first when the cache is full: lru, lfu, arc or s3fifo"},
               "lru, lfu, arc or s3fifo",
@@ -243,6 +272,28 @@ const std::array kOwnOptions = {
               [](Draft& draft, std::string_view value) {
                 return assign(draft.options.min_file_size_bytes, parse_size(value));
               }},
+    OwnOption{{"max_file_size", "SIZE", "0",
+               "larger files are read through and not cached; 0: none are too large"},
+              "a size such as 64K, 1M or 1GiB (powers of 1024)",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.max_file_size_bytes, parse_size(value));
+              }},
+    OwnOption{{"include", "GLOBS", "",
+               "cache only what is at or beneath these paths: *.bin, /models/**/new; several "
+               "separated by colons, or the option again"},
+              kGlobsAllowed,
+              [](Draft& draft, std::string_view value) {
+                return add_globs(draft.options.paths.include, value);
+              }},
+    OwnOption{{"exclude", "GLOBS", "", "the same for what is not cached; wins over include"},
+              kGlobsAllowed,
+              [](Draft& draft, std::string_view value) {
+                return add_globs(draft.options.paths.exclude, value);
+              }},
+    OwnOption{{"cache_on", "WHEN", "open",
+               "what it takes for a file to be copied: open, read or second-open"},
+              "open, read or second-open",
+              set_cache_on},
     OwnOption{{"passthrough", "MODE", "auto",
                "let the kernel read cached files itself: auto, yes (or fail), no"},
               "auto, yes or no",
@@ -581,6 +632,16 @@ std::optional<std::string> check_together(const Draft& draft) {
       options.cold_passthrough == ColdPassthroughPolicy::enabled) {
     return "option cold_passthrough=yes needs passthrough, which passthrough=no switches off";
   }
+  if (options.cache_on == CacheOn::read &&
+      options.cold_passthrough == ColdPassthroughPolicy::enabled) {
+    return "options cache_on=read and cold_passthrough=yes exclude each other: what the kernel "
+           "reads from the backend by itself nobody sees";
+  }
+  if (options.max_file_size_bytes > 0 &&
+      options.max_file_size_bytes < options.min_file_size_bytes) {
+    return fmt::format("options min_file_size={} and max_file_size={} leave no file to cache",
+                       options.min_file_size_bytes, options.max_file_size_bytes);
+  }
   if (options.metadata.stale_open == StaleOpen::inval &&
       options.passthrough == PassthroughPolicy::required) {
     return "options stale_open=inval and passthrough=yes exclude each other: what the kernel reads "
@@ -643,7 +704,11 @@ Config engine_config(const MountOptions& options, std::uint64_t run_id) {
   config.cache_size_bytes = options.cache_size_bytes;
   config.block_size_bytes = options.block_size_bytes;
   config.min_file_size_bytes = options.min_file_size_bytes;
+  config.max_file_size_bytes = options.max_file_size_bytes;
+  config.paths = options.paths;
+  config.cache_on = options.cache_on;
   config.copies_max = options.max_concurrent;
+  config.copy_bytes_per_second = options.copy_bytes_per_second;
   config.eviction = options.eviction;
   config.buffers = static_cast<std::uint32_t>(options.buffer_bytes / options.block_size_bytes);
   // A quarter, as in the defaults; at least the four that check_together() counts on.
@@ -671,6 +736,7 @@ MountSettings mount_settings(const MountOptions& options, const std::string& mou
   settings.passthrough =
       options.checksum == Checksum::read ? PassthroughPolicy::disabled : options.passthrough;
   settings.cold_passthrough = options.cold_passthrough;
+  settings.must_see_reads = options.cache_on == CacheOn::read;
   settings.locks = options.locks;
   settings.readahead_bytes = options.readahead_bytes;
   settings.direct_io = options.direct_io;

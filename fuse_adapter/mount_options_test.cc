@@ -108,6 +108,32 @@ TEST(MountOptions, ChecksumsAndTheScrubBecomeTheEnginesAndSwitchPassthroughOff) 
             "option scrub_interval_h=8761: must be a whole number from 0 to 8760 (hours)");
 }
 
+TEST(MountOptions, RulesSayWhatIsCached) {
+  const Config config = engine_config(
+      with("max_file_size=1M,include=models:*.bin,include=/a/**/b,exclude=*.tmp,cache_on=read"), 1);
+  EXPECT_EQ(config.max_file_size_bytes, kMiB);
+  EXPECT_EQ(config.cache_on, CacheOn::read);
+  EXPECT_EQ(config.paths.include.size(), 3U);
+  EXPECT_TRUE(config.paths.admit("a/x/b/c"));
+  EXPECT_TRUE(config.paths.admit("x/y.bin"));
+  EXPECT_FALSE(config.paths.admit("models/y.tmp"));
+  EXPECT_FALSE(config.paths.admit("y"));
+  EXPECT_TRUE(mount_settings(with("cache_on=read"), "/m", "s", 5).must_see_reads);
+  EXPECT_FALSE(mount_settings(with("cache_on=second-open"), "/m", "s", 5).must_see_reads);
+  EXPECT_EQ(engine_config(with("cache_on=second-open"), 1).cache_on, CacheOn::second_open);
+  EXPECT_EQ(error_with("cache_on=never"),
+            "option cache_on=never: must be open, read or second-open");
+  EXPECT_THAT(error_with("cache_on=read,cold_passthrough=yes"), HasSubstr("exclude each other"));
+  EXPECT_THAT(error_with("min_file_size=2K,max_file_size=1K"), HasSubstr("leave no file"));
+  for (const std::string wrong : {"include=", "exclude=a::b", "include=a/../b", "exclude=/"}) {
+    EXPECT_THAT(error_with(wrong), HasSubstr("must be paths within the mount")) << wrong;
+  }
+  std::string many = "exclude=a";
+  for (std::size_t globs = 1; globs < PathRules::kGlobsMax; ++globs) many += ":a";
+  EXPECT_EQ(with(many).paths.exclude.size(), PathRules::kGlobsMax);
+  EXPECT_THAT(error_with(many + ":a"), HasSubstr("at most 64"));
+}
+
 TEST(MountOptions, LocksAreTheBackendsUnlessTheyAreToBeLocal) {
   EXPECT_EQ(mount_settings(with("ro"), "/m", "s", 5).locks, LockPlace::backend);
   EXPECT_EQ(mount_settings(with("locks=backend"), "/m", "s", 5).locks, LockPlace::backend);

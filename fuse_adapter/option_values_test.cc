@@ -29,6 +29,8 @@ TEST(OptionValues, ReadBackAsThemselves) {
   for (
       const char* text :
       {"", "profile=strict", "profile=static,attr_timeout=0.25,stale_open=inval,allow_other",
+       "copy_rate_mb=100,include=a:b/"
+       "**,exclude=*.tmp,include=c,max_file_size=1G,cache_on=second-open",
        "eviction=s3fifo,checksum=read,locks=local,metrics_listen=[::1]:9100,nocto",
        "block_size_mb=2,max_concurrent=7,direct_io=no,readahead_mb=9,min_file_size=1K,buffer_mb=64,"
        "passthrough=yes,cold_passthrough=no,backend_timeout_s=5,log_level=trace,min_free_percent=3,"
