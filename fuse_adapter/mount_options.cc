@@ -279,7 +279,7 @@ const std::array kOwnOptions = {
                 return assign(draft.options.max_file_size_bytes, parse_size(value));
               }},
     OwnOption{{"include", "GLOBS", "",
-               "cache only what is at or beneath these paths: *.bin, /models/**/new; several "
+               "cache only what is at or beneath these paths: *.bin, /data/**/new; several "
                "separated by colons, or the option again"},
               kGlobsAllowed,
               [](Draft& draft, std::string_view value) {
