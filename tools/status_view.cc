@@ -293,7 +293,10 @@ std::string files_text(const std::vector<json>& files) {
 std::string explanation_text(const std::vector<json>& versions) {
   if (versions.empty()) {
     return "  The cache knows nothing of it: it was not opened or warmed yet, or was evicted.\n"
-           "  Opening it reads from the backend and has it copied; so does cache warm.\n";
+           "  Opening it reads from the backend and has it copied, unless a rule leaves it out\n"
+           "  (min_file_size, max_file_size, include, exclude, cache_on: nfs-cachefs-ctl config "
+           "show).\n"
+           "  cache warm has it copied, or tells why not.\n";
   }
   std::string result;
   if (versions.size() > 1) {
