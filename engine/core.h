@@ -67,7 +67,8 @@ inline constexpr int kTimedOut = 110;        // ETIMEDOUT
 inline constexpr int kOverQuota = 122;       // EDQUOT
 inline constexpr int kCanceled = 125;        // ECANCELED
 
-// Files remembered as opened once: about 10 MiB. Of more that are opened in turns none is opened twice soon.
+// Files remembered as opened once: about 10 MiB. Of more that are opened in turns none is opened
+// twice soon.
 inline constexpr std::uint64_t kOpenedOnceMax = 65536;
 
 // What a completion is for.

@@ -170,6 +170,20 @@ bool set_prefetch(Draft& draft, std::string_view value) {
   return true;
 }
 
+constexpr std::string_view kBoolAllowed = "true or false";
+
+template <bool MountOptions::*kSwitch>
+bool set_bool(Draft& draft, std::string_view value) {
+  return assign(draft.options.*kSwitch, parse_bool(value));
+}
+
+constexpr std::string_view kFileSizeAllowed = "a size such as 64K, 1M or 1GiB (powers of 1024)";
+
+template <std::uint64_t MountOptions::*kSize>
+bool set_file_size(Draft& draft, std::string_view value) {
+  return assign(draft.options.*kSize, parse_size(value));
+}
+
 constexpr std::string_view kTimeoutAllowed = "seconds from 0 to 31536000, such as 5 or 0.25";
 
 template <std::optional<Nanos> MetadataOptions::*kTimeout>
@@ -248,10 +262,8 @@ const std::array kOwnOptions = {
               "lru, lfu, arc or s3fifo",
               set_eviction},
     OwnOption{{"direct_io", "BOOL", "true", "copying leaves no second copy in the page cache"},
-              "true or false",
-              [](Draft& draft, std::string_view value) {
-                return assign(draft.options.direct_io, parse_bool(value));
-              }},
+              kBoolAllowed,
+              set_bool<&MountOptions::direct_io>},
     OwnOption{{"readahead_mb", "N", "4", "MiB fetched ahead of a sequential reader, 0-64"},
               "a whole number from 0 to 64 (MiB)",
               [](Draft& draft, std::string_view value) {
@@ -268,16 +280,12 @@ const std::array kOwnOptions = {
               "off, sequential or smart",
               set_prefetch},
     OwnOption{{"min_file_size", "SIZE", "1", "smaller files are read through and not cached"},
-              "a size such as 64K, 1M or 1GiB (powers of 1024)",
-              [](Draft& draft, std::string_view value) {
-                return assign(draft.options.min_file_size_bytes, parse_size(value));
-              }},
+              kFileSizeAllowed,
+              set_file_size<&MountOptions::min_file_size_bytes>},
     OwnOption{{"max_file_size", "SIZE", "0",
                "larger files are read through and not cached; 0: none are too large"},
-              "a size such as 64K, 1M or 1GiB (powers of 1024)",
-              [](Draft& draft, std::string_view value) {
-                return assign(draft.options.max_file_size_bytes, parse_size(value));
-              }},
+              kFileSizeAllowed,
+              set_file_size<&MountOptions::max_file_size_bytes>},
     OwnOption{{"include", "GLOBS", "",
                "cache only what is at or beneath these paths: *.bin, /data/**/new; several "
                "separated by colons, or the option again"},
@@ -427,10 +435,8 @@ const std::array kOwnOptions = {
               set_stale_open},
     OwnOption{{"access_log", "BOOL", "false",
                "log every open for reading, with what was found and who asked"},
-              "true or false",
-              [](Draft& draft, std::string_view value) {
-                return assign(draft.options.access_log, parse_bool(value));
-              }},
+              kBoolAllowed,
+              set_bool<&MountOptions::access_log>},
     OwnOption{{"stale_if_error_s", "S", "0",
                "while the backend does not answer, what is known and cached is told until it is so "
                "many seconds old; 0: not at all"},
@@ -439,10 +445,8 @@ const std::array kOwnOptions = {
     OwnOption{{"offline_start", "BOOL", "false",
                "mount though the backend does not answer or is not mounted yet; it is down until "
                "it is there"},
-              "true or false",
-              [](Draft& draft, std::string_view value) {
-                return assign(draft.options.offline_start, parse_bool(value));
-              }},
+              kBoolAllowed,
+              set_bool<&MountOptions::offline_start>},
 };
 
 // Options of every file system: see mount(8).
