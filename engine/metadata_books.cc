@@ -29,7 +29,10 @@ void MetadataCache::check_invariants() const {
   listings_.for_each([this](const FileId& id, const Listing& listing, std::uint64_t) {
     NCFS_ASSERT(listing.snapshot);
     NCFS_ASSERT(listing.label.file == id);
-    NCFS_ASSERT(listing.label.change || is_settled(listing.label, config_.racy_window));
+    NCFS_ASSERT(listing.is_passing || listing.label.change ||
+                is_settled(listing.label, config_.racy_window));
+    NCFS_ASSERT(listing.is_passing || listing.snapshot->is_whole());
+    NCFS_ASSERT(!config_.is_close_to_open || !(listing.is_passing || listing.follows_passing));
     NCFS_ASSERT(listing.readers.size() <= kCallersMax);
     NCFS_ASSERT(listings_.bytes() >= listing.snapshot->bytes());
   });

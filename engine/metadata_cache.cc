@@ -100,7 +100,16 @@ void MetadataCache::trim() {
 void MetadataCache::note_change_seen(const FileId& id, File& file) {
   file.names_changed = ++serial_;
   if (!NCFS_PLANT(change_of_parent_ignored)) file.names_void = serial_;
-  if (!NCFS_PLANT(listing_not_validated)) listings_.erase(id);
+  if (!NCFS_PLANT(listing_not_validated)) end_listing(id);
+}
+
+// Nobody begins with the listing any more.
+void MetadataCache::end_listing(const FileId& id) {
+  if (config_.is_close_to_open) {
+    listings_.erase(id);  // handles hold their own
+  } else if (Listing* const listing = listings_.find(id)) {
+    listing->is_passing = true;
+  }
 }
 
 Nanos MetadataCache::left_by(Nanos timeout, Nanos fetched_at, Nanos now, Belief belief) const {
@@ -375,7 +384,9 @@ MetadataCache::ListingPlan MetadataCache::plan_listing(Nanos now, const FileId& 
   ListingPlan plan;
   const File* const file = files_.find(directory);
   const Listing* const listing = file == nullptr ? nullptr : listings_.find(directory);
-  if (listing == nullptr) return plan;
+  if (listing == nullptr || (listing->is_passing && !NCFS_PLANT(passing_listing_served))) {
+    return plan;
+  }
   plan.must_open = !is_among(listing->readers, asker);
   const Nanos left = left_by(config_.dir_attr_timeout, listing->validated_at, now, belief);
   const bool asks_always = config_.is_close_to_open && belief == Belief::fresh;
@@ -398,10 +409,10 @@ MetadataCache::Snapshot MetadataCache::validate(Nanos now, const Ticket& ticket,
   const FileId& id = attributes.seen.file;
   learn_attributes(now, ticket, attributes, viewer);
   Listing* const listing = listings_.find(id);
-  if (listing == nullptr) return nullptr;
+  if (listing == nullptr || listing->is_passing) return nullptr;
   if (compare(listing->label, attributes.seen, config_.racy_window) != Sameness::same &&
       !NCFS_PLANT(listing_not_validated)) {
-    listings_.erase(id);
+    end_listing(id);
     return nullptr;
   }
   // It may be another listing than the one that was planned with, and read by others.
@@ -420,19 +431,44 @@ void MetadataCache::learn_listing(const Ticket& ticket, const Observation& befor
   const File& directory = file_of(id);
   const bool is_one_moment = compare(before, after, config_.racy_window) == Sameness::same;
   // The readers may be filled up later without a new charge.
-  const std::uint64_t charge =
-      sizeof(FileId) + sizeof(Listing) + kCallersMax * sizeof(Viewer) + snapshot->bytes();
+  const std::uint64_t charge = kListingOverhead + snapshot->bytes();
   const bool is_overtaken =
       ticket.serial < directory.names_changed && !NCFS_PLANT(racing_listing_kept);
-  if (!is_one_moment || is_overtaken || charge > listings_.bytes_max() / kListingShare) {
-    if (is_overtaken) ++stats_.stale_avoided;
-    return;
-  }
+  if (is_overtaken) ++stats_.stale_avoided;
+  const bool is_passing = !is_one_moment || is_overtaken || !snapshot->is_whole();
+  if (is_passing && config_.is_close_to_open) return;
+  if (charge > listings_.bytes_max() / kListingShare) return;
+  const Listing* const previous = listings_.find(id);
+  const bool follows_passing =
+      previous != nullptr && (previous->is_passing || previous->follows_passing);
   Listing& listing = listings_.put(id, charge);
-  listing = {std::move(snapshot), before, ticket.began_at, {}};
+  listing = {.snapshot = std::move(snapshot),
+             .label = before,
+             .validated_at = ticket.began_at,
+             .readers = {},
+             .is_passing = is_passing,
+             .follows_passing = follows_passing};
   listing.readers.reserve(kCallersMax);
   listing.readers.push_back(asker);
   trim();
+}
+
+MetadataCache::Snapshot MetadataCache::continued_listing(const FileId& directory,
+                                                         const Viewer& asker) {
+  const Listing* const listing = listings_.find(directory);
+  if (listing == nullptr || !is_among(listing->readers, asker)) return nullptr;
+  return listing->snapshot;
+}
+
+bool MetadataCache::may_keep_listing(const FileId& directory, const Snapshot& snapshot) {
+  Listing* const listing = listings_.find(directory);
+  if (listing == nullptr || listing->snapshot != snapshot || listing->is_passing) return false;
+  return !std::exchange(listing->follows_passing, false);
+}
+
+std::uint64_t MetadataCache::snapshot_bytes_max() const {
+  const std::uint64_t share = listings_.bytes_max() / kListingShare;
+  return share - std::min(share, kListingOverhead);
 }
 
 // -- Opens --
@@ -494,7 +530,7 @@ void MetadataCache::name_changed(const FileId& parent, std::string_view name) {
   directory.names_changed = serial_;
   directory.is_valid = false;
   names_.erase(NameView{parent, name});
-  listings_.erase(parent);
+  end_listing(parent);
 }
 
 void MetadataCache::file_changed(const FileId& id) {

@@ -123,6 +123,17 @@ class MetadataCache {
   void learn_listing(const Ticket& ticket, const Observation& before, const Observation& after,
                      Snapshot snapshot, const Viewer& asker);
 
+  // -- Listings without handles, for a kernel that keeps what it is told (nocto) --
+
+  // The listing last told to the asker, or a newer one: whoever has begun to list may go on with
+  // it, also if a new listing would need a question, or may not begin with it at all. Or null.
+  [[nodiscard]] Snapshot continued_listing(const FileId& directory, const Viewer& asker);
+  // The kernel has been told the end of a listing, of which `snapshot` is the last part: whether it
+  // may keep it until it sees other times of the directory, for these will tell the next change.
+  [[nodiscard]] bool may_keep_listing(const FileId& directory, const Snapshot& snapshot);
+  // DirectorySnapshot::bytes() of the largest that is kept.
+  [[nodiscard]] std::uint64_t snapshot_bytes_max() const;
+
   // -- Opens --
 
   // Attributes with which a read-only open may be answered unasked: with nocto, or while the
@@ -215,12 +226,17 @@ class MetadataCache {
     Observation label;  // the directory before its names were read
     Nanos validated_at = 0;
     std::vector<Viewer> readers;
+    bool is_passing = false;       // for who has begun only: another one may be right by now
+    bool follows_passing = false;  // the kernel may have the beginning of one that was passing
   };
+  static constexpr std::uint64_t kListingOverhead =
+      sizeof(FileId) + sizeof(Listing) + kCallersMax * sizeof(Viewer);
 
   File& file_of(const FileId& id);
   static std::uint64_t charge_of(const File& file);
   void recharge(const FileId& id, const File& file);
   void note_change_seen(const FileId& id, File& file);
+  void end_listing(const FileId& id);
   Name* fill_name(const Ticket& ticket, const FileId& parent, std::string_view name,
                   const std::optional<FileId>& leads_to, const Viewer& viewer);
   [[nodiscard]] Nanos attributes_timeout(const FileAttributes& attributes) const;

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
 #include <string>
 
 #include "engine/open_rules.h"
@@ -286,6 +287,79 @@ TEST(MetadataCache, ListingOfAYoungDirectoryIsNotKept) {
   Asked{cache, 0}.list(young, {"a"});
   EXPECT_EQ(cache.plan_listing(1, kDirectory, kAlice).step, MetadataCache::ListingPlan::Step::list);
   EXPECT_EQ(cache.listings_bytes(), 0);
+}
+
+// With nocto, for a kernel without handles.
+TEST(MetadataCache, ListingThatPassesIsForWhoHasBegunWithIt) {
+  using Step = MetadataCache::ListingPlan::Step;
+  MetadataCache cache(metadata_config(MetadataProfile::unchanged));
+  const auto next_step = [&] { return cache.plan_listing(1, kDirectory, kAlice).step; };
+  Asked{cache, 0}.list(directory_at(1), {"a"});
+  EXPECT_EQ(next_step(), Step::serve);
+  cache.name_changed(kDirectory, "b");
+  EXPECT_EQ(next_step(), Step::list);
+  EXPECT_FALSE((Asked{cache, 1}.validate(directory_at(1))));
+  const auto first = cache.continued_listing(kDirectory, kAlice);
+  ASSERT_TRUE(first);
+  EXPECT_FALSE(cache.continued_listing(kDirectory, kBob));
+  EXPECT_FALSE(cache.may_keep_listing(kDirectory, first));
+  // Of the next one the kernel may have the end only.
+  Asked{cache, 2}.list(directory_at(2), {"a", "b"});
+  const auto second = cache.continued_listing(kDirectory, kAlice);
+  EXPECT_NE(second, first);
+  EXPECT_FALSE(cache.may_keep_listing(kDirectory, second));
+  EXPECT_TRUE(cache.may_keep_listing(kDirectory, second));
+  FileAttributes young = directory_at(3);
+  young.seen.age_ns = 0;
+  Asked{cache, 3}.list(young, {"a"});
+  EXPECT_EQ(next_step(), Step::list);
+  EXPECT_TRUE(cache.continued_listing(kDirectory, kAlice));
+  EXPECT_FALSE(cache.may_keep_listing(kDirectory, cache.continued_listing(kDirectory, kAlice)));
+  cache.check_invariants();
+}
+
+TEST(DirectorySnapshot, ByHashNamesKeepTheirPositionsAndPartsFollowEachOther) {
+  constexpr int kNames = 1000;
+  const auto snapshot_of = [](int first, std::uint64_t begin, std::uint64_t bytes_max) {
+    DirectorySnapshot snapshot(begin, bytes_max);
+    snapshot.add("..", 2, 0040000);
+    for (int number = first; number < kNames; ++number) {
+      snapshot.add("name" + std::to_string(number), 10, 0100000);
+    }
+    snapshot.add(".", 1, 0040000);
+    snapshot.finish();
+    return snapshot;
+  };
+  const DirectorySnapshot all = snapshot_of(0, 0, kMiB);
+  EXPECT_TRUE(all.is_whole());
+  ASSERT_EQ(all.size(), kNames + 2U);
+  EXPECT_EQ(all.at(0).name, ".");
+  EXPECT_EQ(all.at(1).name, "..");
+  std::map<std::string_view, std::uint64_t> positions;
+  for (std::uint64_t index = 0; index < all.size(); ++index) {
+    EXPECT_EQ(all.after(all.at(index).position), index + 1);
+    positions[all.at(index).name] = all.at(index).position;
+  }
+  const DirectorySnapshot later = snapshot_of(kNames / 2, 0, kMiB);
+  EXPECT_EQ(later.size(), kNames / 2 + 2U);
+  for (std::uint64_t index = 0; index < later.size(); ++index) {
+    EXPECT_EQ(later.at(index).position, positions.at(later.at(index).name));
+  }
+  constexpr std::uint64_t kLittle = 4 * kKiB;
+  std::uint64_t position = 0;
+  std::uint64_t index = 0;
+  for (bool is_end = false; !is_end;) {
+    const DirectorySnapshot part = snapshot_of(0, position, kLittle);
+    EXPECT_TRUE(part.covers(position));
+    EXPECT_FALSE(part.is_whole());
+    EXPECT_LE(part.bytes(), kLittle + sizeof(part));
+    for (std::uint64_t place = part.after(position); place < part.size(); ++place) {
+      EXPECT_EQ(part.at(place).name, all.at(index++).name);
+      position = part.at(place).position;
+    }
+    is_end = part.covers(position);
+  }
+  EXPECT_EQ(index, all.size());
 }
 
 TEST(MetadataCache, ListingIsDroppedByAChangeOfOurOwnWithinOneTick) {

@@ -100,7 +100,9 @@
   X(stand_in_believed, "what is told in place of the backend is given to the kernel to believe", \
     "M1 Age") \
   X(stand_in_made_fresh, "what was told in place of the backend is believed on when it is back", \
-    "M1 Age")
+    "M1 Age") \
+  X(passing_listing_served, "a listing begins with one that is for who has begun", \
+    "M2 OwnChanges; M3 OneMoment for changes by others")
 // clang-format on
 
 namespace ncfs {

@@ -69,14 +69,19 @@ int prepare(FuseCore& core, const Caller& caller, NodeId node, OpenDirectory& di
   return 0;
 }
 
-// Reads the stream into memory, and goes back to its start if that is too much. An errno.
-int read_names(FuseCore& core, const Caller& caller, OpenDirectory& directory) {
+// Reads the stream into memory, and goes back to its start if that is too much. Without a handle:
+// the names after `offset`, or as many as there is memory for. An errno.
+int read_names(FuseCore& core, const Caller& caller, OpenDirectory& directory, off_t offset = 0) {
+  const bool has_handle = !core.lists_without_handles;
   DIR* const stream = directory.stream.get();
   struct stat before {};
   if (::fstat(::dirfd(stream), &before) != 0) return errno;
   const std::int64_t age_ns = KnownMetadata::age_of(before);
   const KnownMetadata::Ticket ticket = core.known_metadata.begin(key_of(before));
-  auto names = std::make_shared<DirectorySnapshot>();
+  auto names = has_handle
+                   ? std::make_shared<DirectorySnapshot>()
+                   : std::make_shared<DirectorySnapshot>(static_cast<std::uint64_t>(offset),
+                                                         core.known_metadata.snapshot_bytes_max());
   core.stats->listings_read.add();
   core.stats->source_looks.add();
   while (true) {
@@ -84,7 +89,7 @@ int read_names(FuseCore& core, const Caller& caller, OpenDirectory& directory) {
     const dirent* const entry = ::readdir(stream);
     if (entry == nullptr) break;
     names->add(entry->d_name, entry->d_ino, static_cast<std::uint32_t>(DTTOIF(entry->d_type)));
-    if (names->bytes() > core.settings.metadata.listings_bytes_max) {
+    if (has_handle && names->bytes() > core.settings.metadata.listings_bytes_max) {
       ::rewinddir(stream);
       directory.position = 0;
       return 0;
@@ -100,26 +105,11 @@ int read_names(FuseCore& core, const Caller& caller, OpenDirectory& directory) {
   return 0;
 }
 
-// With nocto the kernel may keep the listing, too, until the next open that finds another one.
-void let_kernel_keep(FuseCore& core, NodeId node, OpenDirectory& directory, fuse_file_info& info) {
-  if (core.settings.metadata.is_close_to_open || !directory.names) return;
-  const auto answer = core.nodes.open_listing(node, directory.names);
-  if (!answer.may_fill) return;
-  directory.filled_node = node;
-  info.cache_readdir = 1;
-  info.keep_cache = answer.keep ? 1 : 0;
-}
-
-void forget_directory(FuseCore& core, const OpenDirectory& directory) {
-  core.directories.remove(directory);
-  if (directory.filled_node != 0) core.nodes.release_listing(directory.filled_node);
-}
-
 void answer_opened(FuseCore& core, KernelRequest& request,
                    const std::shared_ptr<OpenDirectory>& directory, fuse_file_info answer) {
   core.directories.add(directory);
   answer.fh = number_of(*directory);
-  if (!request.opened(answer)) forget_directory(core, *directory);
+  if (!request.opened(answer)) core.directories.remove(*directory);
 }
 
 // While the backend does not answer: true if this did.
@@ -139,42 +129,22 @@ bool open_unasked(FuseCore& core, KernelRequest& request, NodeId node, const fus
   return false;
 }
 
-// With nocto, on the dispatch thread: true if this answered.
-bool open_from_memory(FuseCore& core, fuse_req_t raw, NodeId node, fuse_file_info answer) {
-  using Step = KnownMetadata::ListingPlan::Step;
-  if (core.settings.metadata.is_close_to_open) return false;
-  const auto file = core.nodes.file_of(node);
-  if (!file) return false;
-  const auto plan = core.known_metadata.plan_listing(*file, caller_of(raw));
-  if (plan.step != Step::serve) return false;
-  auto directory = std::make_shared<OpenDirectory>(node);
-  directory->file = *file;
-  directory->names = plan.snapshot;
-  directory->is_at_start = true;
-  let_kernel_keep(core, node, *directory, answer);
-  core.directories.add(directory);
-  answer.fh = number_of(*directory);
-  if (fuse_reply_open(raw, &answer) != 0) forget_directory(core, *directory);
-  return true;
-}
-
 void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
+  if (FuseCore::of(raw).lists_without_handles) {
+    fuse_reply_err(raw, ENOSYS);  // the kernel never asks again
+    return;
+  }
   if (FuseCore::of(raw).refuse_open(raw)) return;
-  if (open_from_memory(FuseCore::of(raw), raw, node, *info)) return;
   FuseCore::of(raw).post(
       raw,
-      [node, answer = *info](FuseCore& core, const KernelRequestPointer& request) mutable {
+      [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
         auto directory = std::make_shared<OpenDirectory>(node);
-        const Caller& caller = request->caller();
-        int error = prepare(core, caller, node, *directory);
-        const bool reads_ahead = !core.settings.metadata.is_close_to_open && directory->stream;
-        if (error == 0 && reads_ahead) error = read_names(core, caller, *directory);
+        const int error = prepare(core, request->caller(), node, *directory);
         if (error != 0) {
           request->error(error);
           return;
         }
-        let_kernel_keep(core, node, *directory, answer);
-        answer_opened(core, *request, directory, answer);
+        answer_opened(core, *request, directory, info);
       },
       [node, info = *info](FuseCore& core, const KernelRequestPointer& request) {
         return open_unasked(core, *request, node, info);
@@ -185,9 +155,6 @@ void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
 void releasedir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   FuseCore& core = FuseCore::of(raw);
   auto directory = core.directories.remove(handle_of<OpenDirectory>(info->fh));
-  if (directory && directory->filled_node != 0) {
-    core.nodes.release_listing(directory->filled_node);
-  }
   // Nobody waits for the answer. Closing may wait for the source; a pool that is full drops it
   // here.
   fuse_reply_err(raw, 0);
@@ -231,6 +198,8 @@ class Listing {
     for (const NodeId node : looked_up_) core_.nodes.forget(node, 1);
   }
 
+  [[nodiscard]] bool is_end() const { return used_ == 0; }
+
  private:
   struct Entry {
     const char* name = nullptr;
@@ -242,10 +211,11 @@ class Listing {
   int fill_from_memory(off_t offset, NodeId node, bool with_attributes) {
     const DirectorySnapshot& names = *directory_.names;
     std::string name;
-    for (auto position = static_cast<std::uint64_t>(offset); position < names.size(); ++position) {
-      const DirectorySnapshot::Entry entry = names.at(position);
+    for (auto index = names.after(static_cast<std::uint64_t>(offset)); index < names.size();
+         ++index) {
+      const DirectorySnapshot::Entry entry = names.at(index);
       name = entry.name;
-      const auto next = static_cast<off_t>(position + 1);
+      const auto next = static_cast<off_t>(entry.position);
       if (!add({name.c_str(), entry.inode, entry.type, next}, node, with_attributes)) return 0;
     }
     return 0;
@@ -347,14 +317,85 @@ class Listing {
 // While the backend does not answer: a handle that has listed nothing yet gets what another one
 // has, if there is such. The stream is left alone, as closing it may wait.
 void recall_names(FuseCore& core, const Caller& caller, OpenDirectory& directory) {
-  const auto plan = core.known_metadata.plan_listing(directory.file, caller, Belief::unasked);
-  if (plan.step != KnownMetadata::ListingPlan::Step::serve) return;
-  directory.names = plan.snapshot;
-  directory.is_at_start = false;
+  for (const Belief belief : {Belief::fresh, Belief::unasked}) {
+    const auto plan = core.known_metadata.plan_listing(directory.file, caller, belief);
+    if (plan.step != KnownMetadata::ListingPlan::Step::serve) continue;
+    directory.names = plan.snapshot;
+    directory.is_at_start = false;
+    return;
+  }
+}
+
+// Without a handle: gets ready to list on after `offset`. An errno.
+int prepare_part(FuseCore& core, const Caller& caller, NodeId node, off_t offset,
+                 OpenDirectory& directory) {
+  if (offset > 0) {
+    directory.names = core.known_metadata.continued_listing(directory.file, caller);
+    if (directory.names && directory.names->covers(static_cast<std::uint64_t>(offset))) return 0;
+  }
+  const int error = prepare(core, caller, node, directory);
+  if (error != 0 || !directory.stream) return error;
+  return read_names(core, caller, directory, offset);
+}
+
+// Without a handle, while the backend does not answer: whether it is known what comes after
+// `offset`.
+bool recall_part(FuseCore& core, const Caller& caller, off_t offset, OpenDirectory& directory) {
+  if (offset > 0) {
+    directory.names = core.known_metadata.continued_listing(directory.file, caller);
+  } else {
+    recall_names(core, caller, directory);
+  }
+  return directory.names && directory.names->covers(static_cast<std::uint64_t>(offset));
+}
+
+// The kernel keeps what it has been told up to the end, if it may.
+void end_part(FuseCore& core, const OpenDirectory& directory) {
+  if (core.known_metadata.may_keep_listing(directory.file, directory.names)) return;
+  core.notices.forget({directory.node}, {0, 0}, {});
+}
+
+void list_without_handle(fuse_req_t raw, NodeId node, std::size_t size, off_t offset,
+                         bool with_attributes) {
+  const auto file = FuseCore::of(raw).nodes.file_of(node);
+  if (!file) {
+    fuse_reply_err(raw, ESTALE);
+    return;
+  }
+  FuseCore::of(raw).post(
+      raw,
+      [=, file = *file](FuseCore& core, const KernelRequestPointer& request) {
+        OpenDirectory directory(node);
+        directory.file = file;
+        const int error = prepare_part(core, request->caller(), node, offset, directory);
+        if (error != 0) {
+          request->error(error);
+          return;
+        }
+        Listing listing(core, *request, directory, size);
+        listing.fill(offset, node, with_attributes);
+        listing.answer();
+        if (listing.is_end()) end_part(core, directory);
+      },
+      [=, file = *file](FuseCore& core, const KernelRequestPointer& request) {
+        OpenDirectory directory(node);
+        directory.file = file;
+        if (!recall_part(core, request->caller(), offset, directory)) return false;
+        Listing listing(core, *request, directory, size);
+        listing.fill_unasked(offset, node, with_attributes);
+        listing.answer();
+        if (listing.is_end()) end_part(core, directory);
+        return true;
+      },
+      {.is_repeatable = true});
 }
 
 void list(fuse_req_t raw, NodeId node, std::size_t size, off_t offset, const fuse_file_info& info,
           bool with_attributes) {
+  if (FuseCore::of(raw).lists_without_handles) {
+    list_without_handle(raw, node, size, offset, with_attributes);
+    return;
+  }
   auto directory = handle_of<OpenDirectory>(info.fh).shared_from_this();
   FuseCore::of(raw).post(
       raw,

@@ -83,7 +83,7 @@ PassthroughPolicy passthrough_of(const MountSettings& settings) {
                                                  : settings.passthrough;
 }
 
-void init(void*, fuse_conn_info* connection) {
+void init(void* channel, fuse_conn_info* connection) {
   const auto want = [connection](unsigned capabilities) {
     connection->want |= connection->capable & capabilities;
   };
@@ -98,6 +98,11 @@ void init(void*, fuse_conn_info* connection) {
   connection->max_write = kMiB;  // and so the longest read
   connection->max_background = kBackgroundMax;
   connection->congestion_threshold = kCongestionThreshold;
+  auto& core = *static_cast<FuseCore*>(static_cast<FuseChannel*>(channel)->context());
+  const MetadataConfig& metadata = core.settings.metadata;
+  // Who goes on to list finds the rest in memory, or else the whole directory is read again.
+  core.lists_without_handles = !metadata.is_close_to_open && metadata.listings_bytes_max > 0 &&
+                               (connection->capable & FUSE_CAP_NO_OPENDIR_SUPPORT) != 0;
 }
 
 }  // namespace

@@ -168,6 +168,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   // Whether the kernel may read files that are not complete in the cache from the source itself;
   // ends when it will not.
   std::atomic<bool> passes_source_through;
+  // With nocto the kernel opens no directories, and keeps what it was told of one until it sees
+  // that its times have changed. Set before anything is asked but INIT.
+  std::atomic<bool> lists_without_handles{false};
 
  private:
   std::atomic<std::uint64_t> last_handle_{0};

@@ -81,6 +81,8 @@ class FuseOpsTest : public testing::Test {
   // None: those of the mount itself.
   [[nodiscard]] virtual std::shared_ptr<Backends> backends() const { return nullptr; }
 
+  [[nodiscard]] virtual std::uint32_t kernel_lacks() const { return 0; }
+
   void TearDown() override {
     if (core_) core_->stop();
     core_.reset();
@@ -143,7 +145,9 @@ class FuseOpsTest : public testing::Test {
     init.major = FUSE_KERNEL_VERSION;
     init.minor = kKernelMinor;
     init.flags = FUSE_INIT_EXT | FUSE_MAX_PAGES | FUSE_ASYNC_READ | FUSE_AUTO_INVAL_DATA |
-                 FUSE_WRITEBACK_CACHE | FUSE_DO_READDIRPLUS | FUSE_PARALLEL_DIROPS;
+                 FUSE_WRITEBACK_CACHE | FUSE_DO_READDIRPLUS | FUSE_PARALLEL_DIROPS |
+                 FUSE_NO_OPENDIR_SUPPORT;
+    init.flags &= ~kernel_lacks();
     init.flags2 = kFlags2Passthrough | kFlags2NoExportSupport;
     return ask(FUSE_INIT, 0, raw(init));
   }

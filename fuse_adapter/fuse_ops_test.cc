@@ -712,5 +712,194 @@ TEST_F(FuseCreateInvalTest, OfAFileThatOthersMadeOpensIt) {
   EXPECT_EQ(create("link", O_RDWR).error, ENOENT);
 }
 
+// A kernel that opens no directories and keeps what it is told of them (nocto).
+class FuseListingTest : public FuseOpsTest {
+ protected:
+  struct Told {
+    std::string name;
+    std::uint64_t next = 0;
+  };
+
+  [[nodiscard]] MetadataConfig metadata() const override {
+    MetadataConfig config = metadata_config(MetadataProfile::unchanged);
+    config.racy_window = 0;
+    return config;
+  }
+  // One answer; `notices` of the directory's pages may come with it.
+  std::vector<Told> tell(std::uint64_t after, std::uint32_t size) {
+    fuse_read_in request{};
+    request.offset = after;
+    request.size = size;
+    send(FUSE_READDIR, kRootNode, raw(request));
+    const Reply reply = receive_after(notices_);
+    EXPECT_EQ(reply.error, 0);
+    std::vector<Told> told;
+    for (std::size_t place = 0; place < reply.bytes.size();) {
+      fuse_dirent entry{};
+      std::memcpy(&entry, reply.bytes.data() + place, FUSE_NAME_OFFSET);
+      const char* const name = reply.bytes.data() + place + FUSE_NAME_OFFSET;
+      told.push_back({std::string(name, entry.namelen), entry.off});
+      place += FUSE_DIRENT_ALIGN(FUSE_NAME_OFFSET + entry.namelen);
+    }
+    return told;
+  }
+  // What follows, to the end, in small pieces.
+  std::multiset<std::string> tell_all(std::uint64_t after = 0) {
+    std::multiset<std::string> names;
+    while (true) {
+      const std::vector<Told> told = tell(after, kPiece);
+      if (told.empty()) break;
+      for (const Told& one : told) {
+        EXPECT_GT(one.next, after) << one.name;
+        after = one.next;
+        names.insert(one.name);
+      }
+    }
+    names.erase(".");
+    names.erase("..");
+    return names;
+  }
+  std::multiset<std::string> make_files(const std::string& prefix, int count) {
+    std::multiset<std::string> names;
+    for (int number = 0; number < count; ++number) {
+      names.insert(prefix + std::to_string(number));
+      write(prefix + std::to_string(number), "");
+    }
+    return names;
+  }
+  [[nodiscard]] std::uint64_t listings_read() const { return stats_->listings_read.value(); }
+  // A notice that is due comes before the answers to what is asked when it has come.
+  bool was_told_to_forget() {
+    return eventually([this] {
+      get_attributes_after_notices();
+      return notices_ > 0;
+    });
+  }
+  void get_attributes_after_notices() {
+    send(FUSE_GETATTR, kRootNode, raw(fuse_getattr_in{}));
+    EXPECT_EQ(receive_after(notices_).error, 0);
+  }
+
+  static constexpr std::uint32_t kPiece = 400;  // a dozen names
+  int notices_ = 0;
+};
+
+TEST_F(FuseListingTest, NoDirectoryIsOpenedAndOneIsReadOnceHoweverManyAnswersItTakes) {
+  const auto names = make_files("file", 100);
+  EXPECT_EQ(ask(FUSE_OPENDIR, kRootNode, raw(fuse_open_in{})).error, ENOSYS);
+  EXPECT_EQ(tell_all(), names);
+  EXPECT_EQ(listings_read(), 1U);
+  EXPECT_EQ(tell_all(), names);
+  EXPECT_EQ(listings_read(), 1U);
+  EXPECT_EQ(ask(FUSE_FSYNCDIR, kRootNode, raw(fuse_fsync_in{})).error, 0);
+}
+
+TEST_F(FuseListingTest, WhoGoesOnInALaterListingIsToldOnceOfWhatStays) {
+  const auto staying = make_files("stays", 60);
+  make_files("goes", 60);
+  std::multiset<std::string> told;
+  std::uint64_t after = 0;
+  for (const Told& one : tell(0, kPiece)) {
+    told.insert(one.name);
+    after = one.next;
+  }
+  for (int number = 0; number < 60; ++number) {
+    ASSERT_EQ(::unlink(directory_.path("goes" + std::to_string(number)).c_str()), 0);
+  }
+  make_files("comes", 60);
+  // Another one begins: everybody goes on in what he has seen.
+  core_->known_metadata.name_changed(key_of(""), "goes0");
+  EXPECT_EQ(tell_all().size(), 120U);
+  told.merge(tell_all(after));
+  for (const std::string& name : staying) EXPECT_EQ(told.count(name), 1U) << name;
+}
+
+TEST_F(FuseListingTest, WhoGoesOnCausesNoNewReadingThoughTheDirectoryChanges) {
+  const auto names = make_files("file", 100);
+  const std::uint64_t after = tell(0, kPiece).back().next;
+  for (int number = 0; number < 5; ++number) {
+    EXPECT_EQ(ask(FUSE_UNLINK, kRootNode, "file" + std::to_string(number) + '\0').error, 0);
+    tell(after, kPiece);
+  }
+  EXPECT_EQ(listings_read(), 1U);
+  // But whoever begins is told what is.
+  EXPECT_EQ(tell_all().size(), 95U);
+  EXPECT_EQ(listings_read(), 2U);
+  tell_all(after);
+  EXPECT_EQ(listings_read(), 2U);
+}
+
+TEST_F(FuseListingTest, TheKernelKeepsAListingThatTheNextChangeWillShow) {
+  make_files("file", 50);
+  tell_all();
+  for (int round = 0; round < 10; ++round) get_attributes_after_notices();
+  EXPECT_EQ(notices_, 0);
+}
+
+class FuseYoungListingTest : public FuseListingTest {
+ protected:
+  [[nodiscard]] MetadataConfig metadata() const override {
+    MetadataConfig config = metadata_config(MetadataProfile::unchanged);
+    config.racy_window = 3600 * kSecond;
+    return config;
+  }
+};
+
+TEST_F(FuseYoungListingTest, TheKernelForgetsAListingBehindWhichAChangeCouldHide) {
+  const auto names = make_files("file", 50);
+  EXPECT_EQ(tell_all(), names);
+  EXPECT_EQ(listings_read(), 1U);
+  EXPECT_TRUE(was_told_to_forget());
+  EXPECT_EQ(tell_all(), names);
+  EXPECT_EQ(listings_read(), 2U);
+}
+
+class FuseLittleListingTest : public FuseListingTest {
+ protected:
+  [[nodiscard]] MetadataConfig metadata() const override {
+    MetadataConfig config = FuseListingTest::metadata();
+    config.listings_bytes_max = 16 * kKiB;
+    return config;
+  }
+};
+
+TEST_F(FuseLittleListingTest, ALargeDirectoryIsToldInParts) {
+  const auto names = make_files("a name that takes its room in memory ", 1000);
+  EXPECT_EQ(tell_all(), names);
+  EXPECT_GT(listings_read(), 5U);
+  EXPECT_LT(listings_read(), 50U);
+  EXPECT_LE(core_->known_metadata.status().listings_bytes, 16 * kKiB);
+}
+
+class FuseOldKernelListingTest : public FuseListingTest {
+ protected:
+  [[nodiscard]] std::uint32_t kernel_lacks() const override { return FUSE_NO_OPENDIR_SUPPORT; }
+};
+
+TEST_F(FuseOldKernelListingTest, DirectoriesAreOpened) {
+  const auto opened = ask(FUSE_OPENDIR, kRootNode, raw(fuse_open_in{}));
+  ASSERT_EQ(opened.error, 0);
+  fuse_release_in ending{};
+  ending.fh = opened.as<fuse_open_out>().fh;
+  EXPECT_EQ(ask(FUSE_RELEASEDIR, kRootNode, raw(ending)).error, 0);
+}
+
+class FuseNoListingMemoryTest : public FuseListingTest {
+ protected:
+  [[nodiscard]] MetadataConfig metadata() const override {
+    MetadataConfig config = FuseListingTest::metadata();
+    config.listings_bytes_max = 0;
+    return config;
+  }
+};
+
+TEST_F(FuseNoListingMemoryTest, DirectoriesAreOpened) {
+  const auto opened = ask(FUSE_OPENDIR, kRootNode, raw(fuse_open_in{}));
+  ASSERT_EQ(opened.error, 0);
+  fuse_release_in ending{};
+  ending.fh = opened.as<fuse_open_out>().fh;
+  EXPECT_EQ(ask(FUSE_RELEASEDIR, kRootNode, raw(ending)).error, 0);
+}
+
 }  // namespace
 }  // namespace ncfs

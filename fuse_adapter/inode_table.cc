@@ -157,8 +157,7 @@ void InodeTable::drop_if_unused(NodeId id) {
     if (found == nodes_.end()) return;
     const Node& node = found->second;
     const bool is_used = node.lookups + node.children + node.page_cache_opens +
-                             node.passthrough_opens + node.direct_opens + node.writes +
-                             node.listing_opens >
+                             node.passthrough_opens + node.direct_opens + node.writes >
                          0;
     if (is_used) return;
     const auto known = current_.find(node.file);
@@ -506,27 +505,6 @@ void InodeTable::release(NodeId id, OpenMode mode) {
       --node.direct_opens;
       break;
   }
-  drop_if_unused(id);
-}
-
-InodeTable::ListingAnswer InodeTable::open_listing(NodeId id,
-                                                   const std::shared_ptr<const void>& listing) {
-  const std::lock_guard lock(mutex_);
-  const auto found = nodes_.find(id);
-  if (found == nodes_.end()) return {};
-  Node& node = found->second;
-  const bool is_same = node.listing.lock() == listing;
-  if (!is_same && node.listing_opens > 0) return {};
-  node.listing = listing;
-  ++node.listing_opens;
-  return {.may_fill = true, .keep = is_same};
-}
-
-void InodeTable::release_listing(NodeId id) {
-  const std::lock_guard lock(mutex_);
-  Node& node = nodes_.at(id);
-  NCFS_ASSERT(node.listing_opens > 0);
-  --node.listing_opens;
   drop_if_unused(id);
 }
 

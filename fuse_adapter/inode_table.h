@@ -183,16 +183,6 @@ class InodeTable {
   [[nodiscard]] OpenAnswer open(NodeId node, const OpenRequest& request);
   void release(NodeId node, OpenMode mode);
 
-  // Which listing of a directory the kernel may keep in its page cache, which serves all opens of
-  // the directory: one at a time, as entries of two must not mix there. Counts one open that may
-  // fill it, if it may, to be released.
-  struct ListingAnswer {
-    bool may_fill = false;
-    bool keep = false;  // what is there is of this listing
-  };
-  [[nodiscard]] ListingAnswer open_listing(NodeId node, const std::shared_ptr<const void>& listing);
-  void release_listing(NodeId node);
-
   [[nodiscard]] std::size_t size() const;
 
  private:
@@ -212,8 +202,6 @@ class InodeTable {
     int backing_id = -1;
     bool is_backing_roots = true;
     std::weak_ptr<void> backing_owner;
-    std::weak_ptr<const void> listing;  // directories: in the page cache, if any is
-    std::uint32_t listing_opens = 0;
     bool is_retired = false;
     bool was_settled = false;      // when only its attributes changed
     bool has_young_pages = false;  // pages may have been read within the racy window

@@ -466,28 +466,6 @@ TEST_F(InodeTableTest, EveryNameOfALinkedFileIsTold) {
   EXPECT_TRUE(table_.other_names(node).empty());
 }
 
-// Entries of two listings must not mix in the kernel.
-TEST_F(InodeTableTest, TheKernelKeepsOneListingAtATime) {
-  const NodeId a = table_.look_up(kRootNode, "a", directory(5));
-  const auto first = std::make_shared<int>(1);
-  const auto second = std::make_shared<int>(2);
-  const auto open_with = [&](const auto& listing) {
-    const auto answer = table_.open_listing(a, listing);
-    return std::pair(answer.may_fill, answer.keep);
-  };
-  EXPECT_EQ(open_with(first), std::pair(true, false));
-  EXPECT_EQ(open_with(first), std::pair(true, true));
-  EXPECT_EQ(open_with(second), std::pair(false, false));
-  table_.release_listing(a);
-  EXPECT_EQ(open_with(second), std::pair(false, false));
-  table_.release_listing(a);
-  EXPECT_EQ(open_with(second), std::pair(true, false));
-  table_.forget(a, 1);
-  EXPECT_EQ(table_.size(), 2U);  // until nobody has it open
-  table_.release_listing(a);
-  EXPECT_EQ(table_.size(), 1U);
-}
-
 // With stale_open=inval.
 class KeptNodesTest : public testing::Test {
  protected:

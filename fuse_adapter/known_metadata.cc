@@ -246,6 +246,23 @@ void KnownMetadata::learn_listing(const Ticket& ticket, const struct stat& befor
                        std::move(snapshot), asker);
 }
 
+KnownMetadata::Snapshot KnownMetadata::continued_listing(const FileKey& directory,
+                                                         const Caller& caller) {
+  const Viewer asker = asker_of(caller);
+  const std::lock_guard lock(mutex_);
+  return cache_.continued_listing(id_of(directory), asker);
+}
+
+bool KnownMetadata::may_keep_listing(const FileKey& directory, const Snapshot& snapshot) {
+  const std::lock_guard lock(mutex_);
+  return cache_.may_keep_listing(id_of(directory), snapshot);
+}
+
+std::uint64_t KnownMetadata::snapshot_bytes_max() const {
+  const std::lock_guard lock(mutex_);
+  return cache_.snapshot_bytes_max();
+}
+
 std::optional<std::uint64_t> KnownMetadata::changes() const {
   const std::lock_guard lock(mutex_);
   return changed_unseen_.empty() ? std::optional(changes_) : std::nullopt;

@@ -84,6 +84,11 @@ class KnownMetadata {
   [[nodiscard]] static std::int64_t age_of(const struct stat& attributes);
 
   // The functions of the same names.
+  [[nodiscard]] Snapshot continued_listing(const FileKey& directory, const Caller& caller);
+  [[nodiscard]] bool may_keep_listing(const FileKey& directory, const Snapshot& snapshot);
+  [[nodiscard]] std::uint64_t snapshot_bytes_max() const;
+
+  // The functions of the same names.
   [[nodiscard]] std::optional<struct stat> open_unasked(const FileKey& file, const Caller& caller,
                                                         Belief belief = Belief::fresh);
   void opened(const Ticket& ticket, const struct stat& attributes, const Caller& caller,

@@ -421,6 +421,47 @@ TEST_F(MountMetadataTest, StaleOpensCanBeServedWithoutLookingUpAgain) {
 }
 
 // Overlayfs does not look up again, and keeps what it has looked up.
+TEST_F(MountMetadataTest, ThroughOverlayfsReplacedFilesAreFoundWithStaleOpenInval) {
+  fs::create_directory(mount_.backend("directory"));
+  write("file", "0");
+  write("directory/file", "0");
+  mount_.start(
+      {.metadata = metadata_config(MetadataProfile::strict), .stale_open = StaleOpen::inval});
+  const std::string overlay = mount_.make_directory("overlay");
+  const std::string layers = "lowerdir=" + mount_.mounted() + ":" + mount_.make_directory("lowest");
+  if (::mount("overlay", overlay.c_str(), "overlay", MS_RDONLY, layers.c_str()) != 0) {
+    GTEST_SKIP() << "no overlayfs here: " << std::strerror(errno);
+  }
+  const auto read_above = [&](const std::string& name) {
+    const FileRead seen = read_file(overlay + "/" + name);
+    EXPECT_EQ(seen.error, 0) << name << ": " << std::strerror(seen.error);
+    return std::string(reinterpret_cast<const char*>(seen.bytes.data()), seen.bytes.size());
+  };
+  for (int round = 1; round <= 6; ++round) {
+    const std::string text = std::string(100, 'x') + std::to_string(round);
+    write("new", text);
+    if (round % 2 == 0) {
+      EXPECT_TRUE(exists("new"));  // known by its first name
+    }
+    fs::rename(mount_.backend("new"), mount_.backend("file"));
+    EXPECT_EQ(read_above("file"), text);
+    EXPECT_EQ(read_above("file"), text);
+    EXPECT_EQ(fs::file_size(overlay + "/file"), text.size());
+    EXPECT_EQ(read("file"), text);
+    fs::create_directory(mount_.backend("another"));
+    write("another/file", text);
+    fs::remove_all(mount_.backend("directory"));
+    fs::rename(mount_.backend("another"), mount_.backend("directory"));
+    EXPECT_EQ(read_above("directory/file"), text);
+  }
+  // What is gone is an error, until it is back.
+  fs::remove(mount_.backend("file"));
+  EXPECT_NE(read_file(overlay + "/file").error, 0);
+  write("file", "back");
+  EXPECT_EQ(read_above("file"), "back");
+  EXPECT_EQ(::umount2(overlay.c_str(), MNT_DETACH), 0);
+}
+
 TEST_F(MountMetadataTest, ThroughOverlayfsChangedFilesAreReadWithStaleOpenInval) {
   write("file", "a");
   mount_.start(

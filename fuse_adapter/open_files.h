@@ -197,13 +197,13 @@ struct CloseStream {
   void operator()(DIR* stream) const { ::closedir(stream); }
 };
 
-// One open of a directory. What is not constant is guarded by `mutex`.
+// One open of a directory, or one answer if the kernel opens none
+// (FuseCore::lists_without_handles). What is not constant is guarded by `mutex`.
 struct OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
   explicit OpenDirectory(NodeId of_node) : node(of_node) {}
   const NodeId node;
   std::mutex mutex;
   FileKey file;
-  NodeId filled_node = 0;  // the node whose page cache the kernel may fill with `names`; 0: none
   // The directory of the source, as a descriptor of any kind. Closed if its listing was told
   // without asking.
   FoundFile found;

@@ -329,7 +329,8 @@ void flush(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
 
 // A handle whose listing comes from memory has no descriptor to sync.
 void fsyncdir(fuse_req_t raw, fuse_ino_t node, int only_data, fuse_file_info* info) {
-  auto directory = handle_of<OpenDirectory>(info->fh).shared_from_this();
+  auto directory = info->fh == 0 ? std::make_shared<OpenDirectory>(node)
+                                 : handle_of<OpenDirectory>(info->fh).shared_from_this();
   FuseCore::of(raw).post(raw, [directory = std::move(directory), node, only_data](
                                   FuseCore& core, const KernelRequestPointer& request) {
     const std::lock_guard lock(directory->mutex);
