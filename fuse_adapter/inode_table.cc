@@ -60,8 +60,51 @@ bool InodeTable::is_kept(const Node& node, const FileFacts& facts) const {
   return kernel_.keeps_nodes && node.file == facts.file && node.type == facts.type;
 }
 
+// The node that had the name until now can become that of the file.
+bool InodeTable::may_take_over(NodeId id, const FileFacts& facts) const {
+  const Node& node = nodes_.at(id);
+  const bool is_free = node.page_cache_opens == 0 && node.writes == 0 && !other_names_.contains(id);
+  if (!is_free || node.type != facts.type) return false;
+  const auto known = current_.find(facts.file);
+  if (facts.type == S_IFDIR) return known == current_.end();
+  if (facts.type != S_IFREG) return false;  // the kernel keeps the target of a link
+  if (known == current_.end()) return true;
+  const Node& other = nodes_.at(known->second);
+  return facts.links == 1 && other.page_cache_opens + other.direct_opens + other.writes == 0;
+}
+
+void InodeTable::take_over(NodeId id, const FileFacts& facts) {
+  Node& node = nodes_.at(id);
+  retire_locked(id, node);  // as what it was
+  const auto [first, last] = retired_.equal_range(node.file);
+  retired_.erase(std::find(first, last, std::pair<const FileKey, NodeId>(node.file, id)));
+  if (const auto known = current_.find(facts.file); known != current_.end()) {
+    retire_locked(known->second, nodes_.at(known->second));
+  }
+  node.is_retired = false;
+  node.file = facts.file;
+  node.version = facts.version;
+  node.was_settled = false;
+  node.has_young_pages = true;  // they are of the file before
+  current_.emplace(facts.file, id);
+}
+
 NodeId InodeTable::look_up(NodeId parent, std::string_view name, const FileFacts& facts) {
   const std::lock_guard lock(mutex_);
+  const NodeId id = node_for(parent, name, facts);
+  // Its name may have been another's until now.
+  if (kernel_.keeps_nodes && id != kRootNode) {
+    const Node& node = nodes_.at(id);
+    named_.try_emplace({node.parent, node.name}, id);
+  }
+  return id;
+}
+
+NodeId InodeTable::node_for(NodeId parent, std::string_view name, const FileFacts& facts) {
+  if (const auto named = named_.find({parent, std::string(name)}); named != named_.end()) {
+    const NodeId id = named->second;
+    if (nodes_.at(id).file != facts.file && may_take_over(id, facts)) take_over(id, facts);
+  }
   const auto known = current_.find(facts.file);
   if (known != current_.end()) {
     const NodeId id = known->second;
@@ -97,7 +140,7 @@ void InodeTable::place(NodeId id, NodeId parent, std::string_view name, bool kee
   const auto next = nodes_.find(parent);
   if (next == nodes_.end()) return;  // forgotten meanwhile: the older place is as good
   ++next->second.children;
-  Place previous{std::exchange(node.parent, parent), std::exchange(node.name, std::string(name))};
+  Place previous = set_place(id, {parent, std::string(name)});
   remove_other_name(id, {parent, node.name});
   if (previous.parent == 0) return;
   if (keep_other) {
@@ -108,6 +151,18 @@ void InodeTable::place(NodeId id, NodeId parent, std::string_view name, bool kee
     }
   }
   leave(previous.parent);
+}
+
+// Returns the one before.
+InodeTable::Place InodeTable::set_place(NodeId id, Place place) {
+  Node& node = nodes_.at(id);
+  if (kernel_.keeps_nodes) {
+    const auto named = named_.find({node.parent, node.name});
+    if (named != named_.end() && named->second == id) named_.erase(named);
+    if (place.parent != 0) named_.try_emplace({place.parent, place.name}, id);
+  }
+  return {std::exchange(node.parent, place.parent),
+          std::exchange(node.name, std::move(place.name))};
 }
 
 // The name of a child in `parent` counts no more.
@@ -126,7 +181,6 @@ void InodeTable::remove_other_name(NodeId id, const Place& place) {
 
 // Gives up the name of the node for the last one it had before.
 bool InodeTable::promote_other_name(NodeId id) {
-  Node& node = nodes_.at(id);
   Place place;
   const auto found = other_names_.find(id);
   if (found != other_names_.end()) {
@@ -135,9 +189,8 @@ bool InodeTable::promote_other_name(NodeId id) {
     if (found->second.empty()) other_names_.erase(found);
   }
   const bool has_name = place.parent != 0;
-  node.name = std::move(place.name);
-  const NodeId previous = std::exchange(node.parent, place.parent);
-  if (previous != 0) leave(previous);
+  const Place previous = set_place(id, std::move(place));
+  if (previous.parent != 0) leave(previous.parent);
   return has_name;
 }
 
@@ -166,7 +219,7 @@ void InodeTable::drop_if_unused(NodeId id) {
       const auto [first, last] = retired_.equal_range(node.file);
       retired_.erase(std::find(first, last, std::pair<const FileKey, NodeId>(node.file, id)));
     }
-    const NodeId parent = node.parent;
+    const NodeId parent = set_place(id, {}).parent;
     nodes_.erase(found);
     if (auto others = other_names_.extract(id)) {
       for (const Place& place : others.mapped()) leave(place.parent);

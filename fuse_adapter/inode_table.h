@@ -35,6 +35,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "io/types.h"
@@ -77,7 +78,9 @@ class InodeTable {
     std::function<void(int backing_id)> unregister_backing;
     // Who uses the mount does not look up again when a node is exchanged (stale_open=inval): a
     // changed file keeps its node. Opens of another version than the node stands for go past its
-    // pages, until it is looked up while nobody has it open.
+    // pages, until it is looked up while nobody has it open. A file or directory that replaced
+    // another one takes over the node of its name when it is looked up, unless the one before is
+    // open through the page cache or known by other names.
     bool keeps_nodes = false;
   };
   InodeTable(const FileFacts& root, Kernel kernel);
@@ -215,7 +218,11 @@ class InodeTable {
   // Whether the node stays that of the file though the version is another one.
   [[nodiscard]] bool is_kept(const Node& node, const FileFacts& facts) const;
   void retire_locked(NodeId id, Node& node);
+  [[nodiscard]] NodeId node_for(NodeId parent, std::string_view name, const FileFacts& facts);
+  [[nodiscard]] bool may_take_over(NodeId id, const FileFacts& facts) const;
+  void take_over(NodeId id, const FileFacts& facts);
   void place(NodeId id, NodeId parent, std::string_view name, bool keep_other);
+  Place set_place(NodeId id, Place place);
   void leave(NodeId parent);
   void remove_other_name(NodeId id, const Place& place);
   bool promote_other_name(NodeId id);
@@ -234,6 +241,8 @@ class InodeTable {
   std::multimap<FileKey, NodeId> retired_;
   // Names of hard links beside the one in the node. They keep their parents, too.
   std::unordered_map<NodeId, std::vector<Place>> other_names_;
+  // By parent and name, of the names in the nodes: who has had it longest. Only with keeps_nodes.
+  std::map<std::pair<NodeId, std::string>, NodeId> named_;
   NodeId next_ = kRootNode;
 };
 

@@ -526,5 +526,61 @@ TEST_F(KeptNodesTest, WhatWasOpenedBeforeTheLookUpIsReadPastItsPages) {
   table_.release(node, OpenMode::direct);
 }
 
+TEST_F(KeptNodesTest, AFileThatReplacedAnotherTakesOverItsNode) {
+  const NodeId node = find(1);
+  EXPECT_TRUE(open(node, 1).keep_cache);
+  EXPECT_NE(table_.look_up(kRootNode, "file", regular(6, 1)), node);  // the old one is read
+  table_.release(node, OpenMode::page_cache);
+  EXPECT_EQ(table_.look_up(kRootNode, "file", regular(7, 1)), node);
+  EXPECT_EQ(table_.file_of(node), (FileKey{1, 7}));
+  EXPECT_EQ(table_.current({1, 7}), node);
+  EXPECT_FALSE(table_.current({1, 5}));
+  InodeTable::OpenRequest request;
+  request.standing = table_.observe(node, regular(7, 1));
+  request.version = regular(7, 1).version;
+  EXPECT_EQ(request.standing, InodeTable::Standing::current);
+  EXPECT_FALSE(table_.open(node, request).keep_cache);
+  table_.release(node, OpenMode::page_cache);
+  // Retired meanwhile, as nothing had the name.
+  table_.retire(node);
+  EXPECT_EQ(table_.look_up(kRootNode, "file", regular(8, 1)), node);
+  EXPECT_EQ(table_.current({1, 8}), node);
+}
+
+TEST_F(KeptNodesTest, FilesThatChangedPlacesChangeNodes) {
+  const NodeId first = table_.look_up(kRootNode, "first", regular(5, 1));
+  const NodeId second = table_.look_up(kRootNode, "second", regular(6, 1));
+  EXPECT_EQ(table_.look_up(kRootNode, "first", regular(6, 1)), first);
+  EXPECT_EQ(table_.look_up(kRootNode, "second", regular(5, 1)), second);
+  table_.forget(first, 2);
+  table_.forget(second, 2);
+  EXPECT_EQ(table_.size(), 1U);
+}
+
+TEST_F(KeptNodesTest, ANodeWithOtherNamesIsNotTakenOver) {
+  FileFacts linked = regular(5, 1);
+  linked.links = 2;
+  const NodeId node = table_.look_up(kRootNode, "one", linked);
+  EXPECT_EQ(table_.look_up(kRootNode, "two", linked), node);
+  EXPECT_NE(table_.look_up(kRootNode, "two", regular(6, 1)), node);
+  EXPECT_EQ(table_.look_up(kRootNode, "one", linked), node);
+}
+
+TEST_F(KeptNodesTest, ADirectoryThatReplacedAnotherTakesOverItsNode) {
+  const NodeId node = table_.look_up(kRootNode, "directory", directory(5));
+  const NodeId child = table_.look_up(node, "file", regular(6, 1));
+  EXPECT_EQ(table_.look_up(kRootNode, "directory", directory(7)), node);
+  EXPECT_EQ(table_.look_up(node, "file", regular(8, 1)), child);
+  EXPECT_EQ(table_.locate(child)->path, "directory/file");
+  EXPECT_NE(table_.look_up(kRootNode, "directory", regular(9, 1)), node);
+}
+
+TEST_F(KeptNodesTest, OurOwnRenameMovesTheNodeAlong) {
+  const NodeId node = find(1);
+  table_.move_name({1, 5}, kRootNode, "file", kRootNode, "moved");
+  EXPECT_EQ(table_.look_up(kRootNode, "moved", regular(6, 1)), node);
+  EXPECT_NE(find(1), node);
+}
+
 }  // namespace
 }  // namespace ncfs

@@ -43,6 +43,30 @@ Names names_in(DIR* stream) {
   return names;
 }
 
+// An overlayfs whose lower layer is the mount.
+class Overlay {
+ public:
+  explicit Overlay(const TestMount& mount) : path_(mount.make_directory("overlay")) {
+    const std::string layers = "lowerdir=" + mount.mounted() + ":" + mount.make_directory("lowest");
+    if (::mount("overlay", path_.c_str(), "overlay", MS_RDONLY, layers.c_str()) != 0) {
+      error_ = errno;
+    }
+  }
+  ~Overlay() {
+    if (error_ == 0) {
+      EXPECT_EQ(::umount2(path_.c_str(), MNT_DETACH), 0);
+    }
+  }
+  Overlay(const Overlay&) = delete;
+  Overlay& operator=(const Overlay&) = delete;
+  [[nodiscard]] int error() const { return error_; }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+  int error_ = 0;
+};
+
 class MountMetadataTest : public testing::Test {
  protected:
   static MetadataConfig believing_for_an_hour() {
@@ -427,11 +451,9 @@ TEST_F(MountMetadataTest, ThroughOverlayfsReplacedFilesAreFoundWithStaleOpenInva
   write("directory/file", "0");
   mount_.start(
       {.metadata = metadata_config(MetadataProfile::strict), .stale_open = StaleOpen::inval});
-  const std::string overlay = mount_.make_directory("overlay");
-  const std::string layers = "lowerdir=" + mount_.mounted() + ":" + mount_.make_directory("lowest");
-  if (::mount("overlay", overlay.c_str(), "overlay", MS_RDONLY, layers.c_str()) != 0) {
-    GTEST_SKIP() << "no overlayfs here: " << std::strerror(errno);
-  }
+  const Overlay above(mount_);
+  if (above.error() != 0) GTEST_SKIP() << "no overlayfs here: " << std::strerror(above.error());
+  const std::string& overlay = above.path();
   const auto read_above = [&](const std::string& name) {
     const FileRead seen = read_file(overlay + "/" + name);
     EXPECT_EQ(seen.error, 0) << name << ": " << std::strerror(seen.error);
@@ -459,18 +481,15 @@ TEST_F(MountMetadataTest, ThroughOverlayfsReplacedFilesAreFoundWithStaleOpenInva
   EXPECT_NE(read_file(overlay + "/file").error, 0);
   write("file", "back");
   EXPECT_EQ(read_above("file"), "back");
-  EXPECT_EQ(::umount2(overlay.c_str(), MNT_DETACH), 0);
 }
 
 TEST_F(MountMetadataTest, ThroughOverlayfsChangedFilesAreReadWithStaleOpenInval) {
   write("file", "a");
   mount_.start(
       {.metadata = metadata_config(MetadataProfile::strict), .stale_open = StaleOpen::inval});
-  const std::string overlay = mount_.make_directory("overlay");
-  const std::string layers = "lowerdir=" + mount_.mounted() + ":" + mount_.make_directory("lowest");
-  if (::mount("overlay", overlay.c_str(), "overlay", MS_RDONLY, layers.c_str()) != 0) {
-    GTEST_SKIP() << "no overlayfs here: " << std::strerror(errno);
-  }
+  const Overlay above(mount_);
+  if (above.error() != 0) GTEST_SKIP() << "no overlayfs here: " << std::strerror(above.error());
+  const std::string& overlay = above.path();
   const auto read_above = [&] {
     std::ifstream file(overlay + "/file");
     return std::string(std::istreambuf_iterator<char>(file), {});
@@ -486,7 +505,6 @@ TEST_F(MountMetadataTest, ThroughOverlayfsChangedFilesAreReadWithStaleOpenInval)
     EXPECT_EQ(fs::file_size(overlay + "/file"), expected.size());
     EXPECT_EQ(read_above(), expected);
   }
-  EXPECT_EQ(::umount2(overlay.c_str(), MNT_DETACH), 0);
 }
 
 }  // namespace
