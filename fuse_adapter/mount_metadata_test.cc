@@ -14,6 +14,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <future>
 #include <iterator>
 #include <memory>
 #include <set>
@@ -360,6 +361,36 @@ TEST_F(MountMetadataTest, WithTheStaticProfileASecondWalkAsksNothing) {
   EXPECT_TRUE(list("d3").contains("new"));
   EXPECT_FALSE(list("d4").contains("f7"));
   EXPECT_EQ(walk(), 10U * 52);
+}
+
+// The kernel lists directories by itself.
+TEST_F(MountMetadataTest, WithNoctoTheKernelKeepsAListingNoLongerThanTheAttributes) {
+  fs::create_directory(mount_.backend("d"));
+  write("d/a", "x");
+  let_a_tick_pass();
+  MetadataConfig config = metadata_config(MetadataProfile::unchanged);
+  start(config);
+  EXPECT_EQ(list("d"), Names{"a"});
+  const std::uint64_t hits = mount_.file_system().metadata_status().stats.listing_hits;
+  EXPECT_EQ(list("d"), Names{"a"});
+  EXPECT_EQ(mount_.file_system().metadata_status().stats.listing_hits, hits);
+  write("d/b", "x");
+  EXPECT_EQ(list("d"), Names{"a"});
+  std::promise<void> told;
+  mount_.file_system().invalidate({"d"}, [&](const InvalidationResult&) { told.set_value(); });
+  ASSERT_EQ(told.get_future().wait_for(std::chrono::seconds(60)), std::future_status::ready);
+  EXPECT_EQ(list("d"), (Names{"a", "b"}));
+  mount_.stop();
+  config.dir_attr_timeout = 0;
+  start(config);
+  EXPECT_EQ(list("d"), (Names{"a", "b"}));
+  let_a_tick_pass();
+  write("d/c", "x");
+  EXPECT_EQ(list("d"), (Names{"a", "b", "c"}));
+  ASSERT_EQ(::chmod(mount_.backend("d").c_str(), 0700), 0);
+  EXPECT_TRUE(as_user(65534, 65534, [this] {
+    return ::opendir(mount_.mounted("d").c_str()) == nullptr && errno == EACCES;
+  }));
 }
 
 TEST_F(MountMetadataTest, AnOpenAsksOnceOrWithNoctoNotAtAll) {

@@ -375,10 +375,11 @@ TEST(MountOptions, TheLiveLimitIsASizeOfAtLeastSixteenBlocks) {
 }
 
 TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
-  const Config config = engine_config(
-      with("block_size_mb=2,buffer_mb=64,max_concurrent=3,readahead_mb=8,readahead_max_mb=64,min_file_size=4K,"
-           "backend_timeout_s=9,eviction=arc,min_free_percent=5,cache_ttl_hours=48,prefetch=off"),
-      77);
+  const Config config = engine_config(with("block_size_mb=2,buffer_mb=64,max_concurrent=3,"
+                                           "readahead_mb=8,readahead_max_mb=64,min_file_size=4K,"
+                                           "backend_timeout_s=9,eviction=arc,min_free_percent=5,"
+                                           "cache_ttl_hours=48,prefetch=off,copy_rate_mb=3"),
+                                      77);
   EXPECT_EQ(config.cache_size_bytes, 50 * kGiB);
   EXPECT_EQ(config.block_size_bytes, 2 * kMiB);
   EXPECT_EQ(config.buffers, 32U);
@@ -392,14 +393,19 @@ TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
   EXPECT_EQ(config.eviction, Eviction::arc);
   EXPECT_EQ(config.min_free_percent, 5U);
   EXPECT_EQ(config.cache_ttl, 48 * 3600 * kSecond);
+  EXPECT_EQ(config.copy_bytes_per_second, 3 * kMiB);
   EXPECT_EQ(config.run_id, 77U);
 }
 
 TEST(MountOptions, BecomeTheSettingsOfTheMount) {
   const MountSettings settings =
       mount_settings(with("ro,allow_other,passthrough=no,readahead_mb=8,direct_io=false,"
-                          "backend_timeout_s=9"),
+                          "backend_timeout_s=9,attr_cache_mb=3,stale_if_error_s=4"),
                      "/mnt/cached", "models", 5);
+  EXPECT_EQ(settings.metadata.facts_bytes_max, 3 * kMiB);
+  EXPECT_EQ(settings.metadata.stale_if_error, 4 * kSecond);
+  EXPECT_EQ(mount_settings(with("cold_passthrough=no"), "/m", "s", 5).cold_passthrough,
+            ColdPassthroughPolicy::disabled);
   EXPECT_EQ(settings.mountpoint, "/mnt/cached");
   EXPECT_EQ(settings.source_name, "models");
   EXPECT_EQ(settings.source_root, 5);

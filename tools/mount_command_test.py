@@ -395,6 +395,93 @@ class MountCommandTest(MountTestCase):
         os.kill(server, signal.SIGCONT)
         self.assert_ended(self.pids[1])
 
+    def test_what_is_known_is_told_to_users_who_knew_it_while_the_backend_is_silent(self):
+        # The backend is another mount, whose daemon is stopped.
+        nobody, stranger = 65534, 65533
+        self.directory.chmod(0o755)
+        beneath = self.directory / "other"
+        self.mount("allow_other", where=beneath)
+        server = self.pids[0]
+        self.options = (f"nfs_backend={beneath},cache_dir={self.directory}/cache2,cache_size_gb=1,"
+                        "backend_timeout_s=2,profile=strict,allow_other,stale_if_error_s=3600")
+        self.mount()
+        control("cache", "warm", "--wait", self.mnt)
+
+        def told(*words, user=nobody):
+            return run(*words, check=False, user=user, group=user, extra_groups=[])
+
+        seen = [told("cat", self.mnt / "small"), told("ls", self.mnt),
+                told("stat", "-c", "%s %Y", self.mnt / "models/big")]
+        self.assertEqual([one.returncode for one in seen], [0, 0, 0], seen)
+        self.assertEqual(seen[0].stdout, "hello\n")
+        self.addCleanup(os.kill, server, signal.SIGCONT)  # before everything is unmounted
+        os.kill(server, signal.SIGSTOP)
+        with subprocess.Popen(["stat", self.mnt / "absent"], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL) as caller:
+            wait_until(lambda: self.backend_state() == "down", "the backend is down")
+            caller.wait(timeout=PATIENCE_S)
+        again = [told("cat", self.mnt / "small"), told("ls", self.mnt),
+                 told("stat", "-c", "%s %Y", self.mnt / "models/big")]
+        self.assertEqual([one.returncode for one in again], [0, 0, 0], again)
+        self.assertEqual([one.stdout for one in again], [one.stdout for one in seen])
+        # Not what he does not know, nor who was not let in.
+        self.assertNotEqual(told("cat", self.mnt / "models/big").returncode, 0)
+        self.assertNotEqual(told("cat", self.mnt / "small", user=stranger).returncode, 0)
+        os.kill(server, signal.SIGCONT)
+        wait_until(lambda: self.backend_state() == "up", "the backend is up")
+        self.assertEqual(told("cat", self.mnt / "small", user=stranger).stdout, "hello\n")
+        run("umount", self.mnt)
+        self.assert_ended(self.pids[1])
+
+    def test_names_and_attributes_are_kept_within_attr_cache_mb(self):
+        for number in range(5000):
+            (self.backend / f"a file with a longer name {number}").touch()
+        for more, are_all_known in (("", True), (",attr_cache_mb=1", False)):
+            self.mount(f"profile=static{more}")
+            run("find", self.mnt, "-size", "+1G")
+            known = self.status()["metadata"]
+            self.assertEqual(known["evicted"] == 0, are_all_known, known)
+            self.assertEqual(known["bytes"]["names_and_attributes"] > MIB, are_all_known, known)
+            run("umount", self.mnt)
+            self.assert_ended(self.pids[-1])
+
+    def test_what_is_copied_stays_in_memory_without_direct_io_only(self):
+        def is_in_memory(cache):
+            [data] = (self.directory / cache / "objects").glob("*/*.data")
+            with open(data, "rb", buffering=0) as file:
+                try:
+                    return os.preadv(file.fileno(), [bytearray(4096)], MIB, os.RWF_NOWAIT) > 0
+                except BlockingIOError:
+                    return False
+
+        if run("stat", "-f", "-c", "%T", self.directory).stdout.strip() == "tmpfs":
+            self.skipTest("all files of a tmpfs are in memory")
+        for direct_io in ("true", "false"):
+            self.options = (f"nfs_backend={self.backend},cache_dir={self.directory}/{direct_io},"
+                            f"cache_size_gb=1,direct_io={direct_io}")
+            self.mount()
+            control("cache", "warm", "--wait", self.mnt / "models/big")
+            self.assertEqual(is_in_memory(direct_io), direct_io == "false")
+            run("umount", self.mnt)
+            self.assert_ended(self.pids[-1])
+
+    def test_other_users_are_let_in_with_allow_other_only(self):
+        self.directory.chmod(0o755)
+        for more, is_allowed in (("", False), ("allow_other", True)):
+            self.mount(more)
+            seen = run("cat", self.mnt / "small", check=False, user=65534, group=65534,
+                       extra_groups=[])
+            self.assertEqual(seen.stdout, "hello\n" if is_allowed else "")
+            run("umount", self.mnt)
+            self.assert_ended(self.pids[-1])
+
+    def test_the_access_log_can_be_an_option(self):
+        seen = len(SYSTEM_LOG)
+        self.mount("access_log=true")
+        (self.mnt / "small").read_bytes()
+        wait_until(lambda: any("CACHE_MISS small" in line for line in SYSTEM_LOG[seen:]),
+                   "the open is logged")
+
     def backend_state(self):
         return self.status()["health"]["backends"][0]["state"]
 
