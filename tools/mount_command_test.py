@@ -445,26 +445,6 @@ class MountCommandTest(MountTestCase):
             run("umount", self.mnt)
             self.assert_ended(self.pids[-1])
 
-    def test_what_is_copied_stays_in_memory_without_direct_io_only(self):
-        def is_in_memory(cache):
-            [data] = (self.directory / cache / "objects").glob("*/*.data")
-            with open(data, "rb", buffering=0) as file:
-                try:
-                    return os.preadv(file.fileno(), [bytearray(4096)], MIB, os.RWF_NOWAIT) > 0
-                except BlockingIOError:
-                    return False
-
-        if run("stat", "-f", "-c", "%T", self.directory).stdout.strip() == "tmpfs":
-            self.skipTest("all files of a tmpfs are in memory")
-        for direct_io in ("true", "false"):
-            self.options = (f"nfs_backend={self.backend},cache_dir={self.directory}/{direct_io},"
-                            f"cache_size_gb=1,direct_io={direct_io}")
-            self.mount()
-            control("cache", "warm", "--wait", self.mnt / "models/big")
-            self.assertEqual(is_in_memory(direct_io), direct_io == "false")
-            run("umount", self.mnt)
-            self.assert_ended(self.pids[-1])
-
     def test_other_users_are_let_in_with_allow_other_only(self):
         self.directory.chmod(0o755)
         for more, is_allowed in (("", False), ("allow_other", True)):
