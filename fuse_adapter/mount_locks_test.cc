@@ -250,6 +250,28 @@ TEST_P(MountLocksTest, LocksOfOneOpenFileEndWithIt) {
   EXPECT_EQ(set_lock(other.get(), F_OFD_SETLKW, F_WRLCK, 9, 1), 0);
 }
 
+TEST_P(MountLocksTest, AreFreeWhenCloseHasReturned) {
+  mount_.stop();
+  // However long the daemon needs to hear of the last close.
+  mount_.start({.locks = GetParam(), .closing_patience = kPatience});
+  const Descriptor other = open(O_RDWR);
+  for (int round = 0; round < 200; ++round) {
+    Descriptor mine = open(O_RDWR);
+    ASSERT_EQ(::flock(mine.get(), LOCK_EX | LOCK_NB), 0) << round;
+    mine.reset();
+    ASSERT_EQ(::flock(other.get(), LOCK_EX | LOCK_NB), 0) << round;
+    ASSERT_EQ(::flock(other.get(), LOCK_UN), 0);
+    mine = open(O_RDWR);
+    ASSERT_EQ(set_lock(mine.get(), F_OFD_SETLK, F_WRLCK, 0, 10), 0) << round;
+    mine.reset();
+    struct flock found {};
+    found.l_type = F_WRLCK;
+    found.l_whence = SEEK_SET;
+    ASSERT_EQ(::fcntl(other.get(), F_OFD_GETLK, &found), 0);
+    ASSERT_EQ(found.l_type, F_UNLCK) << round;
+  }
+}
+
 TEST_P(MountLocksTest, OfTwoWhoWaitForEachOtherOneIsRefused) {
   int file = -1;
   const auto calls = [&](off_t own, off_t others) {
