@@ -322,12 +322,17 @@ struct OpenAnswering {
     if (!taken) {
       core->files.remove(*file);
       core->nodes.release(file->node, answer.mode);
-    } else if (access_is_due && (result.is_complete || info.keep_cache != 0)) {
+    } else if (access_is_due && may_miss_reads(result)) {
       note_access();
     }
   }
 
  private:
+  // What is resident of an incomplete file only matters to who wants each read to count.
+  [[nodiscard]] bool may_miss_reads(const OpenResult& result) const {
+    return result.is_complete || info.keep_cache != 0 || core->access_times.move_always();
+  }
+
   // The source will not see the reads: one byte is read there, so that its time of last access
   // moves. It is the open that counts, as who reads pages or cache files by himself is not seen.
   void note_access() const {
