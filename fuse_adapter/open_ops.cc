@@ -335,18 +335,19 @@ struct OpenAnswering {
 
   // The source will not see the reads: one byte is read there, so that its time of last access
   // moves. It is the open that counts, as who reads pages or cache files by himself is not seen.
+  // The new time is told when attributes are asked for again, or at once to who wants each one.
   void note_access() const {
-    static_cast<void>(core->metadata.submit({.run =
-                                                 [core = core, file = file] {
-                                                   char byte = 0;
-                                                   if (::pread(file->source, &byte, 1, 0) < 0)
-                                                     return;
-                                                   core->known_metadata.file_changed(
-                                                       file->shared->key);
-                                                   core->channel->forget_attributes(file->node);
-                                                 },
-                                             .expire = [] {},
-                                             .lane = core->device_of(file->node)}));
+    static_cast<void>(
+        core->metadata.submit({.run = [core = core, file = file] { touch(*core, *file); },
+                               .expire = [] {},
+                               .lane = core->device_of(file->node)}));
+  }
+
+  static void touch(FuseCore& core, const OpenFile& file) {
+    char byte = 0;
+    if (::pread(file.source, &byte, 1, 0) < 0 || !core.access_times.move_always()) return;
+    core.known_metadata.file_changed(file.shared->key);
+    core.channel->forget_attributes(file.node);
   }
 
   [[nodiscard]] bool passes_cache_file(const OpenResult& result) const {
