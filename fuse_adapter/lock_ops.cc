@@ -241,12 +241,17 @@ void release_locks_at_close(FuseCore& core, NodeId node, const fuse_file_info& i
 
 void release_locks_with_handle(FuseCore& core, NodeId node, const fuse_file_info& info) {
   auto closing = handle_of<OpenFile>(info.fh).shared_from_this();
+  const FileKey key = closing->shared->key;
+  const auto owners = core.lock_owners.take(info.fh);
+  if (owners.empty() && info.flock_release == 0) {
+    core.closing_handles.released(key, info.fh);
+    return;
+  }
   // Called when the last that knows of it has given its locks back.
   const std::shared_ptr<void> ended(
-      nullptr, [keep = core.shared_from_this(), key = closing->shared->key,
-                number = info.fh](const void*) { keep->closing_handles.released(key, number); });
-  const auto owners = core.lock_owners.take(info.fh);
-  if (owners.empty() && info.flock_release == 0) return;
+      nullptr, [keep = core.shared_from_this(), key, number = info.fh](const void*) {
+        keep->closing_handles.released(key, number);
+      });
   const auto file = core.nodes.file_of(node);
   if (!file) return;
   for (const LockTable::Owner owner : owners) {
