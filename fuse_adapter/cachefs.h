@@ -71,8 +71,9 @@ struct MountSettings {
   std::shared_ptr<Backends> backends = {};
   Nanos cache_deadline = 10 * kSecond;
   // How long who asks for a lock is kept from an answer by a handle that may be closing. Taking a
-  // request from the kernel's queue needs a thousandth of it, and more on busy machines.
-  Nanos closing_patience = 200 * kMillisecond;
+  // request from the kernel's queue needs a hundredth of it, and more on busy machines; locks that
+  // are held on, whose holder closes copies of a descriptor, are refused that much later.
+  Nanos closing_patience = 30 * kMillisecond;
   Nanos racy_window = 2 * kSecond;
   // Files and directories that may be open at once; who opens more gets ENFILE.
   std::size_t open_files_max = SIZE_MAX;

@@ -177,6 +177,11 @@ TEST_P(MountLocksTest, WhoWaitsForALockCanBeInterruptedAndKilled) {
 
 // Kernel-local locks would be of the node.
 TEST_P(MountLocksTest, LocksAreTheFilesUnderWhateverNode) {
+  mount_.stop();
+  // The kernel believes the name however long this takes, so it is told at the open.
+  MetadataConfig believing;
+  believing.entry_timeout = believing.dir_entry_timeout = 3600 * kSecond;
+  mount_.start({.locks = GetParam(), .metadata = believing});
   const Descriptor old = open();
   EXPECT_EQ(::flock(old.get(), LOCK_EX), 0);
   write_content(mount_.backend("file"), content(1, 1, 200));
