@@ -71,6 +71,16 @@ def write_sequentially(path, size, flags=os.O_WRONLY, sync=False):
     return watch.rate(size / MIB)
 
 
+def read_sequentially(path, size, flags):
+    """MiB/s of reading 1 MiB at a time what is in memory."""
+    buffer = bytearray(MIB)
+    watch = Stopwatch()
+    with opened(path, flags) as descriptor:
+        for offset in range(0, size, MIB):
+            assert os.preadv(descriptor, [buffer], offset) == MIB
+    return watch.rate(size / MIB)
+
+
 def write_new(path, size, sync=False, flags=os.O_WRONLY):
     """The same into a file that is not there yet, and is not afterwards."""
     rate = write_sequentially(path, size, flags | os.O_CREAT | os.O_EXCL, sync)

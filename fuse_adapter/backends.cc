@@ -126,6 +126,11 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
     if (watch_.joinable()) watch_.join();
   }
 
+  void follow_mounts(Follow follow) {
+    const std::lock_guard lock(follow_mutex_);
+    follow_ = std::move(follow);
+  }
+
   [[nodiscard]] Device root() const { return root_.load(std::memory_order_relaxed); }
   [[nodiscard]] bool are_several() const { return are_several_.load(std::memory_order_relaxed); }
 
@@ -214,7 +219,8 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
       const std::lock_guard lock(mutex_);
       root_path = root_path_;
     }
-    for (const MountEntry& mount : read_mount_table()) {
+    const std::vector<MountEntry> table = read_mount_table();
+    for (const MountEntry& mount : table) {
       unsigned major = 0;
       unsigned minor = 0;
       const bool is_beneath =
@@ -223,9 +229,13 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
       const std::size_t prefix = root_path == "/" ? 1 : root_path.size() + 1;
       mounts[mount.mountpoint.substr(prefix)] = makedev(major, minor);
     }
-    const std::lock_guard lock(mutex_);
-    mounts_.swap(mounts);
-    are_several_.store(!mounts_.empty(), std::memory_order_relaxed);
+    {
+      const std::lock_guard lock(mutex_);
+      mounts_.swap(mounts);
+      are_several_.store(!mounts_.empty(), std::memory_order_relaxed);
+    }
+    const std::lock_guard lock(follow_mutex_);
+    if (follow_) follow_(table);
   }
 
   // With the lock, as all that follow but watch().
@@ -328,6 +338,8 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
   const Options options_;
   const Descriptor wake_;
   const Descriptor mount_table_;  // readable when it has changed
+  std::mutex follow_mutex_;       // guards the next, and is held while it is called
+  Follow follow_;
   mutable std::mutex mutex_;
   std::function<int(const std::string& path)> probe_;  // once the root is known
   std::atomic<Device> root_{kNotKnown};
@@ -354,6 +366,10 @@ Backends::Device Backends::device_at(const std::string& path) const {
 
 bool Backends::are_several() const {
   return shared_->are_several();
+}
+
+void Backends::follow_mounts(Follow follow) {
+  shared_->follow_mounts(std::move(follow));
 }
 
 Backends::Device Backends::root() const {

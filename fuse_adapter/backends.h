@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "engine/backend_health.h"
+#include "fuse_adapter/mount_table.h"
 #include "io/types.h"
 
 namespace ncfs {
@@ -61,6 +62,11 @@ class Backends {
   // Whether there is more than that of the root.
   [[nodiscard]] bool are_several() const;
   [[nodiscard]] Device root() const;  // 0: not known yet
+
+  // Who is called, on the watch thread, when the mount table has changed; by one at a time, and by
+  // nobody any more once it has returned with an empty one.
+  using Follow = std::function<void(const std::vector<MountEntry>& mounts)>;
+  void follow_mounts(Follow follow);
 
   // A call to it has ended; ETIMEDOUT also if it has not ended in time.
   void answered(Device device, int error);

@@ -56,7 +56,6 @@ struct MountSettings {
   bool is_source_absent = false;
   bool allow_other = false;
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;  // MS_* of mount(2)
-  [[nodiscard]] bool is_read_only() const { return (mount_flags & MS_RDONLY) != 0; }
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;
   // Cold reads come to the engine, whatever cold_passthrough says: they decide what is cached.
@@ -71,6 +70,10 @@ struct MountSettings {
   // What judges the source's file systems; shared with the Runtime. None: one of its own.
   std::shared_ptr<Backends> backends = {};
   Nanos cache_deadline = 10 * kSecond;
+  // How long who asks for a lock is kept from an answer by a handle that may be closing. Taking a
+  // request from the kernel's queue needs a hundredth of it, and more on busy machines; locks that
+  // are held on, whose holder closes copies of a descriptor, are refused that much later.
+  Nanos closing_patience = 30 * kMillisecond;
   Nanos racy_window = 2 * kSecond;
   // Files and directories that may be open at once; who opens more gets ENFILE.
   std::size_t open_files_max = SIZE_MAX;

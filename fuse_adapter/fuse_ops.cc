@@ -114,15 +114,17 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       backends(mount_settings.backends ? mount_settings.backends
                                        : std::make_shared<Backends>(Backends::Options{
                                              .root = mount_settings.source_root})),
-      tree(mount_settings.source_root, groups, *stats),
-      channel(std::make_shared<FuseChannel>(operation_table(settings.is_read_only()), this,
-                                            passthrough_of(mount_settings))),
+      access_times(mount_settings.mount_flags),
+      tree(mount_settings.source_root, groups, *stats, &access_times),
+      channel(
+          std::make_shared<FuseChannel>(operation_table(), this, passthrough_of(mount_settings))),
       nodes(facts_of_root(mount_settings),
             {.register_backing =
                  [this](int descriptor) { return channel->register_backing(descriptor); },
              .unregister_backing = [this](int id) { channel->unregister_backing(id); },
              .keeps_nodes = mount_settings.stale_open == StaleOpen::inval}),
       known_metadata(mount_settings.metadata, groups),
+      closing_handles(mount_settings.closing_patience),
       backend_locks(
           mount_settings.locks == LockPlace::backend
               ? std::make_unique<BackendLocks>(locks, mount_settings.source_deadline, backends)
@@ -154,9 +156,21 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       passes_source_through(may_pass_source_through(mount_settings.cold_passthrough,
                                                     is_on_network(mount_settings.source_root))) {
   channel->set_root_device(facts_of_root(mount_settings).file.device);
+  if (!mount_settings.is_source_absent) {
+    access_times.source_found(mount_settings.source_root,
+                              is_on_network(mount_settings.source_root));
+  }
+  backends->follow_mounts([this](const std::vector<MountEntry>& mounts) {
+    const MountEntry* const mount = find_mount(mounts, settings.mountpoint);
+    if (mount != nullptr && mount->type == kMountType && mount->mountpoint == settings.mountpoint) {
+      access_times.follow(mount->flags);
+    }
+  });
 }
 
-FuseCore::~FuseCore() = default;
+FuseCore::~FuseCore() {
+  backends->follow_mounts({});
+}
 
 bool FuseCore::run(JobPool& pool, JobPool::Job job, const std::function<void()>& before_waiting) {
   {
@@ -344,11 +358,14 @@ std::string FuseCore::path_of(const FileKey& file) const {
 void FuseCore::source_found(const struct stat& root, bool is_on_network) {
   channel->set_root_device(root.st_dev);
   nodes.set_root(FileFacts::of(root));
+  access_times.source_found(settings.source_root, is_on_network);
   passes_source_through = may_pass_source_through(settings.cold_passthrough, is_on_network);
 }
 
 void FuseCore::stop() {
+  backends->follow_mounts({});
   channel->stop();
+  closing_handles.stop();
   metadata.stop(kStopPatience);
   cache_reads.stop(kStopPatience);
   writes.stop(kStopPatience);
@@ -415,7 +432,7 @@ FoundChild find_child(FuseCore& core, const FoundFile& directory, const char* na
   return child;
 }
 
-fuse_lowlevel_ops operation_table(bool is_read_only) {
+fuse_lowlevel_ops operation_table() {
   fuse_lowlevel_ops table{};
   table.init = init;
   add_metadata_operations(table);
@@ -427,7 +444,6 @@ fuse_lowlevel_ops operation_table(bool is_read_only) {
   add_lock_operations(table);
   add_name_operations(table);
   add_attribute_operations(table);
-  if (is_read_only) add_refused_operations(table);
   return table;
 }
 

@@ -18,12 +18,14 @@
 #include <optional>
 #include <string>
 
+#include "fuse_adapter/access_times.h"
 #include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/attribute_changes.h"
 #include "fuse_adapter/backend_locks.h"
 #include "fuse_adapter/backends.h"
 #include "fuse_adapter/cachefs.h"
 #include "fuse_adapter/caller_credentials.h"
+#include "fuse_adapter/closing_handles.h"
 #include "fuse_adapter/content_changes.h"
 #include "fuse_adapter/fuse_channel.h"
 #include "fuse_adapter/hot_files.h"
@@ -136,6 +138,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   const std::shared_ptr<AdapterStats> stats;
   const std::shared_ptr<Backends> backends;
   CallerGroups groups;
+  AccessTimes access_times;
   const SourceTree tree;
   const std::shared_ptr<FuseChannel> channel;
   InodeTable nodes;
@@ -143,6 +146,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   ChangeLocks changes;
   LockTable locks;
   LockOwners lock_owners;
+  ClosingHandles closing_handles;
   // With locks=backend; `locks` then records what it holds.
   const std::unique_ptr<BackendLocks> backend_locks;
   StaleAnswers stale;
@@ -176,7 +180,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   std::atomic<std::uint64_t> last_handle_{0};
 };
 
-[[nodiscard]] fuse_lowlevel_ops operation_table(bool is_read_only);
+[[nodiscard]] fuse_lowlevel_ops operation_table();
 
 // The table's parts, one for each file of implementations.
 void add_metadata_operations(fuse_lowlevel_ops& table);
@@ -188,7 +192,6 @@ void add_create_operation(fuse_lowlevel_ops& table);
 void add_lock_operations(fuse_lowlevel_ops& table);
 void add_name_operations(fuse_lowlevel_ops& table);
 void add_attribute_operations(fuse_lowlevel_ops& table);
-void add_refused_operations(fuse_lowlevel_ops& table);  // in place of all that change the source
 
 // Extended attributes that the mount itself answers; see virtual_attributes.h.
 void get_virtual_attribute(FuseCore& core, fuse_req_t request, NodeId node,

@@ -2,11 +2,13 @@
 // this mount, as on a local file system; with locks=backend they are taken on the source.
 //
 // They end with what the kernel tells of closing: FLUSH ends those of fcntl(2) of one process, and
-// RELEASE those that were made through the handle.
+// RELEASE those that were made through the handle. Who is not ready to wait for somebody whose
+// RELEASE may be on its way is answered after it (closing_handles.h).
 #include <fcntl.h>
 #include <sys/file.h>
 
 #include <cerrno>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -115,6 +117,29 @@ void answer_conflict(KernelRequest& request, struct flock answer,
   request.lock(answer);
 }
 
+// At once, or when it is known whether those end who hold what is in the way.
+void ask_settled(FuseCore& core, const FileKey& file, Kind kind, const Lock& lock,
+                 const std::function<void()>& ask) {
+  if (core.locks.conflict(file, kind, lock) && core.closing_handles.later(file, ask)) return;
+  ask();
+}
+
+void tell_conflict(FuseCore& core, const KernelRequestPointer& request, const FileKey& file,
+                   const Lock& lock, const struct flock& wanted, const fuse_file_info& info) {
+  if (!core.backend_locks) {
+    answer_conflict(*request, wanted, core.locks.conflict(file, Kind::posix, lock));
+    return;
+  }
+  core.backend_locks->find_conflict(backend_request(core, request, file, Kind::posix, lock, info),
+                                    [request, wanted](int error, const std::optional<Lock>& found) {
+                                      if (error != 0) {
+                                        request->error(error);
+                                      } else {
+                                        answer_conflict(*request, wanted, found);
+                                      }
+                                    });
+}
+
 void getlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* wanted) {
   FuseCore& core = FuseCore::of(raw);
   const auto request = std::make_shared<KernelRequest>(core.channel, raw);
@@ -124,26 +149,17 @@ void getlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* 
     return;
   }
   const Lock lock = lock_of(*wanted, *info);
-  if (!core.backend_locks) {
-    answer_conflict(*request, *wanted, core.locks.conflict(*file, Kind::posix, lock));
-    return;
-  }
-  core.lock_owners.add(info->fh, lock.owner);
-  core.backend_locks->find_conflict(
-      backend_request(core, request, *file, Kind::posix, lock, *info),
-      [request, wanted = *wanted](int error, const std::optional<Lock>& found) {
-        if (error != 0) {
-          request->error(error);
-        } else {
-          answer_conflict(*request, wanted, found);
-        }
-      });
+  if (core.backend_locks) core.lock_owners.add(info->fh, lock.owner);
+  const auto handle = handle_of<OpenFile>(info->fh).shared_from_this();
+  ask_settled(core, *file, Kind::posix, lock,
+              [&core, request, file = *file, lock, wanted = *wanted, info = *info, handle] {
+                tell_conflict(core, request, file, lock, wanted, info);
+              });
 }
 
 // Takes the lock or, if `unlocks`, gives its range back; where locks are kept.
-void change_lock(fuse_req_t raw, const FileKey& file, Kind kind, const Lock& lock,
-                 const fuse_file_info& info, bool unlocks, bool waits) {
-  FuseCore& core = FuseCore::of(raw);
+void change_settled(FuseCore& core, fuse_req_t raw, const FileKey& file, Kind kind,
+                    const Lock& lock, const fuse_file_info& info, bool unlocks, bool waits) {
   if (core.backend_locks) {
     auto request = backend_request(core, std::make_shared<KernelRequest>(core.channel, raw), file,
                                    kind, lock, info);
@@ -158,6 +174,21 @@ void change_lock(fuse_req_t raw, const FileKey& file, Kind kind, const Lock& loc
   } else {
     take(core, raw, file, kind, lock, waits);
   }
+}
+
+void change_lock(fuse_req_t raw, const FileKey& file, Kind kind, const Lock& lock,
+                 const fuse_file_info& info, bool unlocks, bool waits) {
+  FuseCore& core = FuseCore::of(raw);
+  if (unlocks || waits) {
+    if (!unlocks) core.closing_handles.locked(info.fh);
+    change_settled(core, raw, file, kind, lock, info, unlocks, waits);
+    return;
+  }
+  core.closing_handles.locked(info.fh);
+  const auto handle = handle_of<OpenFile>(info.fh).shared_from_this();
+  ask_settled(core, file, kind, lock, [&core, raw, file, kind, lock, info, handle] {
+    change_settled(core, raw, file, kind, lock, info, false, false);
+  });
 }
 
 void setlk(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info, struct flock* wanted, int waits) {
@@ -199,6 +230,7 @@ void unlock_owner(FuseCore& core, const FileKey& file, LockTable::Owner owner,
 
 void release_locks_at_close(FuseCore& core, NodeId node, const fuse_file_info& info,
                             std::function<void()> done) {
+  core.closing_handles.flushed(handle_of<OpenFile>(info.fh).shared->key, info.fh);
   const auto file = core.lock_owners.any() ? core.nodes.file_of(node) : std::nullopt;
   if (file) {
     unlock_owner(core, *file, info.lock_owner, std::move(done));
@@ -208,12 +240,22 @@ void release_locks_at_close(FuseCore& core, NodeId node, const fuse_file_info& i
 }
 
 void release_locks_with_handle(FuseCore& core, NodeId node, const fuse_file_info& info) {
+  auto closing = handle_of<OpenFile>(info.fh).shared_from_this();
+  const FileKey key = closing->shared->key;
   const auto owners = core.lock_owners.take(info.fh);
-  if (owners.empty() && info.flock_release == 0) return;
+  if (owners.empty() && info.flock_release == 0) {
+    core.closing_handles.released(key, info.fh);
+    return;
+  }
+  // Called when the last that knows of it has given its locks back.
+  const std::shared_ptr<void> ended(
+      nullptr, [keep = core.shared_from_this(), key, number = info.fh](const void*) {
+        keep->closing_handles.released(key, number);
+      });
   const auto file = core.nodes.file_of(node);
   if (!file) return;
   for (const LockTable::Owner owner : owners) {
-    unlock_owner(core, *file, owner, [keep = core.shared_from_this()] {});
+    unlock_owner(core, *file, owner, [keep = core.shared_from_this(), ended] {});
   }
   if (info.flock_release == 0) return;
   if (!core.backend_locks) {
@@ -221,15 +263,16 @@ void release_locks_with_handle(FuseCore& core, NodeId node, const fuse_file_info
     return;
   }
   // The engine may keep the description for a copy.
-  auto handle = handle_of<OpenFile>(info.fh).shared_from_this();
-  const int descriptor = handle->source;
+  const int descriptor = closing->source;
   core.backend_locks->unlock(
       {.file = *file,
        .kind = Kind::flock,
        .lock = {.owner = info.lock_owner},
        .open = {},
        .handle = descriptor,
-       .answer = [keep = core.shared_from_this(), handle](int) { return true; }});
+       .answer = [keep = core.shared_from_this(), closing = std::move(closing), ended](int) {
+         return true;
+       }});
 }
 
 void add_lock_operations(fuse_lowlevel_ops& table) {

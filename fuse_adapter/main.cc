@@ -14,12 +14,14 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fuse_adapter/daemon.h"
 #include "fuse_adapter/event_log.h"
 #include "fuse_adapter/mount_options.h"
 #include "fuse_adapter/printable.h"
+#include "fuse_adapter/remount.h"
 
 namespace ncfs {
 namespace {
@@ -114,7 +116,21 @@ void set_up_log(LogLevel level) {
   }
 }
 
+int change_mount(const Arguments& arguments, std::string_view program, std::string options) {
+  if (geteuid() != 0) return fail(program, kMountUsage, "only root can mount a cachefs");
+  const RemountOrder order{std::filesystem::absolute(arguments.mountpoint), std::move(options),
+                           arguments.sloppy ? UnknownOptions::ignore : UnknownOptions::refuse,
+                           arguments.fake};
+  const MountReport report = remount(order);
+  if (!report.message.empty()) return fail(program, report.exit_status, report.message);
+  if (arguments.verbose) fmt::print("{}: {} remounted\n", program, order.mountpoint);
+  return report.exit_status;
+}
+
 int run(const Arguments& arguments, std::string_view program) {
+  std::string written;
+  for (const std::string& options : arguments.options) written += options + ",";
+  if (asks_to_remount(written)) return change_mount(arguments, program, written);
   std::string text;
   if (const char* level = std::getenv("CACHEFS_LOG")) {
     if (std::ranges::find(kLogLevelNames, level) == kLogLevelNames.end()) {
@@ -124,7 +140,7 @@ int run(const Arguments& arguments, std::string_view program) {
     }
     text = fmt::format("log_level={},", level);  // the option itself comes later and wins
   }
-  for (const std::string& options : arguments.options) text += options + ",";
+  text += written;
   auto parsed =
       parse_mount_options(text, arguments.sloppy ? UnknownOptions::ignore : UnknownOptions::refuse);
   if (const auto* error = std::get_if<OptionError>(&parsed)) {

@@ -246,10 +246,6 @@ void readlink(fuse_req_t raw, fuse_ino_t node) {
 }
 
 void access(fuse_req_t raw, fuse_ino_t node, int mask) {
-  if ((mask & W_OK) != 0 && FuseCore::of(raw).settings.is_read_only()) {
-    fuse_reply_err(raw, EROFS);
-    return;
-  }
   post_with_file(raw, node, [mask](FuseCore& core, KernelRequest& request, const FoundFile& found) {
     const CallerCredentials credentials(request.caller(), core.groups);
     int error = credentials.error();

@@ -136,6 +136,7 @@ void TestMount::start(const TestMountOptions& options) {
   settings.mountpoint = mounted();
   settings.source_root = source_.get();
   settings.allow_other = true;
+  settings.mount_flags |= options.mount_flags;
   if (options.read_only) settings.mount_flags |= MS_RDONLY;
   settings.passthrough = options.passthrough == PassedFiles::none ? PassthroughPolicy::disabled
                                                                   : PassthroughPolicy::automatic;
@@ -144,6 +145,7 @@ void TestMount::start(const TestMountOptions& options) {
                                   : ColdPassthroughPolicy::disabled;
   settings.direct_io = options.direct_io;
   settings.locks = options.locks;
+  settings.closing_patience = options.closing_patience;
   settings.racy_window = options.racy_window;
   settings.metadata = options.metadata;
   settings.metadata.racy_window = options.racy_window;

@@ -52,6 +52,8 @@ struct TestMountOptions {
   MetadataConfig metadata = {};  // but for racy_window
   StaleOpen stale_open = StaleOpen::estale;
   std::string backend = {};  // of another mount, to share; empty: its own
+  Nanos closing_patience = MountSettings{}.closing_patience;
+  unsigned long mount_flags = 0;  // MS_* of mount(2), besides nosuid and nodev
 };
 
 class TestMount {

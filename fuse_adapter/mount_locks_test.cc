@@ -177,6 +177,11 @@ TEST_P(MountLocksTest, WhoWaitsForALockCanBeInterruptedAndKilled) {
 
 // Kernel-local locks would be of the node.
 TEST_P(MountLocksTest, LocksAreTheFilesUnderWhateverNode) {
+  mount_.stop();
+  // The kernel believes the name however long this takes, so it is told at the open.
+  MetadataConfig believing;
+  believing.entry_timeout = believing.dir_entry_timeout = 3600 * kSecond;
+  mount_.start({.locks = GetParam(), .metadata = believing});
   const Descriptor old = open();
   EXPECT_EQ(::flock(old.get(), LOCK_EX), 0);
   write_content(mount_.backend("file"), content(1, 1, 200));
@@ -248,6 +253,28 @@ TEST_P(MountLocksTest, LocksOfOneOpenFileEndWithIt) {
   EXPECT_EQ(errno, EAGAIN);
   mine.reset();
   EXPECT_EQ(set_lock(other.get(), F_OFD_SETLKW, F_WRLCK, 9, 1), 0);
+}
+
+TEST_P(MountLocksTest, AreFreeWhenCloseHasReturned) {
+  mount_.stop();
+  // However long the daemon needs to hear of the last close.
+  mount_.start({.locks = GetParam(), .closing_patience = kPatience});
+  const Descriptor other = open(O_RDWR);
+  for (int round = 0; round < 200; ++round) {
+    Descriptor mine = open(O_RDWR);
+    ASSERT_EQ(::flock(mine.get(), LOCK_EX | LOCK_NB), 0) << round;
+    mine.reset();
+    ASSERT_EQ(::flock(other.get(), LOCK_EX | LOCK_NB), 0) << round;
+    ASSERT_EQ(::flock(other.get(), LOCK_UN), 0);
+    mine = open(O_RDWR);
+    ASSERT_EQ(set_lock(mine.get(), F_OFD_SETLK, F_WRLCK, 0, 10), 0) << round;
+    mine.reset();
+    struct flock found {};
+    found.l_type = F_WRLCK;
+    found.l_whence = SEEK_SET;
+    ASSERT_EQ(::fcntl(other.get(), F_OFD_GETLK, &found), 0);
+    ASSERT_EQ(found.l_type, F_UNLCK) << round;
+  }
 }
 
 TEST_P(MountLocksTest, OfTwoWhoWaitForEachOtherOneIsRefused) {

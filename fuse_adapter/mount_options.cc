@@ -478,6 +478,8 @@ constexpr std::array kGenericOptions = {
     GenericOption{"user", 0, kUntrusted | MS_NOEXEC},
     GenericOption{"users", 0, kUntrusted | MS_NOEXEC}, GenericOption{"owner", 0, kUntrusted},
     GenericOption{"group", 0, kUntrusted},
+    // mount(8) keeps suid and dev from its helpers, as they are the default of other file systems.
+    GenericOption{"allow_suid", MS_NOSUID, 0}, GenericOption{"allow_dev", MS_NODEV, 0},
     // For mount(8) itself, for the boot scripts, or without meaning for FUSE.
     GenericOption{"nouser"}, GenericOption{"noowner"}, GenericOption{"nogroup"},
     GenericOption{"defaults"}, GenericOption{"auto"}, GenericOption{"noauto"},
@@ -485,6 +487,10 @@ constexpr std::array kGenericOptions = {
     GenericOption{"noiversion"}, GenericOption{"mand"}, GenericOption{"nomand"},
     GenericOption{"default_permissions"},  // always on
 };
+
+// Of a remount alone: its mark, and what the kernel lists of every FUSE mount.
+constexpr std::array<std::string_view, 4> kRemountOptions = {"remount", "user_id", "group_id",
+                                                             "max_read"};
 
 constexpr std::array<std::string_view, 4> kIgnoredPrefixes = {"x-", "X-", "comment=", "user="};
 
@@ -600,9 +606,6 @@ std::optional<std::string> apply(Draft& draft, const Assignment& assignment,
   if (is_ignored(assignment.has_value ? assignment.name + "=" : assignment.name)) {
     return std::nullopt;
   }
-  if (assignment.name == "remount") {
-    return "option remount is not supported: unmount and mount again with the new options";
-  }
   for (const GenericOption& option : kGenericOptions) {
     if (option.name != assignment.name) continue;
     if (assignment.has_value) {
@@ -689,6 +692,24 @@ std::variant<MountOptions, OptionError> parse_mount_options(std::string_view tex
     if (auto error = apply(draft, assignment, unknown)) return error_of(*error);
   }
   if (auto error = check_together(draft)) return error_of(*error);
+  return std::move(draft.options);
+}
+
+bool asks_to_remount(std::string_view text) {
+  const auto assignments = split(text);
+  return assignments &&
+         std::ranges::find(*assignments, "remount", &Assignment::name) != assignments->end();
+}
+
+std::variant<MountOptions, OptionError> parse_remount_options(std::string_view text,
+                                                              UnknownOptions unknown,
+                                                              unsigned long untrusted) {
+  Draft draft;
+  draft.options.mount_flags = untrusted;
+  for (const Assignment& assignment : split(text).value_or(std::vector<Assignment>())) {
+    if (std::ranges::find(kRemountOptions, assignment.name) != kRemountOptions.end()) continue;
+    if (auto error = apply(draft, assignment, unknown)) return error_of(*error);
+  }
   return std::move(draft.options);
 }
 

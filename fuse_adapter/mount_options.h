@@ -81,6 +81,14 @@ enum class UnknownOptions : std::uint8_t {
 [[nodiscard]] std::variant<MountOptions, OptionError> parse_mount_options(
     std::string_view text, UnknownOptions unknown = UnknownOptions::refuse);
 
+// Whether a mount that is there is meant: `remount`, which parse_mount_options() refuses.
+[[nodiscard]] bool asks_to_remount(std::string_view text);
+
+// What such a mount is to have. Nothing is required; also accepted is what the kernel lists of a
+// mount by itself. `untrusted` are those of MS_NOSUID and MS_NODEV that it has.
+[[nodiscard]] std::variant<MountOptions, OptionError> parse_remount_options(
+    std::string_view text, UnknownOptions unknown, unsigned long untrusted);
+
 // A size as in cache_size, at least 16 blocks.
 [[nodiscard]] std::variant<std::uint64_t, OptionError> parse_cache_size(
     std::string_view text, std::uint64_t block_size_bytes);

@@ -329,6 +329,38 @@ TEST(MountOptions, GenericOptionsSetTheirMountFlags) {
   EXPECT_EQ(with("suid,dev").mount_flags, 0UL);
 }
 
+TEST(MountOptions, TrustHasNamesThatMountPassesOn) {
+  EXPECT_EQ(with("allow_suid").mount_flags, static_cast<unsigned long>(MS_NODEV));
+  EXPECT_EQ(with("allow_suid,allow_dev").mount_flags, 0UL);
+  EXPECT_EQ(with("allow_suid,allow_dev,user").mount_flags,
+            static_cast<unsigned long>(MS_NOSUID | MS_NODEV | MS_NOEXEC));
+}
+
+TEST(MountOptions, ARemountIsToldByItsMarkAlone) {
+  EXPECT_TRUE(asks_to_remount("rw,noatime,remount"));
+  EXPECT_TRUE(asks_to_remount("remount"));
+  EXPECT_FALSE(asks_to_remount("ro,cache_dir=remount"));
+  EXPECT_FALSE(asks_to_remount("cache_dir=\"a"));
+}
+
+TEST(MountOptions, ARemountNeedsNothingAndTakesWhatTheKernelLists) {
+  const unsigned long both = MS_NOSUID | MS_NODEV;
+  const auto flags = [](std::string_view text, unsigned long untrusted) {
+    const auto parsed = parse_remount_options(text, UnknownOptions::refuse, untrusted);
+    return std::get<MountOptions>(parsed).mount_flags;
+  };
+  EXPECT_EQ(flags("ro,nosuid,nodev,noatime,remount,user_id=0,group_id=0,max_read=131072,"
+                  "default_permissions,allow_other",
+                  both),
+            both | MS_RDONLY | MS_NOATIME);
+  EXPECT_EQ(flags("remount,rw", 0), 0UL);
+  EXPECT_EQ(flags("remount,rw", MS_NODEV), static_cast<unsigned long>(MS_NODEV));
+  EXPECT_EQ(flags("remount,rw,allow_dev", both), static_cast<unsigned long>(MS_NOSUID));
+  EXPECT_EQ(flags("remount,nosuid,noexec", 0), static_cast<unsigned long>(MS_NOSUID | MS_NOEXEC));
+  const auto wrong = parse_remount_options("remount,eviction=mru", UnknownOptions::refuse, 0);
+  EXPECT_THAT(std::get<OptionError>(wrong).message, HasSubstr("eviction=mru"));
+}
+
 TEST(MountOptions, UserMountsAreNotTrustedUnlessALaterOptionSaysSo) {
   const unsigned long base = MS_NOSUID | MS_NODEV;
   EXPECT_EQ(with("user").mount_flags, base | MS_NOEXEC);
@@ -344,7 +376,7 @@ TEST(MountOptions, AnUnknownOptionIsNamedAndANearOneProposed) {
   EXPECT_EQ(error_with("zzzzzzzzzzzz"), "unknown option 'zzzzzzzzzzzz'");
   EXPECT_EQ(error_with("foo=2"), "unknown option 'foo'");
   EXPECT_EQ(error_with("foo\nbar=2"), "unknown option 'foo\\x0abar'");
-  EXPECT_THAT(error_with("remount"), HasSubstr("remount is not supported"));
+  EXPECT_EQ(error_with("remount"), "unknown option 'remount'");
 }
 
 TEST(MountOptions, SloppyMountsIgnoreUnknownOptionsButNotBadValues) {

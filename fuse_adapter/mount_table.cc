@@ -35,7 +35,7 @@ std::vector<MountEntry> parse_mount_table(std::string_view mountinfo) {
     std::istringstream words(line);
     std::string id, parent, word;
     MountEntry entry;
-    words >> id >> parent >> entry.device >> entry.root >> entry.mountpoint;
+    words >> id >> parent >> entry.device >> entry.root >> entry.mountpoint >> entry.flags;
     while (words >> word && word != "-") {
     }
     if (!(words >> entry.type)) continue;

@@ -15,7 +15,8 @@ struct MountEntry {
   std::string root;    // directory of that file system which is mounted; "/" but for binds
   std::string mountpoint;
   std::string type;
-  std::string options;  // those of the file system, separated by commas
+  std::string options;     // those of the file system, separated by commas
+  std::string flags = {};  // those of this mount, the same way
 };
 
 // Lines that are not as documented are left out.

@@ -8,6 +8,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
+#include <sys/mount.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -77,7 +79,14 @@ class Opening {
       found = core_.tree.find(*location, request_->caller(), AT_STATX_DONT_SYNC);
       error = found.error;
     }
-    if (error == 0) source = reopen(found.file.get(), error);
+    if (error == 0) {
+      // What the kernel reads by itself it reads as this mount of the file has it.
+      Descriptor keeping;
+      if (core_.access_times.are_kept(false) && may_be_passed(found.attributes)) {
+        keeping = mounted_anew(found.file.get(), MOUNT_ATTR_NOATIME);
+      }
+      source = reopen(keeping.is_open() ? keeping.get() : found.file.get(), error);
+    }
     SourceLook look = look_at(source, error);
     // An NFS client finds a file that was replaced on the server among its cached names; that it is
     // gone it says when it is opened, or, while the client has it open already, not before it is
@@ -97,6 +106,7 @@ class Opening {
       fail(look.error);
       return;
     }
+    access_is_due_ = (info_.flags & O_NOATIME) == 0 && core_.access_times.is_due(found.attributes);
     FileFacts facts = FileFacts::of(found.attributes);
     if (situation.name == NameLeads::to_the_file) {
       learn(ticket, found, facts.version == look.state.version, source);
@@ -150,6 +160,12 @@ class Opening {
     // Who may run a program need not be allowed to read it.
     is_read_by_caller_ = false;
     return core_.tree.reopen_to_execute(descriptor, request_->caller(), error);
+  }
+
+  [[nodiscard]] bool may_be_passed(const struct stat& attributes) const {
+    return !writes_or_truncates(info_) &&
+           static_cast<std::uint64_t>(attributes.st_size) >= kPassthroughMin &&
+           core_.passes_source_through.load(std::memory_order_relaxed);
   }
 
   void look_for_changes(const FileKey& file, bool is_late = false) {
@@ -260,6 +276,7 @@ class Opening {
   const NodeId node_;
   const fuse_file_info info_;
   FileKey file_;
+  bool access_is_due_ = false;     // reading would move the source's time of last access
   bool is_read_by_caller_ = true;  // the source let the caller open it
   SharedFilePointer shared_;
   std::optional<std::uint64_t> changes_seen_;  // before the source was looked at
@@ -275,6 +292,7 @@ struct OpenAnswering {
   std::string path;
   fuse_file_info info{};
   std::optional<std::uint64_t> changes_seen;
+  bool access_is_due = false;
 
   void operator()(const OpenResult& result) {
     file->adopt(result.residency);
@@ -304,10 +322,34 @@ struct OpenAnswering {
     if (!taken) {
       core->files.remove(*file);
       core->nodes.release(file->node, answer.mode);
+    } else if (access_is_due && may_miss_reads(result)) {
+      note_access();
     }
   }
 
  private:
+  // What is resident of an incomplete file only matters to who wants each read to count.
+  [[nodiscard]] bool may_miss_reads(const OpenResult& result) const {
+    return result.is_complete || info.keep_cache != 0 || core->access_times.move_always();
+  }
+
+  // The source will not see the reads: one byte is read there, so that its time of last access
+  // moves. It is the open that counts, as who reads pages or cache files by himself is not seen.
+  // The new time is told when attributes are asked for again, or at once to who wants each one.
+  void note_access() const {
+    static_cast<void>(
+        core->metadata.submit({.run = [core = core, file = file] { touch(*core, *file); },
+                               .expire = [] {},
+                               .lane = core->device_of(file->node)}));
+  }
+
+  static void touch(FuseCore& core, const OpenFile& file) {
+    char byte = 0;
+    if (::pread(file.source, &byte, 1, 0) < 0 || !core.access_times.move_always()) return;
+    core.known_metadata.file_changed(file.shared->key);
+    core.channel->forget_attributes(file.node);
+  }
+
   [[nodiscard]] bool passes_cache_file(const OpenResult& result) const {
     return result.is_complete && result.residency && may_pass_through(*core, state);
   }
@@ -408,8 +450,15 @@ void Opening::ask_engine(Descriptor source, const SourceState& state, InodeTable
   auto file = std::make_shared<OpenFile>(
       core_.engine,
       OpenFile::Opened{handle, node_, source.get(), state.version.size, shared_, state.file});
-  OpenAnswering answering{
-      core_.shared_from_this(), request_, file, state, standing, path, info_, changes_seen_};
+  OpenAnswering answering{core_.shared_from_this(),
+                          request_,
+                          file,
+                          state,
+                          standing,
+                          path,
+                          info_,
+                          changes_seen_,
+                          access_is_due_};
   OpenEvent event{handle, FileHandle{source.get()}, state, path,
                   passes_source_through(core_, state)};
   if (core_.engine->open(std::move(event), std::move(answering))) {

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/openat2.h>
+#include <sys/mount.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -94,12 +95,25 @@ FoundFile SourceTree::find(const InodeTable::Location& location, const Caller& c
 }
 
 Descriptor SourceTree::reopen(int descriptor, int flags, const Caller& caller, int& error) const {
-  const CallerCredentials credentials(caller, groups_);
-  error = credentials.error();
-  if (error != 0) return {};
-  stats_.source_looks.add();
-  Descriptor file(::open(fmt::format("/proc/self/fd/{}", descriptor).c_str(), flags | O_CLOEXEC));
-  error = file.is_open() ? 0 : errno;
+  const bool is_read = access_times_ != nullptr && (flags & O_ACCMODE) == O_RDONLY;
+  Descriptor moving;
+  if (is_read && access_times_->move_always()) {
+    moving = mounted_anew(descriptor, MOUNT_ATTR_STRICTATIME);
+  }
+  const int original = moving.is_open() ? moving.get() : descriptor;
+  Descriptor file;
+  {
+    const CallerCredentials credentials(caller, groups_);
+    error = credentials.error();
+    if (error != 0) return {};
+    stats_.source_looks.add();
+    file = Descriptor(::open(fmt::format("/proc/self/fd/{}", original).c_str(), flags | O_CLOEXEC));
+    error = file.is_open() ? 0 : errno;
+  }
+  if (error == 0 && is_read && access_times_->are_kept((flags & O_DIRECTORY) != 0)) {
+    // The daemon may; open(2) grants it to the file's owner alone.
+    ::fcntl(file.get(), F_SETFL, flags | O_NOATIME);
+  }
   return file;
 }
 

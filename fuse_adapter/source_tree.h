@@ -7,6 +7,7 @@
 
 #include <string>
 
+#include "fuse_adapter/access_times.h"
 #include "fuse_adapter/adapter_stats.h"
 #include "fuse_adapter/caller_credentials.h"
 #include "fuse_adapter/inode_table.h"
@@ -27,9 +28,11 @@ struct FoundFile {
 
 class SourceTree {
  public:
-  // `root` stays the caller's; the others outlive this.
-  SourceTree(int root, CallerGroups& groups, AdapterStats& stats)
-      : root_(root), groups_(groups), stats_(stats) {}
+  // `root` stays the caller's; the others outlive this. Without `access_times` those of the source
+  // are as its own mount has them.
+  SourceTree(int root, CallerGroups& groups, AdapterStats& stats,
+             const AccessTimes* access_times = nullptr)
+      : root_(root), groups_(groups), stats_(stats), access_times_(access_times) {}
 
   // Walks as the daemon, and where that is refused as the caller. Never leaves the root and never
   // follows a symbolic link. ESTALE if there is nothing: the names have led to a file before, and
@@ -41,7 +44,8 @@ class SourceTree {
   [[nodiscard]] FoundFile find(const InodeTable::Location& location, const Caller& caller,
                                int sync = AT_STATX_SYNC_AS_STAT) const;
 
-  // Opens the file behind a descriptor of any kind, as the caller. `error` is 0 or an errno.
+  // Opens the file behind a descriptor of any kind, as the caller. `error` is 0 or an errno. What
+  // is read through it moves times of last access as the mount is to.
   [[nodiscard]] Descriptor reopen(int descriptor, int flags, const Caller& caller,
                                   int& error) const;
   // The same, for reading, for a caller who may execute the file but not read it: what the kernel
@@ -56,6 +60,7 @@ class SourceTree {
   const int root_;
   CallerGroups& groups_;
   AdapterStats& stats_;
+  const AccessTimes* const access_times_;
 };
 
 }  // namespace ncfs

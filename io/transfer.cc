@@ -128,7 +128,8 @@ std::shared_ptr<const Descriptor> DirectTwin::open() {
   const std::lock_guard lock(mutex_);
   if (direct_ || is_refused_) return direct_;
   const std::string path = fmt::format("/proc/self/fd/{}", fd_);
-  Descriptor opened(::open(path.c_str(), access_mode_ | O_DIRECT | O_CLOEXEC));
+  const int inherited = std::max(0, ::fcntl(fd_, F_GETFL)) & O_NOATIME;
+  Descriptor opened(::open(path.c_str(), access_mode_ | inherited | O_DIRECT | O_CLOEXEC));
   if (opened.is_open()) {
     direct_ = std::make_shared<const Descriptor>(std::move(opened));
   } else {

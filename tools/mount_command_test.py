@@ -334,11 +334,62 @@ class MountCommandTest(MountTestCase):
         self.assertEqual(result.returncode, 32)
         self.assert_one_line(result.stderr, "already mounted")
 
-    def test_remounting_is_refused_with_a_reason(self):
-        self.mount()
-        result = run("mount", "-o", "remount,noexec", self.mnt, check=False)
-        self.assertNotEqual(result.returncode, 0)
-        self.assert_one_line(result.stderr, "remount is not supported")
+    def flags(self):
+        return set(mount_line(self.mnt)[3].split(","))
+
+    def test_remounting_changes_what_is_the_kernels(self):
+        self.mount("allow_suid,noatime")
+        self.assertTrue({"rw", "nodev", "noatime"} <= self.flags())
+        self.assertNotIn("nosuid", self.flags())
+        run("mount", "-o", "remount,ro,noexec", self.mnt)
+        self.assertTrue({"ro", "nodev", "noexec", "noatime"} <= self.flags())
+        self.assertNotIn("nosuid", self.flags())
+        with self.assertRaises(OSError) as refused:
+            (self.mnt / "made").mkdir()
+        self.assertEqual(refused.exception.errno, errno.EROFS)
+        self.assertFalse(os.access(self.mnt / "small", os.W_OK))
+        run("mount", "-o", "remount,rw,exec,nosuid", self.mnt)
+        self.assertTrue({"rw", "nosuid", "nodev"} <= self.flags())
+        self.assertNotIn("noexec", self.flags())
+        (self.mnt / "made").mkdir()
+        self.assertTrue((self.backend / "made").is_dir())
+        # Who writes keeps the mount from becoming read-only.
+        with open(self.mnt / "written", "w") as file:
+            file.write("x")
+            result = run("mount", "-o", "remount,ro", self.mnt, check=False)
+            self.assertEqual(result.returncode, 32)
+            self.assert_one_line(result.stderr, "busy")
+        self.assertIn("rw", self.flags())
+
+    def test_a_mount_that_begins_read_only_is_remounted_writable(self):
+        self.mount("ro")
+        run("mount", "-o", "remount,rw", self.mnt)
+        (self.mnt / "made").write_text("x")
+        (self.mnt / "made").rename(self.mnt / "moved")
+        os.setxattr(self.mnt / "moved", "user.a", b"b")
+        (self.mnt / "moved").unlink()
+        self.assertTrue(os.access(self.mnt / "small", os.W_OK))
+
+    def test_remounting_by_an_fstab_line_and_with_own_options(self):
+        fstab = self.directory / "fstab"
+        fstab.write_text(f"models {self.mnt} cachefs {self.options},noexec 0 0\n")
+        run("mount", "-T", fstab, self.mnt)
+        self.note_daemon()
+        run("mount", "-T", fstab, "-o", "remount,ro", self.mnt)
+        self.assertTrue({"ro", "noexec", "nosuid", "nodev"} <= self.flags())
+        helper = "/sbin/mount.cachefs"
+        for option, text in (("eviction=arc", "option eviction=arc: lru is in force; to change it unmount"),
+                             ("log_level=debug", "info is in force; nfs-cachefs-ctl changes it"),
+                             ("cache_sise=5G", "unknown option 'cache_sise'")):
+            result = run(helper, "models", self.mnt, "-o", f"remount,rw,{option}", check=False)
+            self.assertNotEqual(result.returncode, 0)
+            self.assert_one_line(result.stderr, text)
+            self.assertIn("ro", self.flags())
+        run(helper, "models", self.mnt, "-f", "-o", "remount,rw,eviction=lru")
+        self.assertIn("ro", self.flags())
+        result = run(helper, "models", self.directory, "-o", "remount,ro", check=False)
+        self.assertEqual(result.returncode, 32)
+        self.assert_one_line(result.stderr, f"no cachefs is mounted on {self.directory}")
 
     def test_mounting_again_at_once_waits_for_the_old_daemon(self):
         self.write("models/huge", os.urandom(64 * MIB))
