@@ -172,6 +172,8 @@ void TestMount::stop() {
   if (runtime_) runtime_->stop(std::chrono::seconds(30));
   runtime_.reset();
   warm_jobs_.reset();
+  backends_.reset();
+  source_.reset();
   cache_.reset();
 }
 

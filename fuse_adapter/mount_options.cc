@@ -13,6 +13,8 @@
 #include <numeric>
 #include <optional>
 
+#include "io/nfs_url.h"
+
 namespace ncfs {
 namespace {
 
@@ -166,10 +168,13 @@ std::optional<std::uint64_t> parse_limit(std::string_view text) {
 }
 
 const std::array kOwnOptions = {
-    OwnOption{{"nfs_backend", "DIR", "", "the mounted NFS (or any other) directory to cache"},
-              "an absolute path",
+    OwnOption{{"nfs_backend", "DIR", "",
+               "the mounted NFS (or any other) directory to cache, or nfs://server/export"},
+              "an absolute path or nfs://server/export",
               [](Draft& draft, std::string_view value) {
-                return set_path(draft.options.nfs_backend, value);
+                if (!is_nfs_url(value)) return set_path(draft.options.nfs_backend, value);
+                draft.options.nfs_backend = value;
+                return true;
               }},
     OwnOption{{"cache_dir", "DIR", "", "local directory that holds the cache; created if missing"},
               "an absolute path",
@@ -545,6 +550,12 @@ std::optional<std::string> check_together(const Draft& draft) {
   const MountOptions& options = draft.options;
   if (options.nfs_backend.empty()) {
     return "option nfs_backend is required: the directory to cache, e.g. nfs_backend=/mnt/nfs";
+  }
+  if (is_nfs_url(options.nfs_backend)) {
+    const auto url = parse_nfs_url(options.nfs_backend);
+    if (const auto* error = std::get_if<NfsUrlError>(&url)) {
+      return fmt::format("option nfs_backend={}: {}", options.nfs_backend, error->message);
+    }
   }
   if (options.cache_dir.empty()) {
     return "option cache_dir is required: a local directory, e.g. cache_dir=/mnt/nvme/cache";

@@ -16,8 +16,6 @@ set(io_test_MAY "io|engine|sim")
 set(sim_test_MAY "io|engine|sim")
 # What the simulated disk says of a power loss is tried on the real driver.
 set(fuse_adapter_test_MAY "io|engine|fuse_adapter|sim")
-# The server's tree is tried below the whole file system.
-set(nfs_source_test_MAY "io|engine|fuse_adapter|nfs_source")
 
 # engine and sim are pure: no system calls, threads, clocks, randomness, Asio or FUSE.
 set(pure_MUST_NOT
