@@ -3,6 +3,8 @@
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,7 +17,9 @@
 #include <filesystem>
 #include <fstream>
 #include <system_error>
+#include <vector>
 
+#include "fuse_adapter/mount_table.h"
 #include "io/descriptor.h"
 #include "io/test_wait.h"
 
@@ -120,11 +124,22 @@ bool GaneshaServer::start_once() {
   const std::string pid = place_ + "/pid";
   const std::array<const char*, 9> arguments{"ganesha.nfsd", "-F", "-f",        conf.c_str(), "-L",
                                              log.c_str(),    "-p", pid.c_str(), nullptr};
+  std::vector<std::string> own_mounts;
+  for (const MountEntry& mount : read_mount_table()) {
+    if (mount.type.starts_with("fuse")) own_mounts.push_back(mount.mountpoint);
+  }
   const pid_t test = ::getpid();
   server_ = ::fork();
   if (server_ == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != test) ::_exit(1);
+    // It looks at every file system there is. One that waits for the server itself, or is made to
+    // hang by another test, would keep it from starting, and even from being killed.
+    ::unshare(CLONE_NEWNS);
+    ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr);
+    for (const std::string& mount : own_mounts) {
+      ::umount2(mount.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+    }
     const int null = ::open("/dev/null", O_RDWR);
     for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) ::dup2(null, standard);
     ::execvp(arguments[0], const_cast<char* const*>(arguments.data()));

@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,6 +20,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "fuse_adapter/ganesha_server.h"
 #include "fuse_adapter/mount_fixture.h"
@@ -103,6 +106,11 @@ TEST_F(NfsMountTest, WhatIsWrittenIsOnTheServer) {
   EXPECT_EQ(exported("new").st_size, 5);
   ASSERT_EQ(::chmod(mount_.mounted("new").c_str(), 0604), 0);
   ASSERT_EQ(::chown(mount_.mounted("new").c_str(), 12, 34), 0);
+  {
+    const Descriptor file = open("new", O_WRONLY | O_TRUNC);
+    EXPECT_TRUE(file.is_open());
+    EXPECT_EQ(exported("new").st_size, 0);
+  }
   const std::array<timespec, 2> times{timespec{1000, 1}, timespec{2000, 2}};
   ASSERT_EQ(::utimensat(AT_FDCWD, mount_.mounted("new").c_str(), times.data(), 0), 0);
   const struct stat status = exported("new");
@@ -112,6 +120,18 @@ TEST_F(NfsMountTest, WhatIsWrittenIsOnTheServer) {
   EXPECT_EQ(status.st_atim.tv_sec, 1000);
   EXPECT_EQ(status.st_mtim.tv_sec, 2000);
   EXPECT_EQ(status.st_mtim.tv_nsec, 2);
+}
+
+// By a user who may write the file, but not change its mode: the server does that.
+TEST_F(NfsMountTest, WritesTakeSetuidAway) {
+  write_content(mount_.backend("tool"), content(10, 1, 1000));
+  ASSERT_EQ(::chmod(mount_.backend("tool").c_str(), 06777), 0);
+  start();
+  const std::string path = mount_.mounted("tool");
+  EXPECT_TRUE(as_user(kOwner, kOwner, [&] { return ::truncate(path.c_str(), 5) == 0; }));
+  EXPECT_TRUE(as_user(kOwner, kOwner,
+                      [&] { return ::write(::open(path.c_str(), O_WRONLY), "x", 1) == 1; }));
+  EXPECT_EQ(exported("tool").st_mode & 07777U, 0777U);
 }
 
 TEST_F(NfsMountTest, NamesAreMadeMovedAndRemoved) {
@@ -289,6 +309,93 @@ TEST_F(NfsMountTest, AStartThatFailsSaysWhy) {
   EXPECT_THAT(error_of(url, NCFS_NFS_PROGRAM), HasSubstr("/data: Connection refused"));
   EXPECT_THAT(error_of("nfs://nothing.invalid/data", NCFS_NFS_PROGRAM),
               HasSubstr("nothing.invalid:2049:/data: "));
+}
+
+// --- The daemon itself ---------------------------------------------------------------------------
+
+class NfsDaemonTest : public testing::Test {
+ protected:
+  NfsDaemonTest() : server_(mount_.make_directory("server"), mount_.backend()) {}
+  ~NfsDaemonTest() override { stop(SIGTERM); }
+
+  // In the foreground, until it is mounted.
+  void start() {
+    const std::string options =
+        "nfs_backend=" + server_.url() + ",cache_dir=" + mount_.cache() + ",cache_size=64M";
+    const std::string place = mount_.mounted();
+    const std::array<const char*, 7> arguments{NCFS_DAEMON, "-f",          "-o",   options.c_str(),
+                                               "cachefs",   place.c_str(), nullptr};
+    const pid_t test = ::getpid();
+    daemon_ = ::fork();
+    if (daemon_ == 0) {
+      ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+      if (::getppid() != test) ::_exit(1);
+      ::execv(arguments[0], const_cast<char* const*>(arguments.data()));
+      ::_exit(1);
+    }
+    // A dead mount is one that does not answer.
+    struct statvfs space {};
+    ASSERT_TRUE(eventually(
+        [&] { return is_mounted("cachefs " + place) && ::statvfs(place.c_str(), &space) == 0; }));
+  }
+  // Its exit status, or -1.
+  int stop(int signal) {
+    if (daemon_ < 0) return -1;
+    ::kill(daemon_, signal);
+    int status = 0;
+    ::waitpid(std::exchange(daemon_, -1), &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  }
+  // By the beginning of its line.
+  static bool is_mounted(const std::string& what) {
+    std::ifstream mounts("/proc/mounts");
+    for (std::string line; std::getline(mounts, line);) {
+      if (line.starts_with(what + ' ')) return true;
+    }
+    return false;
+  }
+  // Where the server's tree is shown to the daemon.
+  [[nodiscard]] std::string shown() const {
+    return "/run/nfs-cachefs/nfs-" + std::to_string(daemon_);
+  }
+  [[nodiscard]] std::string shown_line() const {
+    const std::string url = server_.url();
+    const std::size_t start = std::string("nfs://").size();
+    const std::size_t slash = url.find('/', start);
+    return url.substr(start, slash - start) + ":/data " + shown();
+  }
+
+  TestMount mount_;
+  GaneshaServer server_;
+  pid_t daemon_ = -1;
+};
+
+TEST_F(NfsDaemonTest, ATreeIsMountedByItsUrlAndNothingStays) {
+  const auto bytes = content(1, 1, kMiB);
+  write_content(mount_.backend("file"), bytes);
+  start();
+  const std::string line = shown_line();
+  const std::string place = shown();
+  EXPECT_TRUE(is_mounted(line));
+  EXPECT_EQ(read_file(mount_.mounted("file")).bytes, bytes);
+  EXPECT_EQ(stop(SIGTERM), 0);
+  EXPECT_FALSE(is_mounted(line));
+  EXPECT_FALSE(fs::exists(place));
+}
+
+TEST_F(NfsDaemonTest, WhatAKilledDaemonLeavesTheNextOneTakesAway) {
+  const auto bytes = content(2, 1, kMiB);
+  write_content(mount_.backend("file"), bytes);
+  start();
+  EXPECT_EQ(read_file(mount_.mounted("file")).bytes, bytes);
+  const std::string line = shown_line();
+  const std::string place = shown();
+  stop(SIGKILL);
+  start();
+  EXPECT_EQ(read_file(mount_.mounted("file")).bytes, bytes);
+  EXPECT_FALSE(is_mounted(line));
+  EXPECT_FALSE(fs::exists(place));
+  EXPECT_EQ(stop(SIGTERM), 0);
 }
 
 }  // namespace

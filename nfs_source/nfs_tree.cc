@@ -75,7 +75,8 @@ Open& opened(const fuse_file_info* info) {
 }
 
 // libfuse 3.14 forgets to tell the kernel that look-ups in one directory need not wait for each
-// other. The first reply of a session is the one to INIT.
+// other, and that the server takes set-user-id bits away, which who writes may not be allowed to
+// do. The first reply of a session is the one to INIT.
 ssize_t write_reply(int device, iovec* parts, int count, void*) {
   static std::atomic<bool> is_first{true};
   if (count != 2 || !is_first.exchange(false)) return ::writev(device, parts, count);
@@ -84,7 +85,7 @@ ssize_t write_reply(int device, iovec* parts, int count, void*) {
   std::memcpy(reply.data(), parts[1].iov_base, size);
   std::uint32_t flags = 0;
   std::memcpy(&flags, reply.data() + offsetof(fuse_init_out, flags), sizeof(flags));
-  flags |= FUSE_PARALLEL_DIROPS;
+  flags |= FUSE_PARALLEL_DIROPS | FUSE_HANDLE_KILLPRIV;
   std::memcpy(reply.data() + offsetof(fuse_init_out, flags), &flags, sizeof(flags));
   const std::array<iovec, 2> patched{parts[0], {reply.data(), size}};
   return ::writev(device, patched.data(), 2);
@@ -513,6 +514,15 @@ struct NfsTree::Operations {
     });
   }
 
+  // NFSv4.0 has none. Who lists them to copy a tree need not be warned of every file.
+  static void list_attributes(fuse_req_t request, fuse_ino_t, std::size_t size) {
+    if (size == 0) {
+      fuse_reply_xattr(request, 0);
+    } else {
+      fuse_reply_buf(request, nullptr, 0);
+    }
+  }
+
   // --- directories ------------------------------------------------------------------------------
 
   static void open_directory(fuse_req_t request, fuse_ino_t number, fuse_file_info* info) {
@@ -598,6 +608,8 @@ struct NfsTree::Operations {
     connection->congestion_threshold = kThreadsMax;
     connection->time_gran = 1;
     connection->want |= connection->capable & (FUSE_CAP_ASYNC_DIO | FUSE_CAP_ASYNC_READ);
+    // Truncating is a call of its own.
+    connection->want &= ~FUSE_CAP_ATOMIC_O_TRUNC;
   }
 };
 
@@ -636,6 +648,7 @@ std::string NfsTree::mount(const std::string& source, const std::string& place) 
   operations.flush = Operations::flush;
   operations.fsync = Operations::sync;
   operations.statfs = Operations::get_space;
+  operations.listxattr = Operations::list_attributes;
   operations.opendir = Operations::open_directory;
   operations.readdir = Operations::read_directory;
   operations.releasedir = Operations::close_directory;
