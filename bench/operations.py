@@ -6,8 +6,10 @@ is measured, not how many run side by side.
 
 import contextlib
 import ctypes
+import errno
 import os
 import random
+import resource
 import time
 
 from readers import MIB
@@ -57,11 +59,11 @@ class Stopwatch:
         return amount / (time.perf_counter() - self.start)
 
 
-def write_sequentially(path, size, flags=0, sync=False):
+def write_sequentially(path, size, flags=os.O_WRONLY, sync=False):
     """MiB/s of writing 1 MiB at a time."""
     buffer = random.Random(2).randbytes(MIB)
     watch = Stopwatch()
-    with opened(path, os.O_WRONLY | flags) as descriptor:
+    with opened(path, flags) as descriptor:
         for offset in range(0, size, MIB):
             assert os.pwrite(descriptor, buffer, offset) == MIB
         if sync:
@@ -69,9 +71,9 @@ def write_sequentially(path, size, flags=0, sync=False):
     return watch.rate(size / MIB)
 
 
-def write_new(path, size, sync=False):
+def write_new(path, size, sync=False, flags=os.O_WRONLY):
     """The same into a file that is not there yet, and is not afterwards."""
-    rate = write_sequentially(path, size, os.O_CREAT | os.O_EXCL, sync)
+    rate = write_sequentially(path, size, flags | os.O_CREAT | os.O_EXCL, sync)
     flush(path)
     os.unlink(path)
     return rate
@@ -93,6 +95,75 @@ def write_randomly(path, count):
         for place in places:
             assert os.pwrite(descriptor, buffer, place) == PAGE
     return watch.rate(count)
+
+
+FILES_PER_DIRECTORY = 1000
+
+
+def make_many(directory, count, with_content):
+    """Files of 1 byte, the first `with_content` of them, and empty ones."""
+    for start in range(0, count, FILES_PER_DIRECTORY):
+        parent = directory / f"{start // FILES_PER_DIRECTORY:04}"
+        parent.mkdir(parents=True)
+        for index in range(start, min(start + FILES_PER_DIRECTORY, count)):
+            with opened(parent / f"{index:07}", os.O_WRONLY | os.O_CREAT) as descriptor:
+                if index < with_content:
+                    os.write(descriptor, b"1")
+
+
+def paths_of_many(directory, count):
+    for index in range(count):
+        yield f"{directory}/{index // FILES_PER_DIRECTORY:04}/{index:07}"
+
+
+@contextlib.contextmanager
+def held_open(paths):
+    """Has all of them open at once, in as many processes as their limits need; yields how many, and
+    the errors of the others."""
+    paths = list(paths)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    share = max(1, limit - 100)  # for what else a process has open
+    children, opened_files, errors = [], 0, set()
+    try:
+        for start in range(0, len(paths), share):
+            done, told = os.pipe()
+            wait, end = os.pipe()
+            child = os.fork()
+            if child == 0:
+                os.close(end)
+                hold(paths[start:start + share], told, wait)
+            os.close(told)
+            os.close(wait)
+            children.append((child, end))
+            with open(done, encoding="ascii") as answer:
+                count, *failed = answer.read().split()
+            opened_files += int(count)
+            errors.update(failed)
+        yield opened_files, sorted(errors)
+    finally:
+        for _, end in children:
+            os.close(end)
+        for child, _ in children:
+            os.waitpid(child, 0)
+
+
+def hold(paths, told, wait):
+    """In a process of its own, until `wait` is closed at its other end."""
+    try:
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        count, errors = 0, set()
+        for path in paths:
+            try:
+                os.open(path, os.O_RDONLY)
+                count += 1
+            except OSError as error:
+                errors.add(errno.errorcode[error.errno])
+        os.write(told, " ".join([str(count), *errors]).encode())
+        os.close(told)
+        os.read(wait, 1)
+    finally:
+        os._exit(0)
 
 
 def create_and_remove(directory, count):

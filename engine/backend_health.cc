@@ -47,6 +47,13 @@ BackendAnswer judge_backend(int error) {
   }
 }
 
+void BackendHealth::begin_down(Nanos now, std::string reason, int error) {
+  NCFS_ASSERT(changes_ == 0);
+  last_error_ = error;
+  next_probe_at_ = now + kProbeIntervalMin;
+  change(now, BackendState::down, std::move(reason));
+}
+
 void BackendHealth::on_answer(Nanos now, BackendAnswer answer, int error) {
   if (answer == BackendAnswer::good) {
     transients_in_row_ = 0;

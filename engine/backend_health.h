@@ -61,6 +61,8 @@ class BackendHealth {
   [[nodiscard]] Nanos since() const { return since_; }
   [[nodiscard]] std::uint64_t changes() const { return changes_; }
 
+  // Down from the beginning: it could not be asked even once. Before anything else.
+  void begin_down(Nanos now, std::string reason, int error);
   // Of every call but probes.
   void on_answer(Nanos now, BackendAnswer answer, int error);
   // Whether a probe is to be made now; if so, it is out until on_probe_answer().

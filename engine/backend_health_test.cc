@@ -190,5 +190,22 @@ TEST_F(BackendHealthTest, AnyOrderOfEventsKeepsTheLaws) {
   EXPECT_GT(health_.changes(), 100U);
 }
 
+TEST_F(BackendHealthTest, OneThatWasNeverThereIsProbedUntilItIsThere) {
+  health_.begin_down(now_, "never asked", kTimedOut);
+  EXPECT_TRUE(health_.is_down());
+  EXPECT_EQ(health_.last_error(), kTimedOut);
+  EXPECT_EQ(health_.changes(), 1U);
+  EXPECT_FALSE(health_.take_probe(now_));
+  for (int time = 0; time < 5; ++time) {
+    probe(BackendAnswer::unreachable);
+    EXPECT_TRUE(health_.is_down());
+  }
+  const Nanos from = now_;
+  probe(BackendAnswer::good);
+  EXPECT_TRUE(health_.is_up());
+  EXPECT_LE(now_ - from, BackendHealth::kProbeIntervalMax);
+  EXPECT_EQ(health_.changes(), 2U);
+}
+
 }  // namespace
 }  // namespace ncfs

@@ -105,6 +105,7 @@ void MetadataCache::note_change_seen(const FileId& id, File& file) {
 
 Nanos MetadataCache::left_by(Nanos timeout, Nanos fetched_at, Nanos now, Belief belief) const {
   const bool is_fresh = belief == Belief::fresh;
+  if (!is_fresh && NCFS_PLANT(stand_in_unbounded)) return 1;
   return left_of(is_fresh ? timeout : config_.stale_if_error, fetched_at, now);
 }
 
@@ -185,6 +186,7 @@ std::optional<MetadataCache::AttributesAnswer> MetadataCache::find_attributes(Na
   const File* const file = valid_attributes(now, id, asker, belief);
   if (file != nullptr && belief == Belief::unasked) {
     note_unasked(now, file->fetched_at);
+    if (NCFS_PLANT(stand_in_made_fresh)) files_.find(id)->fetched_at = now;
     return AttributesAnswer{*file->attributes, 0};
   }
   if (file == nullptr) {
@@ -261,7 +263,7 @@ std::optional<MetadataCache::NameAnswer> MetadataCache::find_positive(Nanos now,
   if (entry_left == 0) return std::nullopt;
   if (belief == Belief::unasked) {
     note_unasked(now, std::min(name.fetched_at, file->fetched_at));
-    return NameAnswer{attributes, 0, 0};
+    return NameAnswer{attributes, NCFS_PLANT(stand_in_believed) ? entry_left : 0, 0};
   }
   return NameAnswer{attributes, name.viewer.is_anyone() ? entry_left : 0,
                     left_of(attributes_timeout(attributes), file->fetched_at, now)};

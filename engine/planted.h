@@ -87,10 +87,16 @@
   X(stale_told_twice, "a thread is told to look up again twice in a row", "M6 StaleOnce") \
   X(viewer_ignored, "what one caller was shown is shown to all", "M7 Viewer") \
   X(change_of_parent_ignored, "names stay known when their directory was seen to change", \
-    "M8 Observed") \
+    "M8 Observed; M7 Viewer if it was a change of permissions") \
   X(own_change_of_file_ignored, "attributes stay known after this mount changed them", \
     "M2 OwnChanges") \
-  X(inval_ignored, "an open is told to look up again though stale_open=inval", "M6 StaleOnce")
+  X(inval_ignored, "an open is told to look up again though stale_open=inval", "M6 StaleOnce") \
+  X(stand_in_unbounded, "in place of a backend that is down anything is told, however old", \
+    "M1 Age; M7 Viewer of a change of permissions") \
+  X(stand_in_believed, "what is told in place of the backend is given to the kernel to believe", \
+    "M1 Age") \
+  X(stand_in_made_fresh, "what was told in place of the backend is believed on when it is back", \
+    "M1 Age")
 // clang-format on
 
 namespace ncfs {

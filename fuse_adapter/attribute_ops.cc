@@ -2,6 +2,7 @@
 // it (a setgid bit that is lost, the mode that follows an ACL).
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/xattr.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -10,6 +11,7 @@
 #include <cerrno>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -20,7 +22,8 @@ namespace {
 
 constexpr int kOwner = FUSE_SET_ATTR_UID | FUSE_SET_ATTR_GID;
 // chown(2) to the owner that is, which still changes the ctime; also what the kernel asks before it
-// passes on a write that takes privileges away, which the write itself does on the source.
+// passes on a write that takes privileges away, which the write itself does on the source: so the
+// attributes that are answered are soon others.
 constexpr int kNothing = 0;
 constexpr int kAccessTime = FUSE_SET_ATTR_ATIME | FUSE_SET_ATTR_ATIME_NOW;
 constexpr int kModifyTime = FUSE_SET_ATTR_MTIME | FUSE_SET_ATTR_MTIME_NOW;
@@ -70,7 +73,8 @@ FoundFile find_through(FuseCore& core, NodeId node, const OpenFile* handle, cons
   return found;
 }
 
-void answer_attributes(FuseCore& core, KernelRequest& request, NodeId node, int file) {
+void answer_attributes(FuseCore& core, KernelRequest& request, NodeId node, int file,
+                       bool are_soon_others = false) {
   const auto location = core.nodes.locate(node);
   KnownMetadata::Ticket ticket;
   if (location) {
@@ -86,7 +90,7 @@ void answer_attributes(FuseCore& core, KernelRequest& request, NodeId node, int 
   const double left = core.known_metadata.learn(ticket, attributes, request.caller(), true);
   core.nodes.observe(node, FileFacts::of(attributes));
   core.files.note_source_size(node, static_cast<std::uint64_t>(attributes.st_size));
-  request.attributes(attributes, left);
+  request.attributes(attributes, are_soon_others ? 0 : left);
 }
 
 void change_attributes(FuseCore& core, const KernelRequestPointer& request, NodeId node,
@@ -118,7 +122,7 @@ void change_attributes(FuseCore& core, const KernelRequestPointer& request, Node
     }
   }
   if (!wanted.has(FUSE_SET_ATTR_SIZE)) {
-    answer_attributes(core, *request, node, found.file.get());
+    answer_attributes(core, *request, node, found.file.get(), wanted.which == kNothing);
     return;
   }
   set_size(core, request, node, handle.get(), static_cast<std::uint64_t>(wanted.attributes.st_size),
@@ -142,27 +146,29 @@ void setattr(fuse_req_t raw, fuse_ino_t node, struct stat* attributes, int which
                          });
 }
 
-// `call(path)` returns 0 or sets errno.
+// `call(path)` returns 0 or sets errno. With `is_allowed` the kernel has said who may, and the
+// daemon does what the source refuses the caller.
 template <typename Call>
-void change_extended(fuse_req_t raw, NodeId node, Call call) {
-  FuseCore::of(raw).post(
-      raw, [node, call = std::move(call)](FuseCore& core, const KernelRequestPointer& request) {
-        const FoundFile found = find_or_held(core, node, request->caller());
-        int error = found.error;
-        if (error == 0) {
-          OwnChange change(core, found);
-          {
-            const CallerCredentials credentials(request->caller(), core.groups);
-            const std::string path = fmt::format("/proc/self/fd/{}", found.file.get());
-            error = credentials.error() != 0  ? credentials.error()
-                    : call(path.c_str()) == 0 ? 0
-                                              : errno;
-          }
-          core.known_metadata.file_changed(key_of(found.attributes));
-          change.end();
-        }
-        request->error(error);
-      });
+void change_extended(fuse_req_t raw, NodeId node, Call call, bool is_allowed = false) {
+  FuseCore::of(raw).post(raw, [node, call = std::move(call), is_allowed](
+                                  FuseCore& core, const KernelRequestPointer& request) {
+    const FoundFile found = find_or_held(core, node, request->caller());
+    int error = found.error;
+    if (error == 0) {
+      OwnChange change(core, found);
+      const std::string path = fmt::format("/proc/self/fd/{}", found.file.get());
+      {
+        const CallerCredentials credentials(request->caller(), core.groups);
+        error = credentials.error() != 0  ? credentials.error()
+                : call(path.c_str()) == 0 ? 0
+                                          : errno;
+      }
+      if (error == EPERM && is_allowed) error = call(path.c_str()) == 0 ? 0 : errno;
+      core.known_metadata.file_changed(key_of(found.attributes));
+      change.end();
+    }
+    request->error(error);
+  });
 }
 
 void setxattr(fuse_req_t raw, fuse_ino_t node, const char* name, const char* value,
@@ -183,9 +189,14 @@ void removexattr(fuse_req_t raw, fuse_ino_t node, const char* name) {
     fuse_reply_err(raw, EOPNOTSUPP);
     return;
   }
-  change_extended(raw, node, [name = std::string(name)](const char* path) {
-    return ::removexattr(path, name.c_str());
-  });
+  // Who writes to a program takes its capabilities away, as whoever he is: the kernel asks for that
+  // on his behalf, and for nobody else who may not remove them (cap_inode_removexattr() of
+  // security/commoncap.c).
+  const bool is_capability = std::string_view(name) == XATTR_NAME_CAPS;
+  change_extended(
+      raw, node,
+      [name = std::string(name)](const char* path) { return ::removexattr(path, name.c_str()); },
+      is_capability);
 }
 
 }  // namespace

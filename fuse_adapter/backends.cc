@@ -97,13 +97,20 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
  public:
   explicit Shared(Options options)
       : options_(std::move(options)),
-        probe_(options_.probe ? options_.probe : probe_of(options_.root)),
-        root_(device_of(options_.root)),
-        root_path_(path_of(options_.root)),
         wake_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
         mount_table_(::open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC)) {
     if (!wake_.is_open()) throw std::system_error(errno, std::generic_category(), "eventfd");
-    look_at_mounts();
+    if (options_.absent == 0) {
+      know_root();
+      return;
+    }
+    root_path_ = options_.path;
+    Judged absent{"", BackendHealth(options_.probe_patience)};
+    has_had_trouble_ = true;
+    change(absent, [&](BackendHealth& health, Nanos now) {
+      health.begin_down(now, "it was not there when this was mounted", options_.absent);
+    });
+    judged_.emplace(kNotKnown, std::move(absent));
   }
 
   void start() {
@@ -119,11 +126,11 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
     if (watch_.joinable()) watch_.join();
   }
 
-  [[nodiscard]] Device root() const { return root_; }
+  [[nodiscard]] Device root() const { return root_.load(std::memory_order_relaxed); }
   [[nodiscard]] bool are_several() const { return are_several_.load(std::memory_order_relaxed); }
 
   [[nodiscard]] Device device_at(const std::string& path) const {
-    if (!are_several()) return root_;
+    if (!are_several()) return root();
     const std::lock_guard lock(mutex_);
     return device_at_locked(path);
   }
@@ -170,6 +177,8 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
 
  private:
   using Mounts = std::map<std::string, Device, std::less<>>;
+  // The root's, until it is known. No mounted file system has this number.
+  static constexpr Device kNotKnown = 0;
   struct Judged {
     std::string path;
     BackendHealth health;
@@ -181,15 +190,37 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
     [[maybe_unused]] const ssize_t written = ::write(wake_.get(), &one, sizeof(one));
   }
 
+  // The root is there to be asked.
+  void know_root() {
+    const Device root = device_of(options_.root);
+    auto probe = options_.probe ? options_.probe : probe_of(options_.root);
+    {
+      const std::lock_guard lock(mutex_);
+      root_path_ = path_of(options_.root);
+      probe_ = std::move(probe);
+      if (auto absent = judged_.extract(kNotKnown)) {
+        absent.key() = root;
+        judged_.insert(std::move(absent));
+      }
+      root_.store(root, std::memory_order_relaxed);
+    }
+    look_at_mounts();
+  }
+
   void look_at_mounts() {
     Mounts mounts;
+    std::string root_path;
+    {
+      const std::lock_guard lock(mutex_);
+      root_path = root_path_;
+    }
     for (const MountEntry& mount : read_mount_table()) {
       unsigned major = 0;
       unsigned minor = 0;
       const bool is_beneath =
-          is_within(mount.mountpoint, root_path_) && mount.mountpoint != root_path_;
+          is_within(mount.mountpoint, root_path) && mount.mountpoint != root_path;
       if (!is_beneath || std::sscanf(mount.device.c_str(), "%u:%u", &major, &minor) != 2) continue;
-      const std::size_t prefix = root_path_ == "/" ? 1 : root_path_.size() + 1;
+      const std::size_t prefix = root_path == "/" ? 1 : root_path.size() + 1;
       mounts[mount.mountpoint.substr(prefix)] = makedev(major, minor);
     }
     const std::lock_guard lock(mutex_);
@@ -253,14 +284,37 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
     }
   }
 
+  // An errno. Without the lock.
+  int find_root() {
+    try {
+      const int error = options_.find();
+      if (error == 0) know_root();
+      return error;
+    } catch (const std::system_error& error) {
+      return error.code().value();
+    }
+  }
+
   void start_probe(Device device, Judged& judged) {
     try {
-      quiet_thread([self = shared_from_this(), device, path = judged.path] {
-        const int error = self->probe_(path);
+      quiet_thread([self = shared_from_this(), device, path = judged.path, probe = probe_] {
+        Device asked = device;
+        int error = 0;
+        if (device == kNotKnown) {
+          error = self->find_root();
+          if (error == 0) asked = self->root();
+        } else {
+          error = probe(path);
+        }
+        // Whatever keeps the root from being found keeps the backend down.
+        const BackendAnswer answer =
+            asked == kNotKnown && judge_backend(error) == BackendAnswer::good
+                ? BackendAnswer::unreachable
+                : judge_backend(error);
         {
           const std::lock_guard lock(self->mutex_);
-          self->change(self->judged_.at(device), [&](BackendHealth& health, Nanos now) {
-            health.on_probe_answer(now, judge_backend(error), error);
+          self->change(self->judged_.at(asked), [&](BackendHealth& health, Nanos now) {
+            health.on_probe_answer(now, answer, error);
           });
         }
         self->wake();
@@ -272,12 +326,12 @@ class Backends::Shared : public std::enable_shared_from_this<Backends::Shared> {
   }
 
   const Options options_;
-  const std::function<int(const std::string& path)> probe_;
-  const Device root_;
-  const std::string root_path_;
   const Descriptor wake_;
   const Descriptor mount_table_;  // readable when it has changed
   mutable std::mutex mutex_;
+  std::function<int(const std::string& path)> probe_;  // once the root is known
+  std::atomic<Device> root_{kNotKnown};
+  std::string root_path_;
   Mounts mounts_;                             // beneath the root, by path
   std::map<Device, Judged> judged_;           // entries stay
   std::atomic<bool> are_several_{false};      // mounts_ is not empty

@@ -36,7 +36,13 @@ class Backends {
   static constexpr std::size_t kDevicesMax = 64;
 
   struct Options {
-    int root = -1;  // of the source; O_PATH will do; needed by the constructor only
+    int root = -1;  // of the source; O_PATH will do; needed by the constructor only, or by `find`
+    // The root cannot be asked yet, for the errno `absent` (0: it can). It is down, and its probes
+    // are calls of `find`, which makes `root` stand for it: 0, or an errno. May block for ever, and
+    // be called after the Backends' end. Until then `path` is what the log says of it.
+    int absent = 0;
+    std::function<int()> find = {};
+    std::string path = {};
     // A small question to the file system at a path relative to the source's root; an errno. May
     // block for ever, and be called after the Backends' end. None: the directory's attributes, from
     // the server.
@@ -54,7 +60,7 @@ class Backends {
   [[nodiscard]] Device device_at(const std::string& path) const;
   // Whether there is more than that of the root.
   [[nodiscard]] bool are_several() const;
-  [[nodiscard]] Device root() const;
+  [[nodiscard]] Device root() const;  // 0: not known yet
 
   // A call to it has ended; ETIMEDOUT also if it has not ended in time.
   void answered(Device device, int error);

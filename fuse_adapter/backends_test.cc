@@ -116,5 +116,32 @@ TEST_F(BackendsTest, TheRealProbeAsksTheRealDirectory) {
   EXPECT_EQ(backends_->status().front().state, BackendState::up);
 }
 
+TEST_F(BackendsTest, ARootThatIsAbsentIsDownUntilItIsFound) {
+  auto find_error = std::make_shared<std::atomic<int>>(ENOENT);
+  const int root = root_.get();
+  backends_ = std::make_unique<Backends>(Backends::Options{.root = root,
+                                                           .absent = ETIMEDOUT,
+                                                           .find =
+                                                               [find_error, finds = probes_] {
+                                                                 ++*finds;
+                                                                 return find_error->load();
+                                                               },
+                                                           .path = "/absent"});
+  EXPECT_TRUE(backends_->is_down(backends_->root()));
+  EXPECT_TRUE(backends_->is_down(backends_->device_at("a/b")));
+  EXPECT_EQ(backends_->status().front().last_error, ETIMEDOUT);
+  // Not even an answer that would do for a root that is known is an answer.
+  EXPECT_TRUE(comes_true([&] { return *probes_ >= 2; }));
+  EXPECT_EQ(backends_->status().front().state, BackendState::down);
+  *find_error = 0;
+  EXPECT_TRUE(comes_to_be(BackendState::up));
+  struct stat status {};
+  ASSERT_EQ(::fstat(root, &status), 0);
+  EXPECT_EQ(backends_->root(), status.st_dev);
+  EXPECT_FALSE(backends_->is_down(backends_->root()));
+  EXPECT_EQ(backends_->device_at("a/b"), status.st_dev);
+  EXPECT_EQ(backends_->status().size(), 1U);
+}
+
 }  // namespace
 }  // namespace ncfs

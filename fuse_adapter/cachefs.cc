@@ -23,6 +23,7 @@ constexpr std::chrono::seconds kReadyPatience{30};
 // source is not asked. A source that cannot be asked says so at the first request.
 MountSettings as_writable_as_source(MountSettings settings) {
   struct statvfs status {};
+  if (settings.is_source_absent) return settings;
   const bool is_read_only = ::fstatvfs(settings.source_root, &status) == 0 &&
                             (status.f_flag & static_cast<unsigned long>(ST_RDONLY)) != 0;
   if (is_read_only) settings.mount_flags |= MS_RDONLY;
@@ -81,6 +82,9 @@ class CacheFs::Impl {
                   std::function<void(const InvalidationResult&)> done) {
     ncfs::invalidate(*core_, std::move(paths), std::move(done));
   }
+  void source_found(const struct stat& root, bool is_on_network) {
+    core_->source_found(root, is_on_network);
+  }
 
  private:
   MountResult agree_with_kernel() {
@@ -134,6 +138,9 @@ std::vector<HotFiles::File> CacheFs::hot_files() {
 void CacheFs::invalidate(std::vector<std::string> paths,
                          std::function<void(const InvalidationResult&)> done) {
   impl_->invalidate(std::move(paths), std::move(done));
+}
+void CacheFs::source_found(const struct stat& root, bool is_on_network) {
+  impl_->source_found(root, is_on_network);
 }
 
 }  // namespace ncfs

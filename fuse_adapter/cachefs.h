@@ -52,6 +52,8 @@ struct MountSettings {
   std::string mountpoint;
   std::string source_name = "cachefs";  // first column of /proc/mounts
   int source_root = -1;                 // O_PATH or O_DIRECTORY; opened before mounting; not owned
+  // `source_root` stands for nothing yet: its file system is down until source_found().
+  bool is_source_absent = false;
   bool allow_other = false;
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;  // MS_* of mount(2)
   [[nodiscard]] bool is_read_only() const { return (mount_flags & MS_RDONLY) != 0; }
@@ -100,17 +102,20 @@ class CacheFs {
   // and no request is in flight.
   void run();
 
-  // Async-signal-safe. Makes run() detach the mount and return; files still open see ENOTCONN. Those
-  // that the kernel reads without the daemon see it only when they are closed.
+  // Async-signal-safe. Makes run() detach the mount and return; files still open see ENOTCONN.
+  // Those that the kernel reads without the daemon see it only when they are closed.
   void request_stop();
 
   [[nodiscard]] bool passthrough_active() const;
   [[nodiscard]] const AdapterStats& stats() const;
-  [[nodiscard]] MetadataStatus metadata_status() const;  // after mount()
+  [[nodiscard]] MetadataStatus metadata_status() const;   // after mount()
   [[nodiscard]] std::vector<HotFiles::File> hot_files();  // after mount()
   // As the function of this name; after mount().
   void invalidate(std::vector<std::string> paths,
                   std::function<void(const InvalidationResult&)> done);
+  // `source_root` now is the source's root, of these attributes; after mount(), and before it is
+  // said to be up. Any thread; waits for nothing.
+  void source_found(const struct stat& root, bool is_on_network);
 
  private:
   class Impl;

@@ -24,6 +24,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <system_error>
 #include <thread>
@@ -212,6 +213,29 @@ std::uint64_t room_for(Runtime& runtime, const std::function<std::uint64_t(std::
   return status.limit_bytes - std::min(status.limit_bytes, elsewhere);
 }
 
+// The way from a probe, which may outlive the mount, to the mount that awaits its backend.
+class Arrival {
+ public:
+  using Arrive = std::function<int(const BackendRoot& root)>;
+
+  // Who is told; nobody any more once it has returned with an empty one.
+  void expect(Arrive arrive) {
+    const std::lock_guard lock(mutex_);
+    arrive_ = std::move(arrive);
+  }
+  // An errno. May block for ever.
+  int find(const std::string& path) {
+    const BackendRoot root = find_backend_root(path, true);
+    if (root.error != 0) return root.error;
+    const std::lock_guard lock(mutex_);
+    return arrive_ ? arrive_(root) : EAGAIN;
+  }
+
+ private:
+  std::mutex mutex_;
+  Arrive arrive_;
+};
+
 // Everything of one mount, in the order in which it must be destroyed backwards.
 class Served {
  public:
@@ -226,7 +250,11 @@ class Served {
       if (!run_id) return failure(kMountSystem, "the system has no random numbers");
       options.engine = engine_config(order_.options, *run_id);
       options.source_root = backend_.get();
-      backends_ = std::make_shared<Backends>(Backends::Options{.root = backend_.get()});
+      backends_ = std::make_shared<Backends>(Backends::Options{
+          .root = backend_.get(),
+          .absent = places_.root.error,
+          .find = [arrival = arrival_, path = places_.backend] { return arrival->find(path); },
+          .path = places_.backend});
       options.backends = backends_;
       options.cache_root = cache_.objects.get();
       options.direct_io = order_.options.direct_io;
@@ -234,6 +262,7 @@ class Served {
       MountSettings settings =
           mount_settings(order_.options, places_.mountpoint, order_.source_name, backend_.get());
       settings.backends = backends_;
+      settings.is_source_absent = places_.root.error != 0;
       settings.open_files_max = open_files_max(descriptor_limit());
       warm_jobs_ = std::make_shared<WarmJobs>(warm_target(), cache_.root.get());
       settings.warm_jobs = warm_jobs_;
@@ -246,6 +275,7 @@ class Served {
     if (!mounted.ok()) return failure(kMountFailure, mounted.message);
     start_control();
     tell();
+    arrival_->expect([this](const BackendRoot& root) { return arrive(root); });
     return {};
   }
 
@@ -254,6 +284,7 @@ class Served {
   // Ends everything in time, with or without start() having gone well.
   ~Served() {
     alarm(kStopSecondsMax);
+    arrival_->expect({});
     if (control_) control_->stop();
     if (warm_jobs_) warm_jobs_->stop(kWarmStopPatience);
     if (file_system_) {
@@ -272,17 +303,14 @@ class Served {
 
  private:
   MountReport open_places() {
-    backend_ = Descriptor(open(places_.backend.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    // Opened before there is a mount: a process that asks the mount it serves waits for itself if
+    // it is killed meanwhile, and with it everybody who asks the mount, for ever. A backend that is
+    // absent is stood for by what has no names in it, under the number that it gets when it
+    // arrives.
+    backend_ = places_.root.error == 0 ? std::move(places_.root.directory)
+                                       : Descriptor(open("/dev/null", O_PATH | O_CLOEXEC));
     if (!backend_.is_open()) {
-      return failure(kMountFailure, fmt::format("option nfs_backend={}: {}", places_.backend,
-                                                std::strerror(errno)));
-    }
-    // Before there is a mount: a process that asks the mount it serves waits for itself if it is
-    // killed meanwhile, and with it everybody who asks the mount, for ever.
-    struct statvfs status {};
-    if (fstatvfs(backend_.get(), &status) != 0) {
-      return failure(kMountFailure, fmt::format("option nfs_backend={}: {}", places_.backend,
-                                                std::strerror(errno)));
+      return failure(kMountSystem, fmt::format("/dev/null: {}", std::strerror(errno)));
     }
     await_stopping_daemon(places_.cache_dir);
     CacheDirectoryResult opened = open_cache_directory(places_.cache_dir);
@@ -296,6 +324,20 @@ class Served {
                    order_.options.cache_size_bytes / kMiB, space->total_bytes / kMiB);
     }
     return {};
+  }
+
+  // The backend, absent so far, is there. An errno. Waits for nothing.
+  int arrive(const BackendRoot& root) {
+    MountPlaces places{places_.mountpoint, root.path, places_.cache_dir};
+    if (const auto problem = check_nesting(places)) {
+      spdlog::error("{}", *problem);
+      return EINVAL;
+    }
+    if (dup3(root.directory.get(), backend_.get(), O_CLOEXEC) < 0) return errno;
+    file_system_->source_found(root.attributes, root.is_on_network);
+    runtime_->source_found(root.is_on_network);
+    warm_jobs_->source_found();
+    return 0;
   }
 
   WarmTarget warm_target() {
@@ -401,7 +443,8 @@ class Served {
   }
 
   const MountOrder& order_;
-  const MountPlaces places_;
+  MountPlaces places_;
+  const std::shared_ptr<Arrival> arrival_ = std::make_shared<Arrival>();
   Descriptor backend_;
   CacheDirectory cache_;
   Descriptor mounted_;

@@ -130,7 +130,7 @@ bool open_unasked(FuseCore& core, KernelRequest& request, NodeId node, const fus
   for (const Belief belief : {Belief::fresh, Belief::unasked}) {
     const auto plan = core.known_metadata.plan_listing(*file, request.caller(), belief);
     if (plan.step != Step::serve) continue;
-    auto directory = std::make_shared<OpenDirectory>();
+    auto directory = std::make_shared<OpenDirectory>(node);
     directory->file = *file;
     directory->names = plan.snapshot;
     answer_opened(core, request, directory, info);
@@ -139,12 +139,32 @@ bool open_unasked(FuseCore& core, KernelRequest& request, NodeId node, const fus
   return false;
 }
 
+// With nocto, on the dispatch thread: true if this answered.
+bool open_from_memory(FuseCore& core, fuse_req_t raw, NodeId node, fuse_file_info answer) {
+  using Step = KnownMetadata::ListingPlan::Step;
+  if (core.settings.metadata.is_close_to_open) return false;
+  const auto file = core.nodes.file_of(node);
+  if (!file) return false;
+  const auto plan = core.known_metadata.plan_listing(*file, caller_of(raw));
+  if (plan.step != Step::serve) return false;
+  auto directory = std::make_shared<OpenDirectory>(node);
+  directory->file = *file;
+  directory->names = plan.snapshot;
+  directory->is_at_start = true;
+  let_kernel_keep(core, node, *directory, answer);
+  core.directories.add(directory);
+  answer.fh = number_of(*directory);
+  if (fuse_reply_open(raw, &answer) != 0) forget_directory(core, *directory);
+  return true;
+}
+
 void opendir(fuse_req_t raw, fuse_ino_t node, fuse_file_info* info) {
   if (FuseCore::of(raw).refuse_open(raw)) return;
+  if (open_from_memory(FuseCore::of(raw), raw, node, *info)) return;
   FuseCore::of(raw).post(
       raw,
       [node, answer = *info](FuseCore& core, const KernelRequestPointer& request) mutable {
-        auto directory = std::make_shared<OpenDirectory>();
+        auto directory = std::make_shared<OpenDirectory>(node);
         const Caller& caller = request->caller();
         int error = prepare(core, caller, node, *directory);
         const bool reads_ahead = !core.settings.metadata.is_close_to_open && directory->stream;
@@ -324,6 +344,15 @@ class Listing {
   std::vector<NodeId> looked_up_;
 };
 
+// While the backend does not answer: a handle that has listed nothing yet gets what another one
+// has, if there is such. The stream is left alone, as closing it may wait.
+void recall_names(FuseCore& core, const Caller& caller, OpenDirectory& directory) {
+  const auto plan = core.known_metadata.plan_listing(directory.file, caller, Belief::unasked);
+  if (plan.step != KnownMetadata::ListingPlan::Step::serve) return;
+  directory.names = plan.snapshot;
+  directory.is_at_start = false;
+}
+
 void list(fuse_req_t raw, NodeId node, std::size_t size, off_t offset, const fuse_file_info& info,
           bool with_attributes) {
   auto directory = handle_of<OpenDirectory>(info.fh).shared_from_this();
@@ -331,22 +360,26 @@ void list(fuse_req_t raw, NodeId node, std::size_t size, off_t offset, const fus
       raw,
       [directory, node, size, offset, with_attributes](FuseCore& core,
                                                        const KernelRequestPointer& request) {
+        Listing listing(core, *request, *directory, size);
         int error = 0;
         {
           const std::lock_guard lock(directory->mutex);
-          Listing listing(core, *request, *directory, size);
           error = listing.fill(offset, node, with_attributes);
-          if (error == 0) listing.answer();
         }
-        if (error != 0) request->error(error);
+        // Without the lock: whoever has the answer may ask on at once, and not find it free.
+        error == 0 ? listing.answer() : static_cast<void>(request->error(error));
       },
       [directory, node, size, offset, with_attributes](FuseCore& core,
                                                        const KernelRequestPointer& request) {
-        // A call that hangs may hold it.
-        const std::unique_lock lock(directory->mutex, std::try_to_lock);
-        if (!lock.owns_lock() || !directory->names) return false;
         Listing listing(core, *request, *directory, size);
-        listing.fill_unasked(offset, node, with_attributes);
+        {
+          // A call that hangs may hold it.
+          const std::unique_lock lock(directory->mutex, std::try_to_lock);
+          if (!lock.owns_lock()) return false;
+          if (!directory->names && offset == 0) recall_names(core, request->caller(), *directory);
+          if (!directory->names) return false;
+          listing.fill_unasked(offset, node, with_attributes);
+        }
         listing.answer();
         return true;
       });

@@ -16,6 +16,7 @@
 #include <mutex>
 #include <utility>
 
+#include "fuse_adapter/printable.h"
 #include "fuse_adapter/rate_limit.h"
 #include "io/descriptor.h"
 #include "io/monotonic_clock.h"
@@ -101,15 +102,6 @@ class JournalSink : public spdlog::sinks::base_sink<std::mutex> {
   const sockaddr_un address_ = journal_address();
   std::uint64_t lost_ = 0;
 };
-
-std::string printable(const std::string& text) {
-  std::string result;
-  for (const char letter : text) {
-    const auto byte = static_cast<unsigned char>(letter);
-    result += byte < 0x20 || byte == 0x7f ? fmt::format("\\x{:02x}", byte) : std::string(1, letter);
-  }
-  return result;
-}
 
 RateLimit::Verdict admit(std::string_view kind) {
   static std::mutex mutex;

@@ -140,6 +140,10 @@ int flush_file(const char*, fuse_file_info*) {
   return serve(Operation::close, [] { return 0; });
 }
 
+int sync_file(const char*, int, fuse_file_info* info) {
+  return serve(Operation::change, [&] { return result_of(::fsync(descriptor_of(info))); });
+}
+
 int close_file(const char*, fuse_file_info* info) {
   return result_of(::close(descriptor_of(info)));
 }
@@ -217,6 +221,7 @@ ssize_t write_reply(int device, iovec* parts, int count, void*) {
   operations.read = read_file_at;
   operations.write = write_file_at;
   operations.flush = flush_file;
+  operations.fsync = sync_file;
   operations.release = close_file;
   operations.readdir = list_directory;
   operations.statfs = get_space;

@@ -102,11 +102,11 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
   // Kernels before 6.2 cannot do so for directories (it would take away what is mounted in them).
   void forget_name(std::uint64_t parent, const std::string& name, bool is_directory);
 
-  // The inode number to tell of a file; see shown_inode.h. The root's device is set before
-  // mounting.
-  void set_root_device(dev_t device) { root_device_ = device; }
+  // The inode number to tell of a file; see shown_inode.h. The root's device is set before there
+  // are files to tell of.
+  void set_root_device(dev_t device) { root_device_.store(device, std::memory_order_relaxed); }
   [[nodiscard]] ino_t shown_inode(dev_t device, ino_t inode) const {
-    return ncfs::shown_inode(root_device_, device, inode);
+    return ncfs::shown_inode(root_device_.load(std::memory_order_relaxed), device, inode);
   }
   [[nodiscard]] struct stat shown(struct stat attributes) const {
     attributes.st_ino = shown_inode(attributes.st_dev, attributes.st_ino);
@@ -139,7 +139,7 @@ class FuseChannel : public std::enable_shared_from_this<FuseChannel> {
   int device_ = -1;  // the session's
   std::string mountpoint_;
   std::uint64_t mounted_device_ = 0;
-  dev_t root_device_ = 0;
+  std::atomic<dev_t> root_device_{0};
   Descriptor wake_;
   Interrupts interrupts_;
 

@@ -1,6 +1,7 @@
 #include "fuse_adapter/fuse_ops.h"
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 
 #include <algorithm>
@@ -58,12 +59,21 @@ std::size_t kept_files_max(const MountSettings& settings) {
 constexpr unsigned kBackgroundMax = 64;
 constexpr unsigned kCongestionThreshold = 48;
 
-FileFacts facts_of_root(int root) {
+FileFacts facts_of_root(const MountSettings& settings) {
   struct stat attributes {};
-  if (::fstat(root, &attributes) != 0) {
+  if (settings.is_source_absent) {
+    attributes.st_mode = S_IFDIR;
+    return FileFacts::of(attributes);
+  }
+  if (::fstat(settings.source_root, &attributes) != 0) {
     throw std::system_error(errno, std::generic_category(), "the backend's root");
   }
   return FileFacts::of(attributes);
+}
+
+bool may_pass_source_through(ColdPassthroughPolicy policy, bool is_on_network) {
+  return policy == ColdPassthroughPolicy::enabled ||
+         (policy == ColdPassthroughPolicy::automatic && !is_on_network);
 }
 
 // All opens of a node that is passed through are of the version that is: one of another version has
@@ -102,10 +112,11 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
       tree(mount_settings.source_root, groups, *stats),
       channel(std::make_shared<FuseChannel>(operation_table(settings.is_read_only()), this,
                                             passthrough_of(mount_settings))),
-      nodes(facts_of_root(mount_settings.source_root),
+      nodes(facts_of_root(mount_settings),
             {.register_backing =
                  [this](int descriptor) { return channel->register_backing(descriptor); },
-             .unregister_backing = [this](int id) { channel->unregister_backing(id); }}),
+             .unregister_backing = [this](int id) { channel->unregister_backing(id); },
+             .keeps_nodes = mount_settings.stale_open == StaleOpen::inval}),
       known_metadata(mount_settings.metadata, groups),
       backend_locks(
           mount_settings.locks == LockPlace::backend
@@ -135,10 +146,9 @@ FuseCore::FuseCore(const MountSettings& mount_settings, Runtime& runtime,
                      .threads = kInvalidationThreads,
                      .queue_max = kInvalidationQueueMax,
                      .deadline = kInvalidationPatience}),
-      passes_source_through(mount_settings.cold_passthrough == ColdPassthroughPolicy::enabled ||
-                            (mount_settings.cold_passthrough == ColdPassthroughPolicy::automatic &&
-                             !is_on_network(mount_settings.source_root))) {
-  channel->set_root_device(facts_of_root(mount_settings.source_root).file.device);
+      passes_source_through(may_pass_source_through(mount_settings.cold_passthrough,
+                                                    is_on_network(mount_settings.source_root))) {
+  channel->set_root_device(facts_of_root(mount_settings).file.device);
 }
 
 FuseCore::~FuseCore() = default;
@@ -269,6 +279,12 @@ bool FuseCore::refuse_open(fuse_req_t raw) {
   const std::size_t open = files.count() + directories.count() + left_mappings.count();
   if (open < settings.open_files_max) return false;
   stats->rejected.add();
+  if (!has_logged_open_limit.exchange(true)) {
+    spdlog::warn(
+        "{} files and directories are open, as many as the limit of descriptors allows "
+        "(ulimit -Hn, LimitNOFILE=); who opens more gets ENFILE",
+        open);
+  }
   fuse_reply_err(raw, ENFILE);
   return true;
 }
@@ -320,6 +336,12 @@ std::string FuseCore::path_of(const FileKey& file) const {
   return location ? location->path : std::string();
 }
 
+void FuseCore::source_found(const struct stat& root, bool is_on_network) {
+  channel->set_root_device(root.st_dev);
+  nodes.set_root(FileFacts::of(root));
+  passes_source_through = may_pass_source_through(settings.cold_passthrough, is_on_network);
+}
+
 void FuseCore::stop() {
   channel->stop();
   metadata.stop(kStopPatience);
@@ -336,12 +358,12 @@ void FuseCore::stop() {
   channel->disconnect();
 }
 
-void LastSpaces::note(Backends::Device device, const struct statvfs& space) {
+void LastSpaces::note(Backends::Device device, const Space& space) {
   const std::lock_guard lock(mutex_);
   if (spaces_.size() < kDevicesMax || spaces_.contains(device)) spaces_[device] = space;
 }
 
-std::optional<struct statvfs> LastSpaces::find(Backends::Device device) const {
+std::optional<LastSpaces::Space> LastSpaces::find(Backends::Device device) const {
   const std::lock_guard lock(mutex_);
   const auto known = spaces_.find(device);
   return known == spaces_.end() ? std::nullopt : std::optional(known->second);

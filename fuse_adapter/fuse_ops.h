@@ -2,9 +2,9 @@
 //
 // Thread rule: the functions in the operation table run on dispatch threads and call neither the
 // source nor the cache disk, except for bytes that are in memory already; everything else is
-// posted: to a pool, or to the same thread while enough others take requests (FuseChannel::Stay). It
-// is posted in the lane of the file system that will be asked: one that hangs holds its share of the
-// threads, never all of them, and once it is known to be down no call is made to it at all.
+// posted: to a pool, or to the same thread while enough others take requests (FuseChannel::Stay).
+// It is posted in the lane of the file system that will be asked: one that hangs holds its share of
+// the threads, never all of them, and once it is known to be down no call is made to it at all.
 #pragma once
 
 #include <sys/statvfs.h>
@@ -42,17 +42,23 @@
 
 namespace ncfs {
 
-// What statfs(2) told last, for when the source does not answer. Any thread.
+// What statfs(2) told last: believed as long as attributes of directories are, if nothing was
+// changed here meanwhile, and for when the source does not answer. Any thread.
 class LastSpaces {
  public:
-  void note(Backends::Device device, const struct statvfs& space);
-  [[nodiscard]] std::optional<struct statvfs> find(Backends::Device device) const;
+  struct Space {
+    struct statvfs status {};
+    Nanos asked_at = 0;
+    std::optional<std::uint64_t> changes;  // KnownMetadata::changes() before it was asked for
+  };
+  void note(Backends::Device device, const Space& space);
+  [[nodiscard]] std::optional<Space> find(Backends::Device device) const;
 
  private:
   static constexpr std::size_t kDevicesMax = 1024;
 
   mutable std::mutex mutex_;
-  std::map<Backends::Device, struct statvfs> spaces_;
+  std::map<Backends::Device, Space> spaces_;
 };
 
 // What is special about a request to the source.
@@ -120,6 +126,9 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
     return HandleId{last_handle_.fetch_add(1, std::memory_order_relaxed) + 1};
   }
 
+  // As CacheFs::source_found().
+  void source_found(const struct stat& root, bool is_on_network);
+
   // No request comes any more. Ends what is under way and closes what is open.
   void stop();
 
@@ -155,6 +164,7 @@ class FuseCore : public std::enable_shared_from_this<FuseCore> {
   JobPool invalidations;
   LastSpaces spaces;
   std::atomic<bool> has_logged_refusal{false};
+  std::atomic<bool> has_logged_open_limit{false};
   // Whether the kernel may read files that are not complete in the cache from the source itself;
   // ends when it will not.
   std::atomic<bool> passes_source_through;

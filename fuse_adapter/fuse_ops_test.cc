@@ -315,6 +315,26 @@ TEST_F(FuseOpsTest, WhenAFileIsSyncedOrShorterNoNoticeOfAnEarlierChangeIsToCome)
   release(other, writer);
 }
 
+TEST_F(FuseOpsTest, WhatIsWrittenPastThePagesIsForgottenThere) {
+  write("file", "12345");
+  const NodeId node = find("file");
+  const auto writer = open(node, O_RDWR).as<fuse_open_out>().fh;
+  fuse_write_in request{};
+  request.fh = writer;
+  request.size = 1;
+  int notices = 0;
+  send(FUSE_WRITE, node, raw(request) + 'x');
+  EXPECT_EQ(receive_after(notices).error, 0);
+  EXPECT_EQ(notices, 0);
+  request.write_flags = FUSE_WRITE_LOCKOWNER;
+  request.lock_owner = 7;
+  request.flags = O_DIRECT;
+  send(FUSE_WRITE, node, raw(request) + 'y');
+  EXPECT_EQ(receive_after(notices).error, 0);
+  EXPECT_EQ(notices, 1);
+  release(node, writer);
+}
+
 TEST_F(FuseOpsTest, WhoOpensTooManyFilesIsRefusedAndNobodyElseNotices) {
   write("file", "12345");
   const NodeId node = find("file");
@@ -485,6 +505,18 @@ TEST_F(FuseMemoryTest, TargetsOfLinksAreAskedForOnce) {
   const std::uint64_t before = looks();
   EXPECT_EQ(ask(FUSE_READLINK, link, {}).bytes, "target");
   EXPECT_EQ(looks(), before);
+}
+
+TEST_F(FuseMemoryTest, SpaceIsAskedForOnceUntilSomethingIsChangedHere) {
+  const auto space = ask(FUSE_STATFS, kRootNode, {}).as<fuse_statfs_out>();
+  EXPECT_GT(space.st.blocks, 0U);
+  std::uint64_t before = looks();
+  EXPECT_EQ(ask(FUSE_STATFS, kRootNode, {}).as<fuse_statfs_out>().st.blocks, space.st.blocks);
+  EXPECT_EQ(looks(), before);
+  EXPECT_EQ(ask(FUSE_MKDIR, kRootNode, raw(fuse_mkdir_in{}) + std::string("d") + '\0').error, 0);
+  before = looks();
+  EXPECT_EQ(ask(FUSE_STATFS, kRootNode, {}).error, 0);
+  EXPECT_GT(looks(), before);
 }
 
 TEST_F(FuseMemoryTest, OwnChangesOfNamesAreKnownBeforeTheyAreAnswered) {

@@ -147,6 +147,42 @@ TEST_F(FuseUnansweredTest, AnOpenDirectoryIsListedOn) {
   EXPECT_EQ(ask(FUSE_RELEASEDIR, kRootNode, raw(ending)).error, 0);
 }
 
+TEST_F(FuseUnansweredTest, AnOpenDirectoryThatWasNotListedIsListedAsAnotherOneWas) {
+  write("file", "12345");
+  fuse_read_in request{};
+  request.fh = ask(FUSE_OPENDIR, kRootNode, raw(fuse_open_in{})).as<fuse_open_out>().fh;
+  request.size = 4096;
+  const std::string listed = list(kRootNode);
+  take_down();
+  const std::string first = ask(FUSE_READDIR, kRootNode, raw(request)).bytes;
+  EXPECT_EQ(first, listed);
+  request.offset = 1;
+  const std::string rest = ask(FUSE_READDIR, kRootNode, raw(request)).bytes;
+  EXPECT_FALSE(rest.empty());
+  EXPECT_TRUE(first.ends_with(rest));
+  bring_up();
+  write("another", "");
+  request.offset = 0;
+  EXPECT_THAT(ask(FUSE_READDIR, kRootNode, raw(request)).bytes, testing::HasSubstr("another"));
+  fuse_release_in ending{};
+  ending.fh = request.fh;
+  EXPECT_EQ(ask(FUSE_RELEASEDIR, kRootNode, raw(ending)).error, 0);
+}
+
+TEST_F(FuseUnansweredTest, AnOpenDirectoryThatNobodyHasListedIsNotListed) {
+  write("file", "12345");
+  fuse_read_in request{};
+  request.fh = ask(FUSE_OPENDIR, kRootNode, raw(fuse_open_in{})).as<fuse_open_out>().fh;
+  request.size = 4096;
+  take_down();
+  EXPECT_EQ(ask(FUSE_READDIR, kRootNode, raw(request)).error, ETIMEDOUT);
+  bring_up();
+  EXPECT_THAT(ask(FUSE_READDIR, kRootNode, raw(request)).bytes, testing::HasSubstr("file"));
+  fuse_release_in ending{};
+  ending.fh = request.fh;
+  EXPECT_EQ(ask(FUSE_RELEASEDIR, kRootNode, raw(ending)).error, 0);
+}
+
 // Without stale_if_error.
 class FuseDownTest : public FuseUnansweredTest {
  protected:

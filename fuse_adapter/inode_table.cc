@@ -38,6 +38,15 @@ InodeTable::InodeTable(const FileFacts& root, Kernel kernel) : kernel_(std::move
   ++next_;
 }
 
+void InodeTable::set_root(const FileFacts& root) {
+  const std::lock_guard lock(mutex_);
+  NCFS_ASSERT(root.type == S_IFDIR);
+  NCFS_ASSERT(nodes_.size() == 1);
+  current_.clear();
+  current_.emplace(root.file, kRootNode);
+  nodes_.at(kRootNode).file = root.file;
+}
+
 bool InodeTable::stands_for(Node& node, const FileFacts& facts) {
   if (node.file != facts.file || node.type != facts.type) return false;
   if (node.writes > 0 && node.version != facts.version) {
@@ -47,13 +56,23 @@ bool InodeTable::stands_for(Node& node, const FileFacts& facts) {
   return node.type == S_IFDIR || node.version == facts.version;
 }
 
+bool InodeTable::is_kept(const Node& node, const FileFacts& facts) const {
+  return kernel_.keeps_nodes && node.file == facts.file && node.type == facts.type;
+}
+
 NodeId InodeTable::look_up(NodeId parent, std::string_view name, const FileFacts& facts) {
   const std::lock_guard lock(mutex_);
   const auto known = current_.find(facts.file);
   if (known != current_.end()) {
     const NodeId id = known->second;
     Node& node = nodes_.at(id);
-    if (stands_for(node, facts)) {
+    const bool stands = stands_for(node, facts);
+    if (!stands && is_kept(node, facts) && node.page_cache_opens + node.direct_opens == 0) {
+      node.version = facts.version;
+      node.was_settled = false;
+      node.has_young_pages = true;  // they are of the version before
+    }
+    if (stands || is_kept(node, facts)) {
       ++node.lookups;
       if (id != kRootNode) place(id, parent, name, facts.links > 1);
       return id;
@@ -198,7 +217,7 @@ InodeTable::Standing InodeTable::observe(NodeId node, const FileFacts& facts) {
   const auto found = nodes_.find(node);
   if (found == nodes_.end()) return Standing::other;
   if (!stands_for(found->second, facts)) {
-    if (node != kRootNode) retire_locked(node, found->second);
+    if (node != kRootNode && !is_kept(found->second, facts)) retire_locked(node, found->second);
     return Standing::other;
   }
   return found->second.is_retired ? Standing::retired : Standing::current;
@@ -219,7 +238,7 @@ void InodeTable::note_change(NodeId id, const FileFacts& before, const FileFacts
   if (stands_for(node, before)) {
     node.version = after.version;
     node.was_settled = false;
-  } else if (id != kRootNode && !stands_for(node, after)) {
+  } else if (id != kRootNode && !stands_for(node, after) && !is_kept(node, after)) {
     retire_locked(id, node);
   }
 }
@@ -233,7 +252,7 @@ std::vector<NodeId> InodeTable::note_attribute_change(const FileFacts& before,
     if (stands_for(node, before)) {
       node.version = after.version;
       if (was_settled) node.was_settled = true;
-    } else if (id != kRootNode && !stands_for(node, after)) {
+    } else if (id != kRootNode && !stands_for(node, after) && !is_kept(node, after)) {
       retire_locked(id, node);
     }
   }
@@ -367,7 +386,8 @@ void InodeTable::end_writes(NodeId id, const std::optional<FileFacts>& facts) {
   // Others may have written meanwhile, unseen between our own writes: no page outlives this.
   node.has_young_pages = true;
   const bool reads_cache = node.passthrough_opens > 0 && node.backing_mode == OpenMode::passthrough;
-  if (!stands || reads_cache) retire_locked(id, node);
+  const bool stays = stands || (facts && is_kept(node, *facts));
+  if (!stays || reads_cache) retire_locked(id, node);
   drop_if_unused(id);
 }
 
@@ -443,7 +463,10 @@ InodeTable::OpenAnswer InodeTable::open(NodeId id, const OpenRequest& request) {
   }
   Node& node = found->second;
   if (request.writes) return open_for_writing(id, node, request);
-  if (request.standing == Standing::other) {
+  // It may have been looked up since it was opened.
+  const bool is_other = kernel_.keeps_nodes && node.writes == 0 && request.version &&
+                        *request.version != node.version;
+  if (request.standing == Standing::other || is_other) {
     // An open that had no look-up, or the second try of one that had: the kernel's node cannot be
     // exchanged, so it is served in a mode that its other opens allow.
     return node.passthrough_opens > 0 ? share_backing(node) : open_past_page_cache(node);

@@ -75,8 +75,14 @@ class InodeTable {
   struct Kernel {
     std::function<int(int descriptor)> register_backing;
     std::function<void(int backing_id)> unregister_backing;
+    // Who uses the mount does not look up again when a node is exchanged (stale_open=inval): a
+    // changed file keeps its node. Opens of another version than the node stands for go past its
+    // pages, until it is looked up while nobody has it open.
+    bool keeps_nodes = false;
   };
   InodeTable(const FileFacts& root, Kernel kernel);
+  // Which directory the root is, if it was made without knowing. Before any other node is made.
+  void set_root(const FileFacts& root);
 
   // The node of the file found under `name`. Counts one look-up, to be forgotten by the kernel.
   [[nodiscard]] NodeId look_up(NodeId parent, std::string_view name, const FileFacts& facts);
@@ -156,8 +162,9 @@ class InodeTable {
     // The kernel writes to the source's file under some node: to be passed through to it, too, or
     // past the page cache.
     bool is_written_unseen = false;
-    bool is_foreign = false;         // another version than our own changes explain
-    std::weak_ptr<void> owner = {};  // of `backing`
+    bool is_foreign = false;                    // another version than our own changes explain
+    std::optional<SourceVersion> version = {};  // what was opened to be read
+    std::weak_ptr<void> owner = {};             // of `backing`
   };
   struct OpenAnswer {
     bool retry = false;  // answer with ESTALE; nothing was counted
@@ -217,6 +224,8 @@ class InodeTable {
 
   // A node that is being written to comes to stand for the version it is told of.
   [[nodiscard]] static bool stands_for(Node& node, const FileFacts& facts);
+  // Whether the node stays that of the file though the version is another one.
+  [[nodiscard]] bool is_kept(const Node& node, const FileFacts& facts) const;
   void retire_locked(NodeId id, Node& node);
   void place(NodeId id, NodeId parent, std::string_view name, bool keep_other);
   void leave(NodeId parent);

@@ -488,5 +488,65 @@ TEST_F(InodeTableTest, TheKernelKeepsOneListingAtATime) {
   EXPECT_EQ(table_.size(), 1U);
 }
 
+// With stale_open=inval.
+class KeptNodesTest : public testing::Test {
+ protected:
+  NodeId find(std::int64_t time) { return table_.look_up(kRootNode, "file", regular(5, time)); }
+  InodeTable::OpenAnswer open(NodeId node, std::int64_t time) {
+    const FileFacts facts = regular(5, time);
+    return table_.open(node, {.standing = table_.observe(node, facts),
+                              .may_retry = [] { return false; },
+                              .version = facts.version});
+  }
+
+  // Nothing is passed through.
+  InodeTable table_{directory(2),
+                    {.register_backing = {}, .unregister_backing = {}, .keeps_nodes = true}};
+};
+
+TEST_F(KeptNodesTest, AChangedFileKeepsItsNodeAndLosesItsPages) {
+  const NodeId node = find(1);
+  EXPECT_TRUE(open(node, 1).keep_cache);
+  table_.release(node, OpenMode::page_cache);
+  EXPECT_EQ(find(2), node);
+  const auto first = open(node, 2);
+  EXPECT_EQ(first.mode, OpenMode::page_cache);
+  EXPECT_FALSE(first.keep_cache);
+  table_.release(node, OpenMode::page_cache);
+  EXPECT_TRUE(open(node, 2).keep_cache);
+  table_.release(node, OpenMode::page_cache);
+}
+
+TEST_F(KeptNodesTest, WhileTheFileIsOpenAnotherVersionIsReadPastItsPages) {
+  const NodeId node = find(1);
+  EXPECT_EQ(open(node, 1).mode, OpenMode::page_cache);
+  EXPECT_EQ(find(2), node);
+  EXPECT_EQ(open(node, 2).mode, OpenMode::direct);
+  EXPECT_EQ(open(node, 1).mode, OpenMode::page_cache);
+  table_.release(node, OpenMode::page_cache);
+  table_.release(node, OpenMode::page_cache);
+  EXPECT_EQ(find(2), node);
+  EXPECT_EQ(open(node, 2).mode, OpenMode::direct);  // another one is open
+  table_.release(node, OpenMode::direct);
+  table_.release(node, OpenMode::direct);
+  EXPECT_EQ(find(2), node);
+  EXPECT_EQ(open(node, 2).mode, OpenMode::page_cache);
+  table_.release(node, OpenMode::page_cache);
+}
+
+TEST_F(KeptNodesTest, WhatWasOpenedBeforeTheLookUpIsReadPastItsPages) {
+  const NodeId node = find(1);
+  const FileFacts old = regular(5, 1);
+  const auto standing = table_.observe(node, old);
+  EXPECT_EQ(find(2), node);
+  EXPECT_EQ(
+      table_
+          .open(node,
+                {.standing = standing, .may_retry = [] { return false; }, .version = old.version})
+          .mode,
+      OpenMode::direct);
+  table_.release(node, OpenMode::direct);
+}
+
 }  // namespace
 }  // namespace ncfs

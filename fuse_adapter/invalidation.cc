@@ -165,6 +165,9 @@ class Invalidation : public std::enable_shared_from_this<Invalidation> {
 
   enum class Finding : std::uint8_t { same, other, unknown };
   Finding look_at(const FileReport& file) {
+    // What is not asked for cannot be told from what has gone.
+    const auto& backends = *core_->backends;
+    if (backends.is_down(backends.device_at(file.path))) return Finding::unknown;
     refresh_directories(file.path);
     const FoundFile found = core_->tree.find_whatever_is_at(file.path, Caller{});
     if (found.error == ESTALE) return Finding::other;

@@ -147,6 +147,7 @@ std::shared_ptr<void> KnownMetadata::expect_unseen_changes(const FileKey& file) 
   return {nullptr, [this, file](void*) {
             const std::lock_guard lock(mutex_);
             changed_unseen_.erase(changed_unseen_.find(file));
+            ++changes_;
             cache_.file_changed(id_of(file));
           }};
 }
@@ -245,18 +246,26 @@ void KnownMetadata::learn_listing(const Ticket& ticket, const struct stat& befor
                        std::move(snapshot), asker);
 }
 
+std::optional<std::uint64_t> KnownMetadata::changes() const {
+  const std::lock_guard lock(mutex_);
+  return changed_unseen_.empty() ? std::optional(changes_) : std::nullopt;
+}
+
 void KnownMetadata::name_changed(const FileKey& parent, std::string_view name) {
   const std::lock_guard lock(mutex_);
+  ++changes_;
   cache_.name_changed(id_of(parent), name);
 }
 
 void KnownMetadata::file_changed(const FileKey& file) {
   const std::lock_guard lock(mutex_);
+  ++changes_;
   cache_.file_changed(id_of(file));
 }
 
 void KnownMetadata::forget_all() {
   const std::lock_guard lock(mutex_);
+  ++changes_;
   cache_.forget_all();
 }
 

@@ -96,6 +96,9 @@ class KnownMetadata {
   // no longer than this.
   [[nodiscard]] std::shared_ptr<void> expect_unseen_changes(const FileKey& file);
 
+  // How often this mount has changed something; nothing while it may, untold.
+  [[nodiscard]] std::optional<std::uint64_t> changes() const;
+
   void name_changed(const FileKey& parent, std::string_view name);
   void file_changed(const FileKey& file);
   void forget_all();
@@ -110,6 +113,7 @@ class KnownMetadata {
   CallerGroups& groups_;
   mutable std::mutex mutex_;
   MetadataCache cache_;                    // guarded by mutex_
+  std::uint64_t changes_ = 0;              // guarded by mutex_
   std::multiset<FileKey> changed_unseen_;  // guarded by mutex_
 };
 

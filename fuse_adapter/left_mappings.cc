@@ -2,9 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <cstdint>
 #include <utility>
 
 #include "fuse_adapter/open_files.h"
@@ -25,7 +30,19 @@ bool is_left_alone(int descriptor) {
 
 }  // namespace
 
+bool tells_of_mappings(int descriptor) {
+  // Not tmpfs, whose mappings store without telling it. Network file systems keep leases that say
+  // nothing of this machine's mappings, or none.
+  struct statfs status {};
+  if (::fstatfs(descriptor, &status) != 0) return false;
+  const auto type = static_cast<std::uint32_t>(status.f_type);
+  return type == EXT4_SUPER_MAGIC || type == XFS_SUPER_MAGIC || type == BTRFS_SUPER_MAGIC;
+}
+
 bool LeftMappings::keep(const std::shared_ptr<OpenFile>& file) {
+  // The handle's lock ends with it, and would not with its descriptor: for others who are passed
+  // through the kernel may keep what that was registered with.
+  ::flock(file->source, LOCK_UN);
   // Our own descriptor must not be what writes.
   const Descriptor readable(
       ::open(fmt::format("/proc/self/fd/{}", file->source).c_str(), O_RDONLY | O_CLOEXEC));
@@ -33,7 +50,10 @@ bool LeftMappings::keep(const std::shared_ptr<OpenFile>& file) {
       readable.is_open() && ::dup3(readable.get(), file->source, O_CLOEXEC) >= 0;
   if (is_readable && is_left_alone(file->source)) return false;
   const std::lock_guard lock(mutex_);
-  files_[file->shared->key].push_back(file);
+  auto& kept = files_[file->shared->key];
+  const auto is_same_node = [&file](const auto& other) { return other->node == file->node; };
+  if (std::ranges::any_of(kept, is_same_node)) return false;
+  kept.push_back(file);
   count_.fetch_add(1, std::memory_order_relaxed);
   return true;
 }

@@ -23,10 +23,16 @@ namespace ncfs {
 
 class OpenFile;
 
+// Whether the file system of an open file grants such leases, and changes a file's times when a
+// mapping first stores into one of its pages: then a file whose times are what they were was not
+// stored into meanwhile.
+[[nodiscard]] bool tells_of_mappings(int descriptor);
+
 class LeftMappings {
  public:
   // A file for writing, that was passed through, whose handle the kernel has released. False, and
-  // it is not kept, if nobody has it mapped.
+  // it is not kept, if nobody has it mapped, or if another one of the same node is kept: one counts
+  // as the writer for all of them.
   bool keep(const std::shared_ptr<OpenFile>& file);
   // Returns those of `file` that nobody has mapped any more.
   [[nodiscard]] std::vector<std::shared_ptr<OpenFile>> take(const FileKey& file);

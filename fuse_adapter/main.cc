@@ -19,6 +19,7 @@
 #include "fuse_adapter/daemon.h"
 #include "fuse_adapter/event_log.h"
 #include "fuse_adapter/mount_options.h"
+#include "fuse_adapter/printable.h"
 
 namespace ncfs {
 namespace {
@@ -73,7 +74,7 @@ void describe(CLI::App& app, Arguments& arguments, bool is_helper) {
 }
 
 int fail(std::string_view program, int status, const std::string& message) {
-  fmt::print(stderr, "{}: {}\n", program, message);
+  fmt::print(stderr, "{}: {}\n", program, printable(message));
   return status;
 }
 
@@ -168,7 +169,7 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);
-    fmt::print(stderr, "{}: {}; see {} --help\n", program, error.what(), program);
+    fmt::print(stderr, "{}: {}; see {} --help\n", program, ncfs::printable(error.what()), program);
     return ncfs::kMountUsage;
   }
   const int status = ncfs::run(arguments, program);

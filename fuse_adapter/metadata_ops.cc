@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "fuse_adapter/fuse_ops.h"
+#include "io/monotonic_clock.h"
 
 namespace ncfs {
 namespace {
@@ -264,26 +265,35 @@ void access(fuse_req_t raw, fuse_ino_t node, int mask) {
 void statfs(fuse_req_t raw, fuse_ino_t node) {
   const NodeId asked = node == 0 ? kRootNode : node;
   const auto answer = [asked](FuseCore& core, const KernelRequestPointer& request) {
+    LastSpaces::Space space;
+    space.asked_at = monotonic_now();
+    space.changes = core.known_metadata.changes();
     const FoundFile found = find_or_held(core, asked, request->caller());
-    struct statvfs status {};
     if (found.error != 0) {
       request->error(found.error);
-    } else if (::fstatvfs(found.file.get(), &status) != 0) {
+    } else if (::fstatvfs(found.file.get(), &space.status) != 0) {
       request->error(errno);
     } else {
-      core.spaces.note(core.device_of(asked), status);
-      request->file_system(status);
+      core.spaces.note(core.device_of(asked), space);
+      request->file_system(space.status);
     }
   };
   const auto answer_late = [asked](FuseCore& core, const KernelRequestPointer& request) {
     const auto known = core.spaces.find(core.device_of(asked));
-    if (known) request->file_system(*known);
+    if (known) request->file_system(known->status);
     return known.has_value();
   };
   FuseCore& core = FuseCore::of(raw);
-  const bool is_known = core.spaces.find(core.device_of(asked)).has_value();
+  const auto known = core.spaces.find(core.device_of(asked));
+  const bool is_believed =
+      known && monotonic_now() - known->asked_at < core.settings.metadata.dir_attr_timeout &&
+      known->changes && known->changes == core.known_metadata.changes();
+  if (is_believed) {
+    fuse_reply_statfs(raw, &known->status);
+    return;
+  }
   core.post(raw, answer, answer_late,
-            {.patience = is_known ? kShortPatience : 0, .is_repeatable = true});
+            {.patience = known ? kShortPatience : 0, .is_repeatable = true});
 }
 
 // Answers what `call(path, buffer, size)` gives, by the protocol of xattr(7): size 0 asks for the
@@ -408,8 +418,8 @@ FoundFile find_or_held(FuseCore& core, NodeId node, const Caller& caller) {
   FoundFile found = core.find(node, caller);
   if (found.error != ESTALE) return found;
   const auto holder = core.files.any_of(node);
-  if (!holder) return found;
-  found.file = Descriptor(::fcntl(holder->source, F_DUPFD_CLOEXEC, 0));
+  found.file = holder ? Descriptor(::fcntl(holder->source, F_DUPFD_CLOEXEC, 0))
+                      : core.directories.descriptor_of(node);
   const bool is_held = found.file.is_open() && ::fstat(found.file.get(), &found.attributes) == 0;
   found.error = is_held ? 0 : ESTALE;
   return found;
@@ -420,7 +430,7 @@ int stat_node(FuseCore& core, NodeId node, const Caller& caller, struct stat& at
   const auto open_file = core.files.any_of(node);
   if (open_file) core.stats->source_looks.add();
   if (open_file && ::fstat(open_file->source, &attributes) == 0) return 0;
-  const FoundFile found = core.find(node, caller);
+  const FoundFile found = find_or_held(core, node, caller);
   attributes = found.attributes;
   if (as_caller != nullptr) *as_caller = found.as_caller;
   return found.error;

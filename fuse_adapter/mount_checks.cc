@@ -1,16 +1,27 @@
 #include "fuse_adapter/mount_checks.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
 #include <cerrno>
+#include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
+#include <future>
+#include <iterator>
+#include <memory>
 #include <optional>
 #include <system_error>
+#include <thread>
+#include <utility>
 
+#include "engine/backend_health.h"
 #include "fuse_adapter/mount_table.h"
+#include "io/source_identity.h"
 
 namespace ncfs {
 namespace {
@@ -21,7 +32,7 @@ bool is_dead_mount(const std::string& path) {
   return statfs(path.c_str(), &status) != 0 && errno == ENOTCONN;
 }
 
-// The error, if `path` is not a directory; `what` names option and path.
+// The error, if `path` is not a directory; `what` names it.
 std::optional<std::string> check_directory(const std::string& what, const std::string& path) {
   struct stat status {};
   if (is_dead_mount(path)) {
@@ -33,7 +44,71 @@ std::optional<std::string> check_directory(const std::string& what, const std::s
   return std::nullopt;
 }
 
-// Two trees of which one contains the other would cache the cache or never end.
+// Whether `path` lies in what is to be mounted and is not.
+bool is_to_be_mounted(const std::string& path) {
+  const char* const other = std::getenv("LIBMOUNT_FSTAB");
+  std::ifstream fstab(other != nullptr ? other : "/etc/fstab");
+  return lies_in_missing_mount(std::string(std::istreambuf_iterator<char>(fstab), {}),
+                               read_mount_table(), path);
+}
+
+// Whether it may be there later, unlike a name that is wrong.
+bool is_absent(int error) {
+  return judge_backend(error) != BackendAnswer::good || error == ESTALE;
+}
+
+std::string error_of_backend(const MountOptions& options, int error) {
+  const std::string name = fmt::format("option nfs_backend={}", options.nfs_backend);
+  if (error == ENOTDIR) return name + ": not a directory";
+  if (error == ENOTCONN) {
+    return fmt::format("{}: a mount whose daemon has died is in the way; do: umount {}", name,
+                       options.nfs_backend);
+  }
+  if (error == ETIMEDOUT) {
+    return fmt::format("{}: no answer within {} seconds (backend_timeout_s)", name,
+                       options.backend_timeout_seconds);
+  }
+  return fmt::format("{}: {}", name, std::strerror(error));
+}
+
+}  // namespace
+
+BackendRoot find_backend_root(const std::string& path, bool must_be_mounted) {
+  BackendRoot root;
+  std::error_code error;
+  root.path = std::filesystem::canonical(path, error);
+  struct statfs status {};
+  if (error) {
+    root.error = error.value();
+  } else if (must_be_mounted && is_to_be_mounted(root.path)) {
+    root.error = ENODEV;
+  } else if (statfs(root.path.c_str(), &status) != 0) {
+    // Not by stat, which the kernel may answer from what it remembers of a dead mount.
+    root.error = errno;
+  } else {
+    root.directory = Descriptor(open(root.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    const bool is_found =
+        root.directory.is_open() && fstat(root.directory.get(), &root.attributes) == 0;
+    root.error = is_found ? 0 : errno;
+  }
+  if (root.error == 0) root.is_on_network = is_on_network(root.directory.get());
+  return root;
+}
+
+BackendRoot find_backend_root(const std::string& path, bool must_be_mounted, Nanos patience) {
+  std::promise<BackendRoot> promise;
+  std::future<BackendRoot> found = promise.get_future();
+  std::thread([path, must_be_mounted, promise = std::move(promise)]() mutable {
+    promise.set_value(find_backend_root(path, must_be_mounted));
+  }).detach();
+  if (found.wait_for(std::chrono::nanoseconds(patience)) == std::future_status::ready) {
+    return found.get();
+  }
+  BackendRoot late;
+  late.error = ETIMEDOUT;
+  return late;
+}
+
 std::optional<std::string> check_nesting(const MountPlaces& places) {
   if (is_within(places.cache_dir, places.backend)) {
     return fmt::format("option cache_dir={}: lies inside nfs_backend={}", places.cache_dir,
@@ -59,13 +134,10 @@ std::optional<std::string> check_nesting(const MountPlaces& places) {
   return std::nullopt;
 }
 
-}  // namespace
-
 std::variant<MountPlaces, OptionError> check_mount_places(const MountOptions& options,
                                                           std::string_view mountpoint) {
   const std::string wanted(mountpoint);
   const std::string mountpoint_name = fmt::format("mount point {}", wanted);
-  const std::string backend_name = fmt::format("option nfs_backend={}", options.nfs_backend);
   const auto mounts = read_mount_table();
   MountPlaces places;
   std::error_code error;
@@ -89,11 +161,22 @@ std::variant<MountPlaces, OptionError> check_mount_places(const MountOptions& op
   if (!is_left_over) {
     if (auto problem = check_directory(mountpoint_name, wanted)) return OptionError{*problem};
   }
-  if (auto problem = check_directory(backend_name, options.nfs_backend)) {
-    return OptionError{*problem};
+  places.root = find_backend_root(options.nfs_backend, options.offline_start,
+                                  options.backend_timeout_seconds * kSecond);
+  if (places.root.error != 0 && !(options.offline_start && is_absent(places.root.error))) {
+    return OptionError{error_of_backend(options, places.root.error)};
   }
-  places.backend = std::filesystem::canonical(options.nfs_backend, error);
-  if (error) return OptionError{fmt::format("{}: {}", backend_name, error.message())};
+  places.backend = places.root.path;
+  if (places.backend.empty()) {
+    const auto given = std::filesystem::absolute(options.nfs_backend).lexically_normal();
+    places.backend = given.has_filename() ? given : given.parent_path();
+  }
+  if (places.root.error != 0 && is_within(places.backend, places.mountpoint)) {
+    return OptionError{
+        fmt::format("option offline_start: nfs_backend={} cannot be found again "
+                    "once {} is mounted over it",
+                    places.backend, places.mountpoint)};
+  }
   places.cache_dir = std::filesystem::weakly_canonical(options.cache_dir, error);
   if (error) {
     return OptionError{fmt::format("option cache_dir={}: {}", options.cache_dir, error.message())};

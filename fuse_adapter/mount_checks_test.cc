@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -93,6 +94,26 @@ TEST_F(MountChecks, ANameThatOnlyBeginsAlikeIsNotInside) {
 
 TEST_F(MountChecks, TheBackendItselfMayBeMountedOver) {
   EXPECT_EQ(error("nfs", "nvme", "nfs"), "(no error)");
+}
+
+TEST_F(MountChecks, ABackendThatIsNotMountedYetMustNotBeHiddenByTheMount) {
+  std::ofstream(root_ / "fstab") << "server:/export " << path("nfs") << " nfs defaults 0 0\n";
+  ASSERT_EQ(setenv("LIBMOUNT_FSTAB", path("fstab").c_str(), 1), 0);
+  const auto check_offline = [this](const std::string& mountpoint) {
+    MountOptions options;
+    options.nfs_backend = path("nfs");
+    options.cache_dir = path("nvme");
+    options.offline_start = true;
+    return check_mount_places(options, path(mountpoint));
+  };
+  const auto beside = check_offline("cached");
+  const auto over = check_offline("nfs");
+  unsetenv("LIBMOUNT_FSTAB");
+  ASSERT_TRUE(std::holds_alternative<MountPlaces>(beside));
+  EXPECT_EQ(std::get<MountPlaces>(beside).root.error, ENODEV);
+  EXPECT_EQ(std::get<MountPlaces>(beside).backend, path("nfs"));
+  ASSERT_TRUE(std::holds_alternative<OptionError>(over));
+  EXPECT_THAT(std::get<OptionError>(over).message, HasSubstr("option offline_start: "));
 }
 
 }  // namespace

@@ -122,6 +122,34 @@ class MountHangTest : public testing::TestWithParam<PassedFiles> {
 INSTANTIATE_TEST_SUITE_P(Passthrough, MountHangTest,
                          testing::Values(PassedFiles::cached, PassedFiles::none), passthrough_name);
 
+// A write(2) that fails has told so; what a sync says is about writes that had succeeded.
+TEST_P(MountHangTest, WhatASyncFailsForStaysWithTheHandleAndWhatAWriteIsRefusedForDoesNot) {
+  start(kNever);
+  for (const int error : {ENOSPC, EDQUOT}) {
+    const auto open_to_write = [&] {
+      return Descriptor(::open(mount_.mounted("file").c_str(), O_WRONLY | O_CLOEXEC));
+    };
+    Descriptor file = open_to_write();
+    const Descriptor other = open_to_write();
+    backend_->fail(Operation::change, error);
+    EXPECT_EQ(::pwrite(file.get(), "x", 1, 0), -1);
+    EXPECT_EQ(errno, error);
+    backend_->recover();
+    EXPECT_EQ(::fsync(file.get()), 0);
+    backend_->fail(Operation::change, error);
+    EXPECT_EQ(::fsync(file.get()), -1);
+    EXPECT_EQ(errno, error);
+    backend_->recover();
+    for (int time = 0; time < 2; ++time) {
+      EXPECT_EQ(::fdatasync(file.get()), -1);
+      EXPECT_EQ(errno, error);
+    }
+    EXPECT_EQ(::close(file.release()), -1);
+    EXPECT_EQ(errno, error);
+    EXPECT_EQ(::fsync(other.get()), 0);
+  }
+}
+
 TEST_P(MountHangTest, WhatIsCachedAndOpenIsReadAndStatfsIsAnswered) {
   start(kNever);
   mount_.bring_into_cache("file");

@@ -11,8 +11,10 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <set>
 #include <string>
@@ -413,6 +415,34 @@ TEST_F(MountMetadataTest, StaleOpensCanBeServedWithoutLookingUpAgain) {
     }
     mount_.stop();
   }
+}
+
+// Overlayfs does not look up again, and keeps what it has looked up.
+TEST_F(MountMetadataTest, ThroughOverlayfsChangedFilesAreReadWithStaleOpenInval) {
+  write("file", "a");
+  mount_.start(
+      {.metadata = metadata_config(MetadataProfile::strict), .stale_open = StaleOpen::inval});
+  const std::string overlay = mount_.make_directory("overlay");
+  const std::string layers = "lowerdir=" + mount_.mounted() + ":" + mount_.make_directory("lowest");
+  if (::mount("overlay", overlay.c_str(), "overlay", MS_RDONLY, layers.c_str()) != 0) {
+    GTEST_SKIP() << "no overlayfs here: " << std::strerror(errno);
+  }
+  const auto read_above = [&] {
+    std::ifstream file(overlay + "/file");
+    return std::string(std::istreambuf_iterator<char>(file), {});
+  };
+  std::string expected = "a";
+  EXPECT_EQ(read_above(), expected);
+  for (char letter = 'b'; letter < 'h'; ++letter) {
+    const bool is_held = letter % 2 == 0;
+    const Descriptor held(is_held ? ::open((overlay + "/file").c_str(), O_RDONLY) : -1);
+    std::ofstream(mount_.backend("file"), std::ios::app) << letter;
+    expected += letter;
+    EXPECT_EQ(read_above(), expected);
+    EXPECT_EQ(fs::file_size(overlay + "/file"), expected.size());
+    EXPECT_EQ(read_above(), expected);
+  }
+  EXPECT_EQ(::umount2(overlay.c_str(), MNT_DETACH), 0);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <numeric>
 #include <optional>
 
+#include "fuse_adapter/printable.h"
 #include "io/nfs_url.h"
 
 namespace ncfs {
@@ -376,6 +377,13 @@ const std::array kOwnOptions = {
                "many seconds old; 0: not at all"},
               kTimeoutAllowed,
               set_timeout<&MetadataOptions::stale_if_error>},
+    OwnOption{{"offline_start", "BOOL", "false",
+               "mount though the backend does not answer or is not mounted yet; it is down until "
+               "it is there"},
+              "true or false",
+              [](Draft& draft, std::string_view value) {
+                return assign(draft.options.offline_start, parse_bool(value));
+              }},
 };
 
 // Options of every file system: see mount(8).
@@ -598,27 +606,32 @@ std::optional<std::string> check_together(const Draft& draft) {
   return std::nullopt;
 }
 
+// Whatever the options hold.
+OptionError error_of(const std::string& message) {
+  return {printable(message)};
+}
+
 }  // namespace
 
 std::variant<MountOptions, OptionError> parse_mount_options(std::string_view text,
                                                             UnknownOptions unknown) {
   const auto assignments = split(text);
-  if (!assignments) return OptionError{fmt::format("options end within a quoted value: {}", text)};
+  if (!assignments) return error_of(fmt::format("options end within a quoted value: {}", text));
   Draft draft;
   for (const Assignment& assignment : *assignments) {
-    if (auto error = apply(draft, assignment, unknown)) return OptionError{std::move(*error)};
+    if (auto error = apply(draft, assignment, unknown)) return error_of(*error);
   }
-  if (auto error = check_together(draft)) return OptionError{std::move(*error)};
+  if (auto error = check_together(draft)) return error_of(*error);
   return std::move(draft.options);
 }
 
 std::variant<std::uint64_t, OptionError> parse_cache_size(std::string_view text,
                                                           std::uint64_t block_size_bytes) {
   const auto size = parse_limit(text);
-  if (!size) return OptionError{fmt::format("size {}: must be {}", text, kLimitAllowed)};
+  if (!size) return error_of(fmt::format("size {}: must be {}", text, kLimitAllowed));
   if (*size < kCacheBlocksMin * block_size_bytes) {
-    return OptionError{fmt::format("size {}: must be at least {} blocks, {} MiB", text,
-                                   kCacheBlocksMin, kCacheBlocksMin * block_size_bytes / kMiB)};
+    return error_of(fmt::format("size {}: must be at least {} blocks, {} MiB", text,
+                                kCacheBlocksMin, kCacheBlocksMin * block_size_bytes / kMiB));
   }
   return *size;
 }

@@ -41,10 +41,11 @@ struct MountOptions {
   bool allow_other = false;
   std::uint64_t buffer_bytes = 256 * kMiB;
   std::uint32_t backend_timeout_seconds = 30;
+  bool offline_start = false;
   Checksum checksum = Checksum::copy;
   std::uint32_t scrub_interval_hours = 7 * 24;  // 0: no scrub
-  std::uint32_t min_free_percent = 1;  // 0: the file system is not asked
-  std::uint32_t cache_ttl_hours = 0;   // 0: for ever
+  std::uint32_t min_free_percent = 1;           // 0: the file system is not asked
+  std::uint32_t cache_ttl_hours = 0;            // 0: for ever
   LockPlace locks = LockPlace::backend;
   std::string metrics_address;  // an IP address; empty: nothing is told over TCP
   std::uint16_t metrics_port = 0;

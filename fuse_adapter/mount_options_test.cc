@@ -315,6 +315,7 @@ TEST(MountOptions, AnUnknownOptionIsNamedAndANearOneProposed) {
             "unknown option 'max_concurent' (did you mean 'max_concurrent'?)");
   EXPECT_EQ(error_with("zzzzzzzzzzzz"), "unknown option 'zzzzzzzzzzzz'");
   EXPECT_EQ(error_with("foo=2"), "unknown option 'foo'");
+  EXPECT_EQ(error_with("foo\nbar=2"), "unknown option 'foo\\x0abar'");
   EXPECT_THAT(error_with("remount"), HasSubstr("remount is not supported"));
 }
 

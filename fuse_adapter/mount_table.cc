@@ -1,5 +1,6 @@
 #include "fuse_adapter/mount_table.h"
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -55,6 +56,26 @@ bool is_within(std::string_view path, std::string_view directory) {
   if (directory == "/") return path.starts_with('/');
   return path.starts_with(directory) &&
          (path.size() == directory.size() || path[directory.size()] == '/');
+}
+
+bool lies_in_missing_mount(const std::string& fstab, const std::vector<MountEntry>& mounts,
+                           std::string_view path) {
+  // "source mountpoint type options dump pass"
+  std::istringstream lines(fstab);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string source, mountpoint, type;
+    if (!(words >> source >> mountpoint >> type) || source.starts_with('#')) continue;
+    mountpoint = unescape(mountpoint);
+    while (mountpoint.size() > 1 && mountpoint.ends_with('/')) mountpoint.pop_back();
+    const bool is_ours = type == "cachefs" || type == kMountType;
+    if (is_ours || !mountpoint.starts_with('/') || !is_within(path, mountpoint)) continue;
+    const bool is_mounted = std::any_of(mounts.begin(), mounts.end(), [&](const auto& mount) {
+      return mount.mountpoint == mountpoint;
+    });
+    if (!is_mounted) return true;
+  }
+  return false;
 }
 
 const MountEntry* find_mount(const std::vector<MountEntry>& mounts, std::string_view path) {

@@ -29,6 +29,12 @@ struct MountEntry {
 [[nodiscard]] const MountEntry* find_mount(const std::vector<MountEntry>& mounts,
                                            std::string_view path);
 
+// Whether `path` lies in a mount point, other than one of ours, that a text as of fstab(5) names
+// and where nothing is mounted.
+[[nodiscard]] bool lies_in_missing_mount(const std::string& fstab,
+                                         const std::vector<MountEntry>& mounts,
+                                         std::string_view path);
+
 // Whether `path` is `directory` or lies beneath it. Both absolute and normal.
 [[nodiscard]] bool is_within(std::string_view path, std::string_view directory);
 

@@ -43,5 +43,24 @@ TEST(MountTable, OfThisProcessHasARoot) {
   EXPECT_NE(find_mount(read_mount_table(), "/"), nullptr);
 }
 
+TEST(MountTable, WhatFstabNamesMayBeMissing) {
+  const auto mounts = parse_mount_table(
+      "22 1 254:0 / / rw - ext4 /dev/vda rw\n"
+      "90 22 0:51 / /mnt/there rw - nfs4 server:/a rw\n");
+  const std::string fstab =
+      "# server:/no /mnt/comment nfs\n\n"
+      "/dev/vda / ext4 defaults 0 1\n"
+      "UUID=1 none swap sw 0 0\n"
+      "server:/a /mnt/there/ nfs defaults,_netdev 0 0\n"
+      "server:/b\t/mnt/my\\040models/\tnfs4 defaults\n"
+      "cachefs /mnt/cached cachefs nfs_backend=/mnt/there 0 0\n";
+  for (const char* there : {"/", "/mnt", "/mnt/there", "/mnt/there/models", "/mnt/my",
+                            "/mnt/cached/x", "/mnt/comment"}) {
+    EXPECT_FALSE(lies_in_missing_mount(fstab, mounts, there)) << there;
+  }
+  EXPECT_TRUE(lies_in_missing_mount(fstab, mounts, "/mnt/my models"));
+  EXPECT_TRUE(lies_in_missing_mount(fstab, mounts, "/mnt/my models/a"));
+}
+
 }  // namespace
 }  // namespace ncfs

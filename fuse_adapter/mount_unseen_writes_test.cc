@@ -10,10 +10,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
+#include "fuse_adapter/left_mappings.h"
 #include "fuse_adapter/mount_fixture.h"
 #include "io/test_wait.h"
 
@@ -52,6 +55,10 @@ class MountUnseenWritesTest : public testing::Test {
   [[nodiscard]] std::vector<std::byte> on_mount(const std::string& path) const {
     return read_file(mount_.mounted(path)).bytes;
   }
+  [[nodiscard]] bool tells_of_mappings() const {
+    const Descriptor root(::open(mount_.backend().c_str(), O_RDONLY | O_CLOEXEC));
+    return ncfs::tells_of_mappings(root.get());
+  }
   static off_t size_of(const Descriptor& file) {
     struct stat attributes {};
     EXPECT_EQ(::fstat(file.get(), &attributes), 0);
@@ -89,9 +96,10 @@ TEST_F(MountUnseenWritesTest, WhoOnlyWritesWritesToTheBackendItself) {
     EXPECT_TRUE(on_mount("file") == bytes);
     EXPECT_TRUE(on_backend("file") == bytes);
   }
-  // Who may map it, who appends, and who comes to a file that is read through the page cache, does
-  // not.
-  EXPECT_TRUE(write(open("mapped", O_RDWR | O_CREAT), content(1, 2, 10), 0));
+  // Who may map it too, where the backend tells when nobody does any more. Who appends, and who
+  // comes to a file that is read through the page cache, does not.
+  const Descriptor both = open("both", O_RDWR | O_CREAT);
+  EXPECT_NE(write(both, content(1, 2, 10), 0), tells_of_mappings());
   EXPECT_TRUE(write(open("log", O_WRONLY | O_APPEND | O_CREAT), content(1, 2, 10), 0));
   make("small", content(1, 1, 1000));
   const Descriptor reader = open("small", O_RDONLY);
@@ -205,6 +213,90 @@ TEST_F(MountUnseenWritesTest, AMappingThatIsLeftCountsAsAWriter) {
     mount_.bring_into_cache("file");
     return on_mount("file") == on_backend("file") && mount_.stats().opens_hit.value() > before;
   }));
+}
+
+// Who opens a file for both and stores nothing costs no copy; who stores something does, once it is
+// sure that nobody stores any more.
+TEST_F(MountUnseenWritesTest, WhatNobodyStoredIntoStaysCached) {
+  start();
+  if (IsSkipped()) return;
+  if (!tells_of_mappings()) GTEST_SKIP() << "the backend does not tell of mappings";
+  auto expected = content(1, 1, kSize);
+  make("file", expected);
+  mount_.bring_into_cache("file");
+  const auto is_read_from_cache = [&] {
+    mount_.bring_into_cache("file");
+    const std::uint64_t before = mount_.stats().opens_passthrough.value();
+    EXPECT_TRUE(on_mount("file") == expected);
+    return mount_.stats().opens_passthrough.value() > before;
+  };
+  EXPECT_TRUE(is_read_from_cache());
+  const std::uint64_t copies = mount_.engine_status().copies_finished;
+  {
+    const Descriptor file = open("file", O_RDWR);
+    EXPECT_FALSE(is_read_from_cache());
+    const Descriptor other = open("file", O_RDWR);
+    const Mapped mapped(file, PROT_READ | PROT_WRITE);
+    EXPECT_TRUE(std::memcmp(mapped.data(), expected.data(), kSize) == 0);
+  }
+  EXPECT_TRUE(eventually(is_read_from_cache));
+  EXPECT_EQ(mount_.engine_status().copies_finished, copies);
+  {
+    Descriptor file = open("file", O_RDWR);
+    const Mapped left(file, PROT_READ | PROT_WRITE);
+    file = {};
+    expected[kMiB] = left.data()[kMiB] = static_cast<std::byte>(~expected[kMiB]);
+    EXPECT_FALSE(is_read_from_cache());
+  }
+  EXPECT_TRUE(eventually(is_read_from_cache));
+  EXPECT_GT(mount_.engine_status().copies_finished, copies);
+}
+
+TEST_F(MountUnseenWritesTest, WhatAMappingStoresIsShownInTheTimes) {
+  mount_.start({.metadata = metadata_config(MetadataProfile::unchanged)});
+  if (!mount_.passes_through()) GTEST_SKIP() << "this kernel has no passthrough";
+  if (!tells_of_mappings()) GTEST_SKIP() << "the backend does not tell of mappings";
+  make("file", content(1, 1, kSize));
+  // Not the time of the last access, for which the kernel would ask for all.
+  const auto modified = [](const std::string& path) {
+    struct statx attributes {};
+    EXPECT_EQ(::statx(AT_FDCWD, path.c_str(), 0, STATX_MTIME, &attributes), 0);
+    return std::pair(attributes.stx_mtime.tv_sec, attributes.stx_mtime.tv_nsec);
+  };
+  EXPECT_EQ(modified(mount_.mounted("file")), modified(mount_.backend("file")));
+  {
+    const Descriptor file = open("file", O_RDWR);
+    const Mapped mapped(file, PROT_READ | PROT_WRITE);
+    mapped.data()[kMiB] = std::byte{1};
+  }
+  EXPECT_EQ(modified(mount_.mounted("file")), modified(mount_.backend("file")));
+}
+
+// However often a file is opened and closed while it cannot be told that it is not mapped, one
+// descriptor is kept for it, and none in the end.
+TEST_F(MountUnseenWritesTest, WhatIsLeftIsKeptOnce) {
+  start();
+  if (IsSkipped()) return;
+  if (!tells_of_mappings()) GTEST_SKIP() << "the backend does not tell of mappings";
+  make("file", content(1, 1, kSize));
+  const auto kept = [path = mount_.backend("file")] {
+    return std::ranges::count_if(
+        std::filesystem::directory_iterator("/proc/self/fd"), [&](const auto& entry) {
+          std::error_code error;  // closed meanwhile
+          return std::filesystem::read_symlink(entry.path(), error) == path;
+        });
+  };
+  {
+    const Descriptor holder = open("file", O_RDWR);
+    for (int time = 0; time < 100; ++time) EXPECT_TRUE(open("file", O_RDWR).is_open());
+    EXPECT_TRUE(eventually([&] { return kept() <= 2; })) << kept();
+  }
+  // Each open of whatever file looks whether something is still left of others.
+  make("another", {});
+  EXPECT_TRUE(eventually([&] {
+    EXPECT_TRUE(open("another", O_RDONLY).is_open());
+    return kept() == 0;
+  })) << kept();
 }
 
 constexpr uid_t kUser = 4321;

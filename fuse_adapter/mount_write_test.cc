@@ -7,6 +7,8 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -439,6 +441,39 @@ TEST_F(MountWriteTest, WhoWritesTakesSetuidAwayAsOnTheBackend) {
             0777U);
 }
 
+// Shown at once, and for changes of other kinds than write(2).
+TEST_F(MountWriteTest, WhoChangesAProgramTakesItsPrivilegesAwayAsOnTheBackend) {
+  mount_.start({.passthrough = PassedFiles::none});
+  // Version 2 with cap_setuid in effect; the layout is in linux/capability.h.
+  constexpr std::array<std::uint32_t, 5> kCapability{0x02000001, 1U << 7U, 0, 0, 0};
+  const std::string name = "security.capability";
+  const auto changed_by_user = [](const std::string& path, bool writes) {
+    return as_user(4321, 4321, [&] {
+      const int file = ::open(path.c_str(), O_WRONLY);
+      return writes ? ::pwrite(file, "x", 1, 0) == 1 : ::fallocate(file, 0, 0, 100) == 0;
+    });
+  };
+  for (const bool writes : {true, false}) {
+    const std::string program = writes ? "written" : "allocated";
+    make(program, content(1, 1, 10));
+    const std::string plain = mount_.backend(program);
+    const std::string mounted = mount_.mounted(program);
+    ASSERT_EQ(::chmod(plain.c_str(), 06777), 0);
+    const bool has_capability =
+        ::setxattr(plain.c_str(), name.c_str(), kCapability.data(), sizeof(kCapability), 0) == 0;
+    EXPECT_TRUE(changed_by_user(mounted, writes));
+    struct stat attributes {};
+    EXPECT_EQ(::stat(mounted.c_str(), &attributes), 0);
+    EXPECT_EQ(attributes.st_mode & 07777U, 0777U);
+    EXPECT_EQ(::stat(plain.c_str(), &attributes), 0);
+    EXPECT_EQ(attributes.st_mode & 07777U, 0777U);
+    if (!has_capability) continue;
+    std::array<std::byte, sizeof(kCapability)> left{};
+    EXPECT_EQ(::getxattr(plain.c_str(), name.c_str(), left.data(), left.size()), -1);
+    EXPECT_EQ(errno, ENODATA);
+  }
+}
+
 TEST_F(MountWriteTest, AFullBackendIsToldAsItIs) {
   ASSERT_TRUE(std::filesystem::create_directory(mount_.backend("small")));
   ASSERT_EQ(::mount("tmpfs", mount_.backend("small").c_str(), "tmpfs", 0, "size=64k"), 0);
@@ -515,6 +550,33 @@ TEST_F(MountWriteTest, WhoMayNotWriteOnTheBackendMayNotHere) {
   EXPECT_EQ(backend_bytes("file").size(), 105U);
 }
 
+TEST_P(MountReadersTest, WhoMayRunAProgramNeedNotBeAllowedToReadIt) {
+  start();
+  std::filesystem::copy_file("/bin/true", mount_.backend("program"));
+  const std::string path = mount_.mounted("program");
+  const auto can_run = [&] {
+    return as_user(4321, 4321, [&] {
+      const pid_t child = ::fork();
+      if (child == 0) {
+        ::execl(path.c_str(), "program", nullptr);
+        ::_exit(1);
+      }
+      int status = -1;
+      return ::waitpid(child, &status, 0) == child && status == 0;
+    });
+  };
+  ASSERT_EQ(::chmod(mount_.backend("program").c_str(), 0711), 0);
+  for (int time = 0; time < 2; ++time) {
+    EXPECT_TRUE(can_run());
+    EXPECT_TRUE(
+        as_user(4321, 4321, [&] { return ::open(path.c_str(), O_RDONLY) < 0 && errno == EACCES; }));
+    mount_.bring_into_cache("program");
+  }
+  // Through the mount, which the kernel believes at once.
+  ASSERT_EQ(::chmod(path.c_str(), 0744), 0);
+  EXPECT_FALSE(can_run());
+}
+
 TEST_P(MountReadersTest, AnOpenFileThatLostItsNameHasNoLinks) {
   start();
   make("file", content(1, 1, kSize));
@@ -532,6 +594,27 @@ TEST_P(MountReadersTest, AnOpenFileThatLostItsNameHasNoLinks) {
   ASSERT_EQ(::unlink(mount_.mounted("other").c_str()), 0);
   EXPECT_EQ(links(reader), 0U);
   EXPECT_EQ(links(writer), 0U);
+}
+
+TEST_F(MountWriteTest, AnOpenDirectoryThatLostItsNameIsAsOnTheBackend) {
+  start();
+  const auto links_after = [](const std::string& root, const auto& remove) {
+    std::filesystem::create_directory(root + "/first");
+    std::filesystem::create_directory(root + "/second");
+    const Descriptor held(::open((root + "/first").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    EXPECT_EQ(remove(root), 0);
+    struct stat attributes {};
+    EXPECT_EQ(::fstat(held.get(), &attributes), 0) << std::strerror(errno);
+    std::filesystem::remove(root + "/first");
+    std::filesystem::remove(root + "/second");
+    return attributes.st_nlink;
+  };
+  const auto removed = [](const std::string& root) { return ::rmdir((root + "/first").c_str()); };
+  const auto replaced = [](const std::string& root) {
+    return ::rename((root + "/second").c_str(), (root + "/first").c_str());
+  };
+  EXPECT_EQ(links_after(mount_.mounted(), removed), links_after(mount_.backend(), removed));
+  EXPECT_EQ(links_after(mount_.mounted(), replaced), links_after(mount_.backend(), replaced));
 }
 
 TEST_F(MountWriteTest, AFileWithoutANameIsWrittenAndRead) {

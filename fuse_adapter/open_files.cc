@@ -1,6 +1,9 @@
 #include "fuse_adapter/open_files.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
+#include <utility>
 
 namespace ncfs {
 
@@ -100,7 +103,9 @@ std::size_t open_files_max(std::uint64_t descriptors) {
 
 void OpenFiles::add(std::shared_ptr<OpenFile> file) {
   const std::lock_guard lock(mutex_);
-  files_[file->node].push_back(std::move(file));
+  auto& files = files_[file->node];
+  file->place_in_open = files.size();
+  files.push_back(std::move(file));
   count_.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -109,11 +114,12 @@ std::shared_ptr<OpenFile> OpenFiles::remove(const OpenFile& file) {
   const auto of_node = files_.find(file.node);
   if (of_node == files_.end()) return nullptr;
   auto& files = of_node->second;
-  const auto found =
-      std::ranges::find(files, &file, [](const auto& candidate) { return candidate.get(); });
-  if (found == files.end()) return nullptr;
-  auto removed = std::move(*found);
-  files.erase(found);
+  const std::size_t place = file.place_in_open;
+  if (place >= files.size() || files[place].get() != &file) return nullptr;
+  std::swap(files[place], files.back());
+  files[place]->place_in_open = place;
+  auto removed = std::move(files.back());
+  files.pop_back();
   if (files.empty()) files_.erase(of_node);
   count_.fetch_sub(1, std::memory_order_relaxed);
   return removed;
@@ -154,6 +160,22 @@ std::shared_ptr<OpenDirectory> OpenDirectories::remove(const OpenDirectory& dire
   directories_.erase(found);
   count_.fetch_sub(1, std::memory_order_relaxed);
   return removed;
+}
+
+Descriptor OpenDirectories::descriptor_of(NodeId node) const {
+  std::vector<std::shared_ptr<OpenDirectory>> holders;
+  {
+    const std::lock_guard lock(mutex_);
+    for (const auto& [key, directory] : directories_) {
+      if (directory->node == node) holders.push_back(directory);
+    }
+  }
+  for (const auto& holder : holders) {
+    const std::lock_guard lock(holder->mutex);
+    const int descriptor = holder->found.file.get();
+    if (descriptor >= 0) return Descriptor(::fcntl(descriptor, F_DUPFD_CLOEXEC, 0));
+  }
+  return {};
 }
 
 void OpenDirectories::clear() {

@@ -101,6 +101,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
     SharedFilePointer shared;
     std::unique_ptr<WriteSession> session;
     FileId file;
+    std::optional<SourceVersion> settled_version;  // as opened, if older than the racy window
   };
   explicit OpenFile(Written written)
       : node(written.node),
@@ -109,6 +110,7 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
         file_id(written.file),
         flags(written.flags),
         opener(written.opener),
+        settled_version(written.settled_version),
         own_source_(std::move(written.source)),
         session_(std::move(written.session)),
         is_past_cache_(true) {}
@@ -126,11 +128,15 @@ class OpenFile : public std::enable_shared_from_this<OpenFile> {
   const SharedFilePointer shared;
   const FileId file_id;
   const int flags = O_RDONLY;
-  const Caller opener;                   // if for writing
-  OpenMode mode = OpenMode::page_cache;  // constant once the open is answered
+  const Caller opener;                                 // if for writing
+  const std::optional<SourceVersion> settled_version;  // the same
+  OpenMode mode = OpenMode::page_cache;                // constant once the open is answered
   // In mode passthrough: whose cache file the kernel reads, if another's. Constant as `mode`.
   std::shared_ptr<OpenFile> passed;
   Mirror mirror;  // of its cache file
+  static constexpr std::size_t kNowhere = SIZE_MAX;
+  std::size_t place_in_shared = kNowhere;  // SharedFile's
+  std::size_t place_in_open = kNowhere;    // OpenFiles'
   [[nodiscard]] bool is_written() const { return runtime_ == nullptr; }
 
   // Whether what it stores, through a mapping, may change no time of the file, and may outlive it.
@@ -191,8 +197,10 @@ struct CloseStream {
   void operator()(DIR* stream) const { ::closedir(stream); }
 };
 
-// One open of a directory. Members are guarded by `mutex`.
+// One open of a directory. What is not constant is guarded by `mutex`.
 struct OpenDirectory : public std::enable_shared_from_this<OpenDirectory> {
+  explicit OpenDirectory(NodeId of_node) : node(of_node) {}
+  const NodeId node;
   std::mutex mutex;
   FileKey file;
   NodeId filled_node = 0;  // the node whose page cache the kernel may fill with `names`; 0: none
@@ -246,11 +254,14 @@ class OpenDirectories {
  public:
   void add(std::shared_ptr<OpenDirectory> directory);
   std::shared_ptr<OpenDirectory> remove(const OpenDirectory& directory);
+  // A descriptor of any kind of a directory that has lost its name, if somebody has the node open
+  // and it has one. Waits for listings of it that are being read.
+  [[nodiscard]] Descriptor descriptor_of(NodeId node) const;
   void clear();
   [[nodiscard]] std::size_t count() const { return count_.load(std::memory_order_relaxed); }
 
  private:
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::unordered_map<const OpenDirectory*, std::shared_ptr<OpenDirectory>> directories_;
   std::atomic<std::size_t> count_{0};
 };

@@ -28,6 +28,9 @@ namespace {
 // and reads a second).
 constexpr std::uint64_t kPassthroughMin = kMiB;
 
+// In the flags of an open by execve(2), __FMODE_EXEC of the kernel's include/linux/fs.h.
+constexpr int kOpenToExecute = 0x20;
+
 // Whether the file is not to be found where it was, as far as the source can tell.
 bool is_gone(int error) {
   return error == ESTALE || error == ENOENT;
@@ -141,7 +144,11 @@ class Opening {
   Descriptor reopen(int descriptor, int& error) {
     const int flags =
         writes_or_truncates(info_) ? source_flags(info_.flags) : info_.flags & O_NOATIME;
-    return core_.tree.reopen(descriptor, flags | O_NOCTTY, request_->caller(), error);
+    Descriptor opened = core_.tree.reopen(descriptor, flags | O_NOCTTY, request_->caller(), error);
+    if (error != EACCES || (info_.flags & kOpenToExecute) == 0) return opened;
+    // Who may run a program need not be allowed to read it.
+    is_read_by_caller_ = false;
+    return core_.tree.reopen_to_execute(descriptor, request_->caller(), error);
   }
 
   void look_for_changes(const FileKey& file, bool is_late = false) {
@@ -175,7 +182,7 @@ class Opening {
     const int flags = AT_EMPTY_PATH | AT_STATX_DONT_SYNC;
     if (!is_same_version && stat_at(source.get(), "", flags, attributes) != 0) return;
     const Caller& caller = request_->caller();
-    if (writes_or_truncates(info_)) {
+    if (writes_or_truncates(info_) || !is_read_by_caller_) {
       core_.known_metadata.learn(ticket, attributes, caller, found.as_caller);
     } else {
       core_.known_metadata.opened(ticket, attributes, caller, found.as_caller);
@@ -252,6 +259,7 @@ class Opening {
   const NodeId node_;
   const fuse_file_info info_;
   FileKey file_;
+  bool is_read_by_caller_ = true;  // the source let the caller open it
   SharedFilePointer shared_;
   std::optional<std::uint64_t> changes_seen_;  // before the source was looked at
 };
@@ -330,6 +338,7 @@ struct OpenAnswering {
                                          .may_retry = may_retry,
                                          .is_written_unseen = advice.is_written_unseen,
                                          .is_foreign = advice.is_foreign,
+                                         .version = state.version,
                                          .owner = file});
   }
 

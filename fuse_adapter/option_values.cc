@@ -96,6 +96,7 @@ std::map<std::string, std::string, std::less<>> option_values(const MountOptions
       {"nocto", flag(!metadata.is_close_to_open)},
       {"stale_open", options.metadata.stale_open == StaleOpen::inval ? "inval" : "estale"},
       {"access_log", truth(options.access_log)},
+      {"offline_start", truth(options.offline_start)},
   };
 }
 

@@ -34,7 +34,7 @@ TEST(OptionValues, ReadBackAsThemselves) {
        "passthrough=yes,cold_passthrough=no,backend_timeout_s=5,log_level=trace,min_free_percent=3,"
        "cache_ttl_hours=4,checksum=off,scrub_interval_h=0,entry_timeout=2,dir_entry_timeout=3,"
        "dir_attr_timeout=4.5,negative_timeout=6,negative_min_uses=7,dir_cache_mb=8,"
-       "attr_cache_mb=9,access_log,metrics_listen=127.0.0.1:9100"}) {
+       "attr_cache_mb=9,access_log,metrics_listen=127.0.0.1:9100,offline_start"}) {
     const auto values = option_values(parsed(text));
     std::string written;
     for (const OptionHelp& help : mount_option_help()) {

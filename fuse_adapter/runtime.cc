@@ -152,6 +152,10 @@ class Runtime::Impl final : private Host {
     send([this, event = std::move(event)]() mutable { handle(std::move(event)); });
   }
 
+  void source_found(bool is_on_network) {
+    send([this, is_on_network] { io_->source_found(is_on_network); });
+  }
+
   EngineStatus set_limit(std::uint64_t bytes) {
     std::promise<EngineStatus> promise;
     send([this, &promise, bytes] {
@@ -398,6 +402,10 @@ void Runtime::grow(HandleId handle, std::uint64_t size_bytes, std::function<void
 
 void Runtime::rekey(const SourceState& before, const SourceState& after, std::string path) {
   impl_->rekey({before, after, std::move(path)});
+}
+
+void Runtime::source_found(bool is_on_network) {
+  impl_->source_found(is_on_network);
 }
 
 EngineStatus Runtime::status() {

@@ -5,8 +5,8 @@
 // the control thread is bounded; a full one makes the caller wait for the control thread, which
 // itself never waits for anything.
 //
-// Callbacks are called exactly once. open, warm, verify, disown and grow callbacks run on the control
-// thread and must not block; read callbacks run on a reply thread.
+// Callbacks are called exactly once. open, warm, verify, disown and grow callbacks run on the
+// control thread and must not block; read callbacks run on a reply thread.
 #pragma once
 
 #include <chrono>
@@ -80,6 +80,9 @@ class Runtime {
   void grow(HandleId handle, std::uint64_t size_bytes, std::function<void(int error)> done);
   // As RekeyEvent.
   void rekey(const SourceState& before, const SourceState& after, std::string path);
+
+  // As PosixIo::source_found().
+  void source_found(bool is_on_network);
 
   [[nodiscard]] EngineStatus status();
 

@@ -10,8 +10,8 @@
 namespace ncfs {
 namespace {
 
-bool is_passed_to_source(const OpenFile* file) {
-  return file->mode == OpenMode::source_passthrough;
+bool is_passed_to_source(const OpenFile& file) {
+  return file.mode == OpenMode::source_passthrough;
 }
 
 }  // namespace
@@ -29,33 +29,36 @@ bool SharedFile::is_foreign(const Look& look) {
   return result;
 }
 
-bool SharedFile::is_written_unseen() const {
-  return std::ranges::any_of(
-      files_, [](const OpenFile* file) { return is_passed_to_source(file) && file->is_written(); });
+void SharedFile::add(OpenFile& file) {
+  file.place_in_shared = files_.size();
+  files_.push_back(&file);
+  if (!is_passed_to_source(file)) return;
+  ++passed_to_source_;
+  if (file.is_written()) ++unseen_writers_;
 }
 
 bool SharedFile::join_reader(OpenFile& file, const Look& look, const Decide& decide) {
   const std::lock_guard lock(mutex_);
   const bool is_untouched = writers_ == 0 && look.changes == changes_;
   if (!is_untouched) file.read_past_cache();
-  const bool unseen = is_written_unseen();
+  const bool unseen = unseen_writers_ > 0;
   const bool may_pass = (is_untouched || unseen) && writer_expected_until_ <= monotonic_now();
   const Advice advice{
       .may_pass = may_pass, .is_written_unseen = unseen, .is_foreign = is_foreign(look)};
   if (!decide(advice)) return false;
-  files_.push_back(&file);
+  add(file);
   return true;
 }
 
 bool SharedFile::join_writer(OpenFile& file, const Look& look, const Decide& decide) {
   const std::lock_guard lock(mutex_);
-  const Advice advice{.may_pass = std::ranges::all_of(files_, is_passed_to_source),
-                      .is_written_unseen = is_written_unseen(),
+  const Advice advice{.may_pass = passed_to_source_ == files_.size(),
+                      .is_written_unseen = unseen_writers_ > 0,
                       .is_foreign = is_foreign(look)};
   if (!decide(advice)) return false;
-  files_.push_back(&file);
+  add(file);
   writer_expected_until_ = 0;
-  if (is_passed_to_source(&file)) {
+  if (is_passed_to_source(file)) {
     // What is written unseen is a change at any moment.
     ++changes_;
     for (OpenFile* const each : files_) each->read_past_cache();
@@ -68,9 +71,16 @@ void SharedFile::expect_writer(Nanos until) {
   writer_expected_until_ = until;
 }
 
-void SharedFile::leave(const OpenFile& file) {
+void SharedFile::leave(OpenFile& file) {
   const std::lock_guard lock(mutex_);
-  std::erase(files_, &file);
+  const std::size_t place = file.place_in_shared;
+  if (place == OpenFile::kNowhere) return;
+  files_[place] = files_.back();
+  files_[place]->place_in_shared = place;
+  files_.pop_back();
+  if (!is_passed_to_source(file)) return;
+  --passed_to_source_;
+  if (file.is_written()) --unseen_writers_;
 }
 
 void SharedFile::begin_writes() {

@@ -64,7 +64,7 @@ class SharedFile {
   // Somebody who wants to write was told to look up again: until then, or `until`, no reader makes
   // the file's new node one that cannot be written to.
   void expect_writer(Nanos until);
-  void leave(const OpenFile& file);  // by ~OpenFile
+  void leave(OpenFile& file);  // by ~OpenFile
 
   // Somebody may change the file from now on, until end_writes().
   void begin_writes();
@@ -86,10 +86,13 @@ class SharedFile {
 
  private:
   [[nodiscard]] bool is_foreign(const Look& look);
-  [[nodiscard]] bool is_written_unseen() const;
+  void add(OpenFile& file);
 
   mutable std::mutex mutex_;
+  // Very many may have the same file open: of them all only changes are told.
   std::vector<OpenFile*> files_;
+  std::size_t passed_to_source_ = 0;  // of files_
+  std::size_t unseen_writers_ = 0;    // of these
   Look last_look_;
   std::uint64_t changes_ = 0;
   std::uint32_t writers_ = 0;

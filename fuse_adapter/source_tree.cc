@@ -5,6 +5,7 @@
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <climits>
@@ -100,6 +101,20 @@ Descriptor SourceTree::reopen(int descriptor, int flags, const Caller& caller, i
   Descriptor file(::open(fmt::format("/proc/self/fd/{}", descriptor).c_str(), flags | O_CLOEXEC));
   error = file.is_open() ? 0 : errno;
   return file;
+}
+
+Descriptor SourceTree::reopen_to_execute(int descriptor, const Caller& caller, int& error) const {
+  {
+    const CallerCredentials credentials(caller, groups_);
+    error = credentials.error();
+    if (error != 0) return {};
+    stats_.source_looks.add();
+    if (::syscall(SYS_faccessat2, descriptor, "", X_OK, AT_EMPTY_PATH | AT_EACCESS) != 0) {
+      error = errno;
+      return {};
+    }
+  }
+  return reopen(descriptor, O_RDONLY | O_NOCTTY, Caller{}, error);
 }
 
 }  // namespace ncfs

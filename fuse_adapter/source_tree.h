@@ -44,6 +44,10 @@ class SourceTree {
   // Opens the file behind a descriptor of any kind, as the caller. `error` is 0 or an errno.
   [[nodiscard]] Descriptor reopen(int descriptor, int flags, const Caller& caller,
                                   int& error) const;
+  // The same, for reading, for a caller who may execute the file but not read it: what the kernel
+  // runs it reads with rights of its own.
+  [[nodiscard]] Descriptor reopen_to_execute(int descriptor, const Caller& caller,
+                                             int& error) const;
 
   [[nodiscard]] int root() const { return root_; }
   [[nodiscard]] CallerGroups& groups() const { return groups_; }

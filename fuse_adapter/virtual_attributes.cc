@@ -139,10 +139,10 @@ CurvefsOrder parse_curvefs_order(std::string_view value, std::string_view path_o
   order.is_list = lines[1] == "list";
   if (!order.is_list && lines[1] != "single") return {.error = EINVAL};
   if (order.is_cancel) return order;
-  for (const std::size_t place : {2, 4, 5}) {
+  for (const std::size_t place : {2U, 4U, 5U}) {
     if (!is_plain_path(lines[place])) return {.error = EINVAL};
   }
-  for (const std::size_t place : {4, 5}) order.prefixes.emplace_back(lines[place]);
+  for (const std::size_t place : {4U, 5U}) order.prefixes.emplace_back(lines[place]);
   order.prefixes.emplace_back("/");
   const bool is_this_file = std::ranges::any_of(order.prefixes, [&](const std::string& prefix) {
     return beneath(lines[2], prefix) == path_of_file;

@@ -331,7 +331,8 @@ bool WarmJobs::Shared::fits(const std::shared_ptr<Job>& job) {
 }
 
 void WarmJobs::Shared::work(const std::shared_ptr<Job>& job) {
-  if (fits(job)) walk(job, job->progress.order.paths);
+  const auto& wanted = job->progress.order.paths;
+  if (await_source(*job, wanted.empty() ? "" : wanted.front()) && fits(job)) walk(job, wanted);
   std::unique_lock lock(mutex);
   if (job->progress.is_finished()) return;
   job->progress.state = WarmProgress::State::copying;
@@ -370,6 +371,10 @@ WarmProgress WarmJobs::Shared::snapshot(const Job& job) const {
     progress.seconds = std::chrono::duration<double>(Clock::now() - job.started).count();
   }
   return progress;
+}
+
+void WarmJobs::source_found() {
+  dup3(shared_->target.source_root, shared_->root, O_CLOEXEC);
 }
 
 WarmJobs::WarmJobs(WarmTarget target, int store_root)

@@ -115,6 +115,9 @@ class WarmJobs {
   // Goes on with what `store_root`, the cache directory, has of jobs; -1: nothing is written down.
   // Not owned.
   explicit WarmJobs(WarmTarget target, int store_root = -1);
+  // The target's `source_root`, which stood for nothing so far and was told to be down, now is the
+  // source's root. Any thread; waits for nothing.
+  void source_found();
   ~WarmJobs();  // stops without patience
 
   // `error` is empty or, if a path cannot be read, what is wrong; then the job is forgotten.

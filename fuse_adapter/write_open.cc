@@ -30,7 +30,8 @@ class WriteOpening {
     auto session = std::make_unique<WriteSession>(core_->nodes, core_, node_, opened.shared);
     file_ = std::make_shared<OpenFile>(
         OpenFile::Written{node_, std::move(opened.source), info_.flags, request_->caller(),
-                          std::move(opened.shared), std::move(session), state_.file});
+                          std::move(opened.shared), std::move(session), state_.file,
+                          is_settled() ? std::optional(state_.version) : std::nullopt});
   }
 
   // The file was made for this open: the answer tells its name as well.
@@ -73,28 +74,32 @@ class WriteOpening {
   }
 
  private:
+  [[nodiscard]] bool is_settled() const {
+    return state_.age_ns >= static_cast<std::int64_t>(core_->settings.racy_window);
+  }
+
   // Whether the kernel may write to the source's file without the daemon, as far as the open itself
-  // says. Not who may map it: the kernel does not tell how long a mapping outlives its descriptor,
-  // and what it stores changes no time that would show. Not who appends: the kernel goes on
-  // appending when fcntl(2) has taken the flag back.
+  // says. Not who appends: the kernel goes on appending when fcntl(2) has taken the flag back. Who
+  // may map it only where it can be found out when the last mapping is gone.
   [[nodiscard]] bool may_write_unseen() const {
-    return (info_.flags & (O_ACCMODE | O_APPEND)) == O_WRONLY &&
-           core_->passes_source_through.load(std::memory_order_relaxed) &&
-           core_->channel->passthrough_active();
+    if (!core_->passes_source_through.load(std::memory_order_relaxed)) return false;
+    if (!core_->channel->passthrough_active()) return false;
+    if ((info_.flags & O_APPEND) != 0) return false;
+    const int access = info_.flags & O_ACCMODE;
+    return access == O_WRONLY || (access == O_RDWR && tells_of_mappings(file_->source));
   }
 
   [[nodiscard]] InodeTable::OpenAnswer decide(const SharedFile::Advice& advice) const {
     const auto may_retry = [this] {
       return core_->may_tell_stale(request_->caller().thread, node_);
     };
-    InodeTable::OpenRequest open{
-        .standing = standing_,
-        .is_settled = state_.age_ns >= static_cast<std::int64_t>(core_->settings.racy_window),
-        .may_retry = may_retry,
-        .writes = true,
-        .is_root = request_->caller().user == 0,
-        .is_written_unseen = advice.is_written_unseen,
-        .is_foreign = advice.is_foreign};
+    InodeTable::OpenRequest open{.standing = standing_,
+                                 .is_settled = is_settled(),
+                                 .may_retry = may_retry,
+                                 .writes = true,
+                                 .is_root = request_->caller().user == 0,
+                                 .is_written_unseen = advice.is_written_unseen,
+                                 .is_foreign = advice.is_foreign};
     if (!advice.is_written_unseen && !(advice.may_pass && may_write_unseen())) {
       return core_->nodes.open(node_, open);
     }
@@ -107,11 +112,13 @@ class WriteOpening {
     return core_->nodes.open(node_, open);
   }
 
-  // The kernel itself keeps right what it knows of the node it writes to, and of no other.
+  // The kernel itself keeps right what it knows of the node it writes to, and of no other, but for
+  // what is stored through a mapping.
   void expect_unseen_writes() const {
     file_->keep_in_session(core_->known_metadata.expect_unseen_changes(file_->shared->key));
-    for (const NodeId other : core_->nodes.all_of(file_->shared->key)) {
-      if (other != node_) core_->channel->forget_attributes(other);
+    const bool may_be_mapped = file_->may_be_mapped_unseen();
+    for (const NodeId node : core_->nodes.all_of(file_->shared->key)) {
+      if (node != node_ || may_be_mapped) core_->channel->forget_attributes(node);
     }
   }
 

@@ -36,10 +36,6 @@ bool is_refusal(int error) {
          error == EPERM || error == EACCES || error == EAGAIN || error == ENOMEM;
 }
 
-void note_failure(OpenFile& file, int error) {
-  if (!is_refusal(error)) file.note_error(error);
-}
-
 struct Outcome {
   std::size_t count = 0;
   int error = 0;  // of what was not written
@@ -109,7 +105,8 @@ class Write {
       : bytes_(bytes),
         offset_(static_cast<std::uint64_t>(offset)),
         appends_((info.flags & O_APPEND) != 0 && info.writepage == 0),
-        is_from_pages_(info.writepage != 0) {}
+        is_from_pages_(info.writepage != 0),
+        is_past_pages_(info.lock_owner != 0) {}
 
   void keep_bytes() {
     if (kept_) return;
@@ -119,7 +116,7 @@ class Write {
 
   void operator()(FuseCore& core, const KernelRequestPointer& request, OpenFile& file) const {
     const Outcome outcome = write(core, *request, file);
-    if (outcome.error != 0) note_failure(file, outcome.error);
+    if (outcome.error != 0 && !is_refusal(outcome.error)) file.note_error(outcome.error);
     if (outcome.count == 0 && outcome.error != 0) {
       core.stats->errors.add();
       request->error(outcome.error);
@@ -128,7 +125,8 @@ class Write {
     core.stats->written_bytes.add(outcome.count);
     ByteRange range{offset_, outcome.count};
     const bool is_misplaced = appends_ && !is_at_end(file, range);
-    announce_change(core, file.shared, {file.cached_node(), range, is_from_pages_},
+    const NodeId node = is_past_pages_ ? 0 : file.cached_node();
+    announce_change(core, file.shared, {node, range, is_from_pages_},
                     [core = core.shared_from_this(), request, range, is_misplaced, node = file.node,
                      shared = file.shared, count = outcome.count] {
                       // The kernel has the pages locked until it has its answer.
@@ -174,6 +172,9 @@ class Write {
   const std::uint64_t offset_;
   const bool appends_;
   const bool is_from_pages_;
+  // O_DIRECT: only such writes tell their owner. The kernel drops the pages before it asks, but, of
+  // asynchronous ones (io_submit(2)), not those that were read since.
+  const bool is_past_pages_;
 };
 
 void write(fuse_req_t raw, fuse_ino_t, const char* data, std::size_t size, off_t offset,
@@ -256,7 +257,8 @@ template <typename Call>
 void answer_durability(FuseCore& core, const KernelRequestPointer& request, OpenFile& file,
                        const Call& call) {
   const int error = call(file.source) == 0 ? 0 : errno;
-  if (error != 0) note_failure(file, error);
+  // What was written before is lost, but where files cannot be synced.
+  if (error != 0 && error != EINVAL) file.note_error(error);
   if (error != 0) core.stats->errors.add();
   const int lasting = file.lasting_error();
   // What a mapping stored before msync(2) or close(2) is now seen by all.
@@ -281,10 +283,24 @@ void announce_unseen_writes(FuseCore& core, const OpenFile& file) {
 
 void end_writing(FuseCore& core, OpenFile& file) {
   announce_unseen_writes(core, file);
-  // What was copied meanwhile may be older than what was stored, and have the same times.
-  if (file.may_be_mapped_unseen()) static_cast<void>(disown_file(core, file.file_id));
   struct stat attributes {};
-  if (::fstat(file.source, &attributes) == 0) file.end_session(FileFacts::of(attributes));
+  const bool is_known = ::fstat(file.source, &attributes) == 0;
+  const FileFacts facts = FileFacts::of(attributes);
+  const bool is_unchanged =
+      is_known && file.settled_version == facts.version && tells_of_mappings(file.source);
+  // What was copied meanwhile may be older than what was stored, and have the same times.
+  if (file.may_be_mapped_unseen() && !is_unchanged) {
+    static_cast<void>(disown_file(core, file.file_id));
+  }
+  if (is_known) file.end_session(facts);
+}
+
+void end_unless_left(FuseCore& core, const std::shared_ptr<OpenFile>& file) {
+  const bool may_be_left = file->may_be_mapped_unseen();
+  if (may_be_left && core.left_mappings.keep(file)) return;
+  end_writing(core, *file);
+  // The last who had the file open tells that the others' mappings are gone as well.
+  if (may_be_left) end_left_mappings(core, file->shared->key);
 }
 
 // At every close(2). Closing a duplicate makes network file systems send what they still hold and
@@ -377,15 +393,10 @@ void set_size(FuseCore& core, const KernelRequestPointer& request, NodeId node, 
 
 void finish_writing(FuseCore& core, std::shared_ptr<OpenFile> file) {
   // Whatever comes of it, the session ends with the file.
-  static_cast<void>(core.run(core.writes, {.run =
-                                               [core = core.shared_from_this(), file] {
-                                                 const bool is_left =
-                                                     file->may_be_mapped_unseen() &&
-                                                     core->left_mappings.keep(file);
-                                                 if (!is_left) end_writing(*core, *file);
-                                               },
-                                           .expire = [] {},
-                                           .lane = core.device_of(file->node)}));
+  static_cast<void>(core.run(
+      core.writes, {.run = [core = core.shared_from_this(), file] { end_unless_left(*core, file); },
+                    .expire = [] {},
+                    .lane = core.device_of(file->node)}));
 }
 
 void end_left_mappings(FuseCore& core, const FileKey& file) {

@@ -216,6 +216,7 @@ class PosixIo::Impl {
         cache_pool_(control, pool_options("ncfs-cache", options.cache_threads)) {}
 
   void submit(Request request);
+  void source_found(bool is_on_network) { reading_ = reading_mode(options_, is_on_network); }
 
   [[nodiscard]] const BufferSlots& buffers() const { return buffers_; }
 
@@ -229,9 +230,11 @@ class PosixIo::Impl {
   }
 
   static SourceReader::Mode reading_mode(const Options& options) {
+    return reading_mode(options, is_on_network(options.source_root));
+  }
+  static SourceReader::Mode reading_mode(const Options& options, bool is_on_network) {
     if (!options.direct_io) return SourceReader::Mode::buffered;
-    return is_on_network(options.source_root) ? SourceReader::Mode::past_cache
-                                              : SourceReader::Mode::dont_cache;
+    return is_on_network ? SourceReader::Mode::past_cache : SourceReader::Mode::dont_cache;
   }
 
   WorkPool& pool_of(Op op) { return is_source(op) ? source_pool_ : cache_pool_; }
@@ -247,7 +250,7 @@ class PosixIo::Impl {
 
   const Options options_;
   const std::function<void(Completion)> on_complete_;
-  const SourceReader::Mode reading_;
+  SourceReader::Mode reading_;
   const CacheWriter::Mode writing_;
   BufferSlots buffers_;
   std::unordered_map<int, Handle> handles_;  // of descriptors no thread has begun to close
@@ -364,6 +367,10 @@ PosixIo::~PosixIo() = default;
 
 void PosixIo::submit(Request request) {
   impl_->submit(std::move(request));
+}
+
+void PosixIo::source_found(bool is_on_network) {
+  impl_->source_found(is_on_network);
 }
 
 std::span<std::byte> PosixIo::buffer(BufferId id) const {

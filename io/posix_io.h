@@ -67,6 +67,9 @@ class PosixIo final : public Io {
 
   void submit(Request request) override;
 
+  // Options::source_root, which stood for nothing so far, now is the source's root. Control thread.
+  void source_found(bool is_on_network);
+
   // The memory behind a buffer now. A request that times out replaces it; a write that does keeps
   // the contents. Control thread only.
   [[nodiscard]] std::span<std::byte> buffer(BufferId id) const;

@@ -57,22 +57,35 @@ bool MetadataWorld::was_true(std::size_t since, Nanos earliest, Holds holds) con
 }
 
 // What may be believed for another `left`, and for `timeout` in all, was true no earlier than that.
-Nanos MetadataWorld::earliest_for(Nanos timeout, Nanos left) const {
+Nanos MetadataWorld::earliest_for(Nanos timeout, Nanos left, Belief belief) const {
+  if (belief == Belief::unasked) timeout = config_.stale_if_error;
   return now_ + left > timeout ? now_ + left - timeout : 0;
 }
 
+// Of an answer that the kernel may believe for `left`.
+void MetadataWorld::check_stand_in(Belief belief, Nanos left) {
+  if (belief == Belief::fresh) return;
+  if (config_.stale_if_error == 0) report("M1 Age", "told in place of the backend, unwanted");
+  if (left > 0) report("M1 Age", "told in place of the backend, for the kernel to believe");
+}
+
 void MetadataWorld::check_name(const Place& place, const Viewer& asker,
-                               const MetadataCache::NameAnswer& answer, bool is_kernels) {
+                               const MetadataCache::NameAnswer& answer, Belief belief,
+                               bool is_kernels) {
+  check_stand_in(belief, answer.entry_left);
   std::optional<Inode> file;
   Nanos timeout = config_.negative_timeout;
   if (answer.attributes) {
     file = answer.attributes->seen.file.inode;
     timeout = answer.attributes->is_directory() ? config_.dir_entry_timeout : config_.entry_timeout;
     // An answer of the backend that took longer than the timeout is not to be believed afterwards.
-    const bool is_to_be_believed = is_kernels || answer.attributes_left > 0;
-    if (is_to_be_believed) check_attributes(*answer.attributes, asker, answer.attributes_left);
+    const bool is_to_be_believed =
+        is_kernels || belief == Belief::unasked || answer.attributes_left > 0;
+    if (is_to_be_believed) {
+      check_attributes(*answer.attributes, asker, answer.attributes_left, belief);
+    }
   }
-  const Nanos earliest = earliest_for(timeout, answer.entry_left);
+  const Nanos earliest = earliest_for(timeout, answer.entry_left, belief);
   const auto holds = [&](const RemoteState& state) {
     return RemoteTree::look_up(state, place.directory, place.name) == file;
   };
@@ -93,10 +106,11 @@ void MetadataWorld::check_name(const Place& place, const Viewer& asker,
 }
 
 void MetadataWorld::check_attributes(const FileAttributes& attributes, const Viewer& asker,
-                                     Nanos left) {
+                                     Nanos left, Belief belief) {
+  check_stand_in(belief, left);
   const Inode file = attributes.seen.file.inode;
   const Nanos timeout = attributes.is_directory() ? config_.dir_attr_timeout : config_.attr_timeout;
-  const Nanos earliest = earliest_for(timeout, left);
+  const Nanos earliest = earliest_for(timeout, left, belief);
   const auto holds = [&](const RemoteState& state) { return had_attributes(state, attributes); };
   const std::string what = "attributes of file " + std::to_string(file);
   const std::size_t own = since_of(own_files_, file);
@@ -108,8 +122,10 @@ void MetadataWorld::check_attributes(const FileAttributes& attributes, const Vie
   if (!is_allowed) report("M7 Viewer", what);
 }
 
-void MetadataWorld::check_target(Inode file, const Viewer& asker, const std::string& target) {
-  const Nanos earliest = earliest_for(config_.attr_timeout, 0);
+void MetadataWorld::check_target(Inode file, const Viewer& asker, const std::string& target,
+                                 Belief belief) {
+  check_stand_in(belief, 0);
+  const Nanos earliest = earliest_for(config_.attr_timeout, 0, belief);
   const auto holds = [&](const RemoteState& state) {
     const auto found = state.find(file);
     return found != state.end() && std::to_string(found->second.content) == target;
@@ -152,7 +168,7 @@ void MetadataWorld::check_kernel_stat(const Place& place, const Dentry& dentry) 
     if (found == attributes_.end() || found->second.until <= now_) return;
     answer.attributes = found->second.attributes;
   }
-  if (dentry.until > now_) check_name(place, Viewer::anyone(), answer, true);
+  if (dentry.until > now_) check_name(place, Viewer::anyone(), answer, Belief::fresh, true);
 }
 
 void MetadataWorld::check_content(const Opener& opener, std::optional<std::uint64_t> seen) {

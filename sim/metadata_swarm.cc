@@ -32,11 +32,15 @@ MetadataKnobs make_metadata_knobs(Rng& rng) {
     config.listings_bytes_max = rng.below(4) * kKiB;
   }
   if (rng.chance({1, 8})) knobs.stale_open = StaleOpen::inval;
+  // Not drawn, so that older seeds make the same worlds.
+  config.stale_if_error = knobs.remote.tells_change    ? 0
+                          : knobs.remote.reuses_inodes ? 20 * kSecond
+                                                       : kSecond;
   return knobs;
 }
 
 MetadataPlan make_metadata_plan(Rng& rng, std::size_t steps) {
-  constexpr auto kOps = static_cast<std::size_t>(MetadataOp::kCount);
+  constexpr auto kOps = static_cast<std::size_t>(MetadataOp::backend);
   std::array<std::uint64_t, kOps> weights{};
   std::uint64_t total = 0;
   for (std::uint64_t& weight : weights) weight = 1 + rng.below(8);
@@ -56,6 +60,8 @@ MetadataPlan make_metadata_plan(Rng& rng, std::size_t steps) {
     MetadataStep step{static_cast<MetadataOp>(op), number(64), number(places), number(places)};
     if (step.op == MetadataOp::wait && rng.chance({7, 8})) step.a %= kShortMetadataWaits;
     plan.push_back(step);
+    // Not drawn either. Of sixteen steps one, and of four of these one makes the backend go down.
+    if (step.a % 16 == 7) plan.push_back({MetadataOp::backend, step.a / 16, 0, 0});
   }
   return plan;
 }

@@ -140,6 +140,9 @@ void MetadataWorld::apply(const MetadataStep& step) {
     case MetadataOp::close:
       if (file) cache_.closed(id_of(*file));
       break;
+    case MetadataOp::backend:
+      is_down_ = step.a % 4 == 0;
+      break;
     case MetadataOp::kCount:
       NCFS_ASSERT(false);
   }
@@ -159,48 +162,76 @@ MetadataWorld::Pending MetadataWorld::question(Kind kind, Inode subject, const V
   return pending;
 }
 
+template <typename Find>
+auto MetadataWorld::recall(Belief& belief, const Find& find) const {
+  belief = Belief::fresh;
+  auto answer = find(belief);
+  if (answer || !is_down_) return answer;
+  belief = Belief::unasked;
+  return find(belief);
+}
+
 void MetadataWorld::ask_name(const Place& place, const Viewer& asker) {
-  if (const auto answer = cache_.find_name(now_, id_of(place.directory), place.name, asker)) {
-    check_name(place, asker, *answer);
+  Belief belief{};
+  if (const auto answer = recall(belief, [&](Belief how) {
+        return cache_.find_name(now_, id_of(place.directory), place.name, asker, how);
+      })) {
+    check_name(place, asker, *answer, belief);
     return;
   }
-  if (pending_.size() == kPendingMax) return;
+  if (is_down_ || pending_.size() == kPendingMax) return;
   pending_.push_back(question(Kind::name, place.directory, asker));
   pending_.back().place = place;
 }
 
 void MetadataWorld::ask_attributes(Inode file, const Viewer& asker) {
-  if (const auto answer = cache_.find_attributes(now_, id_of(file), asker)) {
-    check_attributes(answer->attributes, asker, answer->left);
+  Belief belief{};
+  if (const auto answer = recall(belief, [&](Belief how) {
+        return cache_.find_attributes(now_, id_of(file), asker, how);
+      })) {
+    check_attributes(answer->attributes, asker, answer->left, belief);
     return;
   }
-  if (pending_.size() == kPendingMax) return;
+  if (is_down_ || pending_.size() == kPendingMax) return;
   pending_.push_back(question(Kind::attributes, file, asker));
 }
 
 void MetadataWorld::ask_link(Inode file, const Viewer& asker) {
-  if (const auto target = cache_.find_target(now_, id_of(file), asker)) {
-    check_target(file, asker, *target);
+  Belief belief{};
+  if (const auto target = recall(
+          belief, [&](Belief how) { return cache_.find_target(now_, id_of(file), asker, how); })) {
+    check_target(file, asker, *target, belief);
     return;
   }
-  if (pending_.size() == kPendingMax) return;
+  if (is_down_ || pending_.size() == kPendingMax) return;
   pending_.push_back(question(Kind::link, file, asker));
 }
 
 void MetadataWorld::ask_listing(Inode directory, const Viewer& asker) {
   using Step = MetadataCache::ListingPlan::Step;
-  const MetadataCache::ListingPlan plan = cache_.plan_listing(now_, id_of(directory), asker);
-  if (plan.step == Step::serve) {
-    const Nanos earliest = earliest_for(config_.dir_attr_timeout, 0);
-    check_listing(directory, asker, *plan.snapshot, 0, earliest);
+  bool must_open = false;
+  Belief belief{};
+  const auto snapshot = recall(belief, [&](Belief how) {
+    const auto plan = cache_.plan_listing(now_, id_of(directory), asker, how);
+    must_open = plan.must_open;
+    return plan.step == Step::serve ? plan.snapshot : nullptr;
+  });
+  if (snapshot) {
+    check_stand_in(belief, 0);
+    const Nanos earliest = earliest_for(config_.dir_attr_timeout, 0, belief);
+    check_listing(directory, asker, *snapshot, 0, earliest);
     return;
   }
-  if (pending_.size() == kPendingMax) return;
+  if (is_down_ || pending_.size() == kPendingMax) return;
   pending_.push_back(question(Kind::listing, directory, asker));
-  pending_.back().opens = plan.must_open;
+  pending_.back().opens = must_open;
 }
 
 void MetadataWorld::go_on(std::size_t index) {
+  const Pending& pending = pending_[index];
+  // Of what is listed only the last stage asks nothing.
+  const bool asks = pending.kind == Kind::listing ? pending.stage <= 4 : pending.stage == 0;
+  if (is_down_ && asks) return;
   if (!take_stage(pending_[index])) return;
   pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(index));
 }
@@ -371,9 +402,14 @@ bool MetadataWorld::kernel_look_up(const Place& place, bool is_revalidating,
     file = dentry.file;
     return true;
   }
-  auto answer =
-      is_revalidating ? std::nullopt : cache_.find_name(now_, directory, place.name, kStranger);
-  if (answer) check_name(place, kStranger, *answer);
+  Belief belief{};
+  auto answer = recall(belief, [&](Belief how) {
+    return is_revalidating && how == Belief::fresh
+               ? std::nullopt
+               : cache_.find_name(now_, directory, place.name, kStranger, how);
+  });
+  if (answer) check_name(place, kStranger, *answer, belief);
+  if (!answer && is_down_) return false;
   if (!answer) {
     Pending asked = question(Kind::name, place.directory, kStranger);
     asked.place = place;
@@ -436,10 +472,14 @@ void MetadataWorld::walk(Opener& opener, bool is_revalidating) {
 void MetadataWorld::send_open(Opener& opener) {
   opener.is_open_pending = false;
   const RemoteState& state = tree_.state();
-  if (const auto known = cache_.open_unasked(now_, id_of(opener.node), kStranger)) {
-    check_attributes(*known, kStranger, 0);
+  Belief belief{};
+  if (const auto known = recall(belief, [&](Belief how) {
+        return cache_.open_unasked(now_, id_of(opener.node), kStranger, how);
+      })) {
+    check_attributes(*known, kStranger, 0, belief);
     return;
   }
+  if (is_down_) return;
   const auto directory =
       RemoteTree::look_up(state, RemoteTree::kRoot, opener.folder == 0 ? "d0" : "d1");
   if (!directory || !RemoteTree::may_search(state, *directory, kStranger)) return;

@@ -4,7 +4,8 @@
 //
 // Invariants, checked after every step:
 //   M1 Age        an answer was true at a moment that is no older than its timeout; what the kernel
-//                 is given to believe it for included
+//                 is given to believe it for included. What is told in place of a backend that is
+//                 down is no older than stale_if_error, and nothing for the kernel to believe
 //   M2 OwnChanges what this mount has changed and told the application is in every later answer
 //   M3 OneMoment  a listing from memory is the directory at one moment, since it was asked for;
 //                 with nocto, within the timeout
@@ -45,6 +46,7 @@ enum class MetadataOp : std::uint8_t {
   open_go_on,      // a: which thread
   reopen,          // by descriptor; b: where, a: which thread
   close,           // b: where
+  backend,         // a: 0 modulo 4: goes down, else comes up; what it was asked it answers then
   kCount,
 };
 
@@ -138,6 +140,9 @@ class MetadataWorld {
   [[nodiscard]] RemoteChange change_of(const MetadataStep& step) const;
   // The ticket is about `subject`, a file or a directory.
   [[nodiscard]] Pending question(Kind kind, Inode subject, const Viewer& asker);
+  // What memory has; in place of a backend that is down also what is older.
+  template <typename Find>
+  [[nodiscard]] auto recall(Belief& belief, const Find& find) const;
   void ask_name(const Place& place, const Viewer& asker);
   void ask_attributes(Inode file, const Viewer& asker);
   void ask_link(Inode file, const Viewer& asker);
@@ -164,11 +169,13 @@ class MetadataWorld {
   // metadata_checks.cc: what must hold
   template <typename Holds>
   [[nodiscard]] bool was_true(std::size_t since, Nanos earliest, Holds holds) const;
-  [[nodiscard]] Nanos earliest_for(Nanos timeout, Nanos left) const;
+  [[nodiscard]] Nanos earliest_for(Nanos timeout, Nanos left, Belief belief) const;
   void check_name(const Place& place, const Viewer& asker, const MetadataCache::NameAnswer& answer,
-                  bool is_kernels = false);
-  void check_attributes(const FileAttributes& attributes, const Viewer& asker, Nanos left);
-  void check_target(Inode file, const Viewer& asker, const std::string& target);
+                  Belief belief = Belief::fresh, bool is_kernels = false);
+  void check_attributes(const FileAttributes& attributes, const Viewer& asker, Nanos left,
+                        Belief belief = Belief::fresh);
+  void check_target(Inode file, const Viewer& asker, const std::string& target, Belief belief);
+  void check_stand_in(Belief belief, Nanos left);
   void check_listing(Inode directory, const Viewer& asker, const DirectorySnapshot& snapshot,
                      std::size_t since, Nanos earliest);
   void check_kernel_stat(const Place& place, const Dentry& dentry);
@@ -180,6 +187,7 @@ class MetadataWorld {
   const MetadataConfig config_;
   const StaleOpen stale_open_;
   Nanos now_ = 0;
+  bool is_down_ = false;
   RemoteTree tree_;
   MetadataCache cache_;
   std::vector<Pending> pending_;

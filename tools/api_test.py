@@ -292,6 +292,9 @@ class ApiTest(commands.MountTestCase):
         self.assertEqual([(file["path"], file["state"], file["pinned"])
                           for file in listed["files"]],
                          [("models/a b+%", "complete", True), ("models/big", "complete", True)])
+        missing = commands.control("ls", self.mnt / "models/missing", check=False)
+        self.assertEqual(missing.returncode, 1)
+        self.assertIn("models/missing: neither in the cache nor on the backend", missing.stderr)
         told = commands.control("ls", self.mnt / "models/a b+%").stdout
         self.assertRegex(told, r"complete +100.0 % +4.9 KiB +yes +.* models/a b\+%")
         self.assertNotIn("big", told)

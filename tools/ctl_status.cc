@@ -112,7 +112,14 @@ int list_files(const std::vector<std::string>& paths, bool as_json) {
     std::vector<json> files;
     int failed = kOk;
     for (const std::string& path : entry.paths) {
+      const std::size_t known = files.size();
       if (failed == kOk) failed = ask_files(entry.mount, path, files);
+      std::error_code error;
+      if (failed == kOk && files.size() == known && !path.empty() &&
+          !std::filesystem::exists(std::filesystem::path(name) / path, error)) {
+        result =
+            fail(kUsage, fmt::format("{}/{}: neither in the cache nor on the backend", name, path));
+      }
     }
     if (failed != kOk) {
       result = failed;

@@ -207,6 +207,7 @@ class MountCommandTest(MountTestCase):
         self.assertEqual(os.listdir("/run/nfs-cachefs"), [])
 
     def test_as_many_files_are_open_as_the_descriptors_allow(self):
+        seen = len(SYSTEM_LOG)
         run("prlimit", "--nofile=1200:1200", "mount", "-t", "cachefs", "-o", self.options,
             "cachefs", self.mnt)
         limits = pathlib.Path(f"/proc/{self.note_daemon()}/limits").read_text(encoding="utf-8")
@@ -222,16 +223,27 @@ class MountCommandTest(MountTestCase):
                 return
             for _ in range(count):
                 hold()
-            with self.assertRaises(OSError) as refused:
-                hold()
-            self.assertEqual(refused.exception.errno, errno.ENFILE)
+            for _ in range(3):
+                with self.assertRaises(OSError) as refused:
+                    hold()
+                self.assertEqual(refused.exception.errno, errno.ENFILE)
+            # Everything but opening goes on.
             self.assertEqual((self.mnt / "models/big").stat().st_size, 3 * MIB)
+            (self.mnt / "made").mkdir()
+            (self.mnt / "made").rename(self.mnt / "moved")
+            (self.mnt / "moved").rmdir()
+            control("cache", "warm", "--wait", self.mnt / "models/big")
         # Files are closed some time after close(2).
         def can_open():
             with contextlib.suppress(OSError):
                 return (self.mnt / "small").read_bytes() == b"hello\n"
             return False
         wait_until(can_open, "files can be opened again")
+        run("umount", self.mnt)
+        def logged(text):
+            return sum(text in line for line in SYSTEM_LOG[seen:])
+        wait_until(lambda: logged(f"unmounted {self.mnt}"), "the whole log has come")
+        self.assertEqual(logged("files and directories are open"), 1)
 
     def test_an_fstab_line_with_all_generic_options(self):
         fstab = self.directory / "fstab"
@@ -382,6 +394,73 @@ class MountCommandTest(MountTestCase):
         # What still keeps it is a file system that lets nobody be killed who waits for it.
         os.kill(server, signal.SIGCONT)
         self.assert_ended(self.pids[1])
+
+    def backend_state(self):
+        return self.status()["health"]["backends"][0]["state"]
+
+    def assert_all_fails(self, error):
+        for call in (lambda: os.listdir(self.mnt), lambda: os.stat(self.mnt / "small"),
+                     lambda: os.mkdir(self.mnt / "new"), lambda: os.statvfs(self.mnt)):
+            with self.assertRaises(OSError) as raised:
+                call()
+            self.assertEqual(raised.exception.errno, error)
+
+    def test_a_backend_that_does_not_answer_is_awaited_with_offline_start_only(self):
+        beneath = self.directory / "other"
+        self.mount(where=beneath)
+        server = self.pids[0]
+        self.options = (f"nfs_backend={beneath},cache_dir={self.directory}/cache2,cache_size_gb=1,"
+                        "backend_timeout_s=2")
+        self.mount()
+        control("cache", "warm", "--wait", self.mnt)
+        run("umount", self.mnt)
+        self.assert_ended(self.pids[1])
+        self.addCleanup(os.kill, server, signal.SIGCONT)  # before everything is unmounted
+        os.kill(server, signal.SIGSTOP)
+        failed = self.mount(check=False)
+        self.assertEqual(failed.returncode, 32)
+        self.assert_one_line(failed.stderr, f"option nfs_backend={beneath}: no answer within 2 "
+                                            "seconds (backend_timeout_s)")
+        self.mount("offline_start=true")
+        self.assertEqual(self.backend_state(), "down")
+        self.assert_all_fails(errno.ETIMEDOUT)
+        wait_until(lambda: self.status()["state"] == "running", "recovered")
+        told = control("invalidate", self.mnt, check=False)
+        self.assertNotEqual(told.returncode, 0)
+        self.assertEqual(self.status()["cache"]["objects_cached"], 2)
+        os.kill(server, signal.SIGCONT)
+        wait_until(lambda: self.backend_state() == "up", "the backend is up")
+        self.assertEqual((self.mnt / "small").read_bytes(), b"hello\n")
+        self.assertEqual((self.mnt / "models/big").read_bytes(),
+                         (self.backend / "models/big").read_bytes())
+        self.assertEqual(self.status()["backend_reads"]["bytes"], 0)
+        self.assertEqual(os.stat(self.mnt).st_ino, os.stat(beneath).st_ino)
+        os.mkdir(self.mnt / "new")
+        run("umount", self.mnt)
+        self.assert_ended(self.pids[2])
+
+    def test_offline_start_awaits_what_fstab_names_to_be_mounted(self):
+        place = self.directory / "other"
+        fstab = self.directory / "fstab"
+        fstab.write_text(f"server:/export {place} nfs defaults,_netdev 0 0\n")
+        run(BINARIES / "nfs-cachefs", "-o",
+            f"nfs_backend={place}/models,cache_dir={self.directory}/cache,cache_size_gb=1,"
+            "offline_start=true", "cachefs", self.mnt, check=False)
+        self.assertIsNone(mount_line(self.mnt))  # such a name may be wrong
+        run(BINARIES / "nfs-cachefs", "-o",
+            f"nfs_backend={place},cache_dir={self.directory}/cache,cache_size_gb=1,"
+            "offline_start=true", "cachefs", self.mnt,
+            env={**os.environ, "LIBMOUNT_FSTAB": str(fstab)})
+        self.note_daemon()
+        self.assertEqual(self.backend_state(), "down")
+        self.assert_all_fails(errno.ETIMEDOUT)
+        run("mount", "--bind", self.backend, place)
+        self.addCleanup(run, "umount", "--lazy", place)
+        wait_until(lambda: self.backend_state() == "up", "the backend is up")
+        self.assertEqual((self.mnt / "small").read_bytes(), b"hello\n")
+        self.assertEqual(sorted(os.listdir(self.mnt)), ["models", "small"])
+        run("umount", self.mnt)
+        self.assert_ended(self.pids[0])
 
     def test_in_the_foreground_it_logs_to_stderr_and_ends_well_on_sigint(self):
         with subprocess.Popen([BINARIES / "nfs-cachefs", "-f", "-o", self.options, "cachefs",
