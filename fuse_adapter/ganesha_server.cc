@@ -14,8 +14,12 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <sstream>
+#include <string>
 #include <system_error>
 #include <vector>
 
@@ -51,6 +55,27 @@ bool takes_connections(std::uint16_t port) {
   return ::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) == 0;
 }
 
+// Of all sockets with the local port, ended a moment ago or not, the bytes that nobody has read;
+// nothing if there is no such socket. proc_net_tcp: number, local, remote, state, queues.
+std::optional<unsigned long> unread_bytes(std::uint16_t port) {
+  std::array<char, 16> ending{};
+  std::snprintf(ending.data(), ending.size(), ":%04X", static_cast<unsigned>(port));
+  std::optional<unsigned long> bytes;
+  for (const char* const table : {"/proc/net/tcp", "/proc/net/tcp6"}) {
+    std::ifstream sockets(table);
+    for (std::string line; std::getline(sockets, line);) {
+      std::array<std::string, 5> fields;
+      std::istringstream words(line);
+      for (std::string& field : fields) words >> field;
+      if (!fields[1].ends_with(ending.data())) continue;
+      const std::string received = fields[4].substr(fields[4].find(':') + 1);
+      const bool listens = fields[3] == "0A";  // its queue is one of connections
+      bytes = bytes.value_or(0) + (listens ? 0 : std::stoul(received, nullptr, 16));
+    }
+  }
+  return bytes;
+}
+
 }  // namespace
 
 GaneshaServer::GaneshaServer(std::string place, std::string exported, Options options)
@@ -81,6 +106,10 @@ void GaneshaServer::continue_process() {
   ::kill(server_, SIGCONT);
 }
 
+bool GaneshaServer::has_unread_calls() const {
+  return unread_bytes(port_).value_or(0) > 0;
+}
+
 void GaneshaServer::kill_process() {
   if (server_ < 0) return;
   ::kill(server_, SIGKILL);
@@ -89,7 +118,8 @@ void GaneshaServer::kill_process() {
 }
 
 void GaneshaServer::start() {
-  if (!start_once()) {
+  // Its port must be free of connections, which the kernel ends after a minute at the latest.
+  if (!eventually([&] { return !unread_bytes(port_); }, 2 * kTestPatience) || !start_once()) {
     throw std::system_error(EIO, std::generic_category(), "ganesha.nfsd, see " + place_ + "/log");
   }
 }

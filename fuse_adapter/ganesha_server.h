@@ -29,6 +29,8 @@ class GaneshaServer {
   // It stops to answer, but its connections stay.
   void stop_process();
   void continue_process();
+  // Whether there are calls that it has not read, while it is stopped.
+  [[nodiscard]] bool has_unread_calls() const;
   // Without any warning to its clients.
   void kill_process();
   // After it was killed: as it was, on the same port. Waits until it takes connections.

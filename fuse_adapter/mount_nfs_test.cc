@@ -39,10 +39,11 @@ class NfsMountTest : public testing::Test {
  protected:
   static constexpr std::chrono::seconds kPatient{60};
 
-  void start(std::chrono::seconds timeout = kPatient, GaneshaServer::Options options = {}) {
+  void start(std::chrono::seconds timeout = kPatient, GaneshaServer::Options options = {},
+             const std::string& query = "") {
     server_.emplace(mount_.make_directory("server"), mount_.backend(), options);
     nfs_.emplace(NfsBackend::Options{.program = NCFS_NFS_PROGRAM,
-                                     .url = server_->url(),
+                                     .url = server_->url(query),
                                      .directory = mount_.make_directory("nfs"),
                                      .timeout = timeout});
     ASSERT_EQ(nfs_->start(), "");
@@ -227,7 +228,7 @@ TEST_F(NfsMountTest, ASilentServerIsGivenUpAndFoundAgain) {
 TEST_F(NfsMountTest, ReadsAndWritesSurviveARestartOfTheServer) {
   const auto bytes = content(6, 1, 16 * kMiB);
   write_content(mount_.backend("file"), bytes);
-  start();
+  start(kPatient, {}, "?nconnect=1");
   const Descriptor file = open("file");
   const Descriptor written = open("written", O_WRONLY | O_CREAT);
   server_->stop_process();
@@ -236,6 +237,8 @@ TEST_F(NfsMountTest, ReadsAndWritesSurviveARestartOfTheServer) {
   auto writing =
       std::async(std::launch::async, [&] { return ::write(written.get(), "written", 7); });
   EXPECT_TRUE(mount_.wait_until([](const EngineStatus& status) { return !status.copies.empty(); }));
+  // So that its end resets the connection, and its port is free at once.
+  EXPECT_TRUE(eventually([&] { return server_->has_unread_calls(); }));
   server_->kill_process();
   server_->start();
   const FileRead read = reading.get();

@@ -252,7 +252,13 @@ void RpcConnection::deliver(RpcMessage message) {
 }
 
 void RpcConnection::lose_calls() {
-  ::shutdown(socket_.get(), SHUT_RDWR);  // who is sending stops
+  // By a reset: who is sending stops, and neither side keeps the ports of a connection that nobody
+  // misses, of which there are few and which a server that restarts may have to wait for.
+  sockaddr nobody{};
+  nobody.sa_family = AF_UNSPEC;
+  if (::connect(socket_.get(), &nobody, sizeof(nobody)) != 0) {
+    ::shutdown(socket_.get(), SHUT_RDWR);
+  }
   const std::lock_guard sending(sending_);
   const std::lock_guard lock(mutex_);
   socket_.reset();
