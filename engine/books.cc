@@ -23,6 +23,7 @@ EngineStatus Core::status() const {
   status.disk_free_bytes = disk_space_.free_bytes;
   status.min_free_bytes = min_free_bytes();
   status.handles_open = handles_.size();
+  status.copy_bytes_per_second = copy_bucket_.rate();
   status.copies_queued = copy_queue_.size() + delayed_copies_.size();
   status.cache_health = {health_.state(), health_.reason(),  health_.last_error(),
                          health_.since(), health_.changes(), health_.next_probe_at()};
@@ -85,6 +86,9 @@ void Core::check_invariants() const {
       }
     }
     NCFS_ASSERT((o.charge_bytes > 0) == o.is_on_disk());
+    NCFS_ASSERT(o.is_excluded == !config_.paths.admit(o.path) || o.path.empty());
+    NCFS_ASSERT(!o.deferral || config_.cache_on != CacheOn::open);
+    NCFS_ASSERT(!o.deferral || (!o.is_on_disk() && o.copy == CopyPhase::none));
     (o.charge_is_used ? used : reserved) += o.charge_bytes;
     NCFS_ASSERT(removing_.contains(id) == (o.state == ObjectState::removing));
     const bool can_make_room = is_recovered_ && o.is_on_disk() && o.state != ObjectState::removing;
@@ -120,8 +124,11 @@ void Core::check_invariants() const {
     }
     NCFS_ASSERT((o.copy == CopyPhase::active) == std::ranges::count(active_copies_, id));
     NCFS_ASSERT((o.copy == CopyPhase::delayed) == delayed_copies_.contains({o.copy_at, id}));
-    NCFS_ASSERT((o.copy == CopyPhase::queued) == copy_queue_.contains(o.copy_order) ||
-                o.copy != CopyPhase::queued);
+    if (o.copy == CopyPhase::queued) NCFS_ASSERT(copy_queue_.at(o.copy_place) == id);
+    const bool is_in_order = o.handles.empty() || o.copy_place.rank == CopyRank::opened;
+    NCFS_ASSERT((o.copy != CopyPhase::queued || is_in_order) && "S17 Order");
+    NCFS_ASSERT((o.copy_place.rank == CopyRank::paced) == (o.pace != 0));
+    NCFS_ASSERT(o.pace == 0 || paces_.contains(o.pace));
     NCFS_ASSERT((o.verify == VerifyPhase::queued) == std::ranges::count(verify_queue_, id));
     NCFS_ASSERT((o.verify == VerifyPhase::active) == std::ranges::count(verifying_, id));
     NCFS_ASSERT(scrub_order_.contains({o.scrub_at, id}) ==
@@ -165,6 +172,16 @@ void Core::check_invariants() const {
   NCFS_ASSERT(growths_.empty() || !(health_.is_down() || is_stopping_));
   NCFS_ASSERT(std::ranges::is_sorted(growths_, {}, &Growth::answer_by));
   for (const Growth& growth : growths_) NCFS_ASSERT(handles_.contains(growth.handle));
+  std::map<std::uint64_t, std::size_t> paced;
+  for (const auto& [number, pace] : paces_) paced[number] = 0;
+  for (const auto& [id, o] : objects_) {
+    if (o.pace != 0) ++paced[o.pace];
+  }
+  for (const auto& [number, pace] : paces_) NCFS_ASSERT(pace.objects == paced[number]);
+  NCFS_ASSERT(std::ranges::count_if(objects_, [](const auto& entry) {
+                return entry.second.copy == CopyPhase::queued;
+              }) == static_cast<std::ptrdiff_t>(copy_queue_.size()));
+  NCFS_ASSERT(opened_once_.size() <= kOpenedOnceMax);
   NCFS_ASSERT(active_copies_.size() <= config_.copies_max);
   NCFS_ASSERT(held_.empty() || health_.is_down());
   NCFS_ASSERT(probe_charge_ == 0 || is_probing_ || !health_.is_normal());
@@ -217,6 +234,34 @@ void Core::check_invariants() const {
     }
   }
   NCFS_ASSERT(references == sources_);
+  check_ahead();
+}
+
+void Core::check_ahead() const {
+  AheadBooks books{};
+  std::size_t in_memory = 0;
+  for (const auto& [id, h] : handles_) {
+    NCFS_ASSERT(waiting_for_readers_.contains(id) == !h.unread.empty());
+    for (const UnreadBlock& unread : h.unread) {
+      books.at(static_cast<std::size_t>(unread.reason)).fetched += unread.bytes;
+      if (unread.is_in_file) continue;
+      ++in_memory;
+      const Fetch& fetch = fetches_.at(unread.fetch);
+      NCFS_ASSERT(fetch.ahead && fetch.ahead->handle == id && fetch.length == unread.bytes);
+    }
+  }
+  std::size_t fetches = 0;
+  for (const auto& [id, fetch] : fetches_) {
+    if (!fetch.ahead) continue;
+    ++fetches;
+    NCFS_ASSERT(fetch.kind == FetchKind::prefetch);
+    if (fetch.phase == FetchPhase::loaded || fetch.phase == FetchPhase::writing) --in_memory;
+  }
+  NCFS_ASSERT(in_memory == 0 && fetches == ahead_fetches_);
+  for (std::size_t reason = 0; reason < kAheadReasonCount; ++reason) {
+    const AheadCounts& counts = counters_.ahead.at(reason);
+    NCFS_ASSERT(counts.fetched == counts.used + counts.wasted + books.at(reason).fetched);
+  }
 }
 
 void Core::check_pins_and_controls(std::size_t drops) const {

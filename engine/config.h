@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string_view>
 
+#include "engine/path_rules.h"
 #include "io/types.h"
 
 namespace ncfs {
@@ -20,6 +21,20 @@ enum class Checksum : std::uint8_t {
   read,  // and every block is compared before it is served
 };
 
+// What is fetched before anybody asks for it.
+enum class Prefetch : std::uint8_t {
+  off,         // nothing: readers get exactly their bytes, unless the cache wants the block as well
+  sequential,  // ahead of streams (engine/streams.h)
+  smart,       // and of strides (engine/strides.h) and tensors (engine/tensors.h)
+};
+
+// What it takes for a file to be copied, unless it is warmed, pinned, or its copy has begun before.
+enum class CacheOn : std::uint8_t {
+  open,
+  read,         // the first read that the engine is asked for
+  second_open,  // since the start, whether the first has ended or not
+};
+
 struct Config {
   // Hard limit of everything the cache keeps on disk: data, sidecars, reservations.
   std::uint64_t cache_size_bytes = 0;
@@ -27,6 +42,17 @@ struct Config {
   std::uint64_t block_size_bytes = kMiB;
   // Files smaller than this are read through and never cached.
   std::uint64_t min_file_size_bytes = 1;
+  // So are larger ones, unless this is 0, and those whose paths the rules do not admit. What is
+  // complete in the cache is used all the same.
+  std::uint64_t max_file_size_bytes = 0;
+  PathRules paths;
+  CacheOn cache_on = CacheOn::open;
+  [[nodiscard]] bool is_too_small(std::uint64_t size_bytes) const {
+    return size_bytes == 0 || size_bytes < min_file_size_bytes;
+  }
+  [[nodiscard]] bool is_above_max(std::uint64_t size_bytes) const {
+    return max_file_size_bytes > 0 && size_bytes > max_file_size_bytes;
+  }
   Eviction eviction = Eviction::lru;
   // Share of the cache's file system, in percent, that the cache leaves free whatever its limit
   // says: nothing new is stored below it, and eviction makes room when others fill the disk. 0: the
@@ -38,6 +64,8 @@ struct Config {
   // Files being filled by the background copier at a time, and blocks in flight for each.
   std::uint32_t copies_max = 4;
   std::uint32_t copy_depth = 4;
+  // Ceiling of what all copies together read from the source, see TokenBucket; 0: none.
+  std::uint64_t copy_bytes_per_second = 0;
   // Reads in flight at a time of one of the source's file systems; all of them together may have
   // nearly twice as many. Background work (copy, prefetch) leaves
   // `source_reads_reserved` of them to readers, so that a reader never queues behind a copy.
@@ -56,6 +84,7 @@ struct Config {
   // the same (engine/streams.h): 16 MiB keep a link of 1 GiB/s busy that answers after 15 ms.
   std::uint64_t readahead_bytes = 4 * kMiB;
   std::uint64_t readahead_max_bytes = 16 * kMiB;
+  Prefetch prefetch = Prefetch::smart;
 
   // A crash costs at most this many bytes of a copy and the writes in flight, or what was copied in
   // this time. At half of them a checkpoint begins; at all of them writes wait for it.

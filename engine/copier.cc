@@ -1,9 +1,10 @@
 // Which object is copied when.
 //
-// Files that were opened or warmed wait in one first-in-first-out queue for one of copies_max
-// slots; room is made for the first in line before it gets one, so a large file is not starved by
-// small ones. A copy that failed, found no room, or was asked for within the racy window is set
-// aside until its time has come.
+// Files that were opened or warmed wait for one of copies_max slots, those that were opened before
+// those that are only warmed (CopyRank), each kind in order of arrival; a copy gives up its slot to
+// one of a better rank and goes on later where it was. Room is made for the first in line before it
+// gets a slot, so a large file is not starved by small ones. A copy that failed, found no room, or
+// was asked for within the racy window is set aside until its time has come.
 
 #include <algorithm>
 #include <utility>
@@ -32,6 +33,7 @@ constexpr std::int64_t kRoomPatience = 60 * kSecond;
 void Core::want_copy(Object& o) {
   const bool is_done = o.state == ObjectState::cached || o.state == ObjectState::committing;
   if (is_done || o.is_stale || is_stopping_ || o.copy != CopyPhase::none || refusal(o)) return;
+  if (o.deferral) return;
   if (copy_queue_.size() + delayed_copies_.size() >= kCopyQueueMax) return;
   if (now_ < o.trusted_at) return delay_copy(o, o.trusted_at);
   queue_copy(o);
@@ -54,9 +56,61 @@ Core::Room Core::room_for(const Object& o) {
 void Core::queue_copy(Object& o) {
   if (o.copy == CopyPhase::delayed) delayed_copies_.erase({o.copy_at, o.id});
   o.copy = CopyPhase::queued;
-  o.copy_order = next_id_++;
-  copy_queue_.emplace(o.copy_order, o.id);
+  o.copy_place.arrival = next_id_++;
+  copy_queue_.emplace(o.copy_place, o.id);
 }
+
+// Somebody wants the file now for whom it has at least this rank.
+void Core::raise_rank(Object& o, CopyRank rank) {
+  if (rank >= o.copy_place.rank) return;
+  const bool is_queued = o.copy == CopyPhase::queued;
+  if (is_queued) copy_queue_.erase(o.copy_place);
+  set_pace(o, {});
+  o.copy_place.rank = rank;
+  if (is_queued) queue_copy(o);
+}
+
+// Finds a slot for the first in line, if need be one that a copy of a lower rank gives up.
+bool Core::make_way() {
+  if (active_copies_.size() < active_copies_max()) return true;
+  if (active_copies_.size() > active_copies_max()) return false;
+  Object* last = nullptr;
+  for (const ObjectId id : active_copies_) {
+    Object& o = object(id);
+    const bool is_lower = last == nullptr || o.copy_place > last->copy_place;
+    if (o.takes_blocks() && is_lower) last = &o;
+  }
+  if (last == nullptr || last->copy_place.rank <= copy_queue_.begin()->first.rank) return false;
+  NCFS_MARK(copy_makes_way);
+  std::erase(active_copies_, last->id);
+  last->copy = CopyPhase::queued;
+  copy_queue_.emplace(last->copy_place, last->id);
+  attention_.insert(last->id);  // it may be at rest now
+  return true;
+}
+
+void Core::set_pace(Object& o, const WarmPace& pace) {
+  if (o.pace != 0) --paces_.at(o.pace).objects;
+  o.pace = pace.number;
+  if (o.pace == 0) return;
+  Pace& own = paces_[o.pace];
+  own.bucket.set_rate(pace.bytes_per_second);
+  ++own.objects;
+}
+
+// What was taken is not forgotten between two files of a warm-up.
+void Core::forget_paces() {
+  std::erase_if(paces_, [this](const auto& entry) {
+    return entry.second.objects == 0 && entry.second.bucket.is_full(now_);
+  });
+}
+
+void Core::on(CopyRateEvent&& event) {
+  copy_bucket_.set_rate(event.bytes_per_second);
+}
+
+// Copies go on in pump().
+void Core::on(WakeEvent&&) {}
 
 void Core::delay_copy(Object& o, Nanos until) {
   NCFS_ASSERT(o.copy == CopyPhase::none);
@@ -78,7 +132,7 @@ void Core::wake_delayed() {
 
 // Takes the object out of the queue, the waiting room or its slot.
 void Core::leave_copy(Object& o) {
-  if (o.copy == CopyPhase::queued) copy_queue_.erase(o.copy_order);
+  if (o.copy == CopyPhase::queued) copy_queue_.erase(o.copy_place);
   if (o.copy == CopyPhase::delayed) delayed_copies_.erase({o.copy_at, o.id});
   if (o.copy == CopyPhase::active) std::erase(active_copies_, o.id);
   o.copy = CopyPhase::none;
@@ -135,7 +189,7 @@ Nanos Core::back_off(std::uint32_t failures) const {
 void Core::schedule_copies() {
   pump_growths();
   if (!may_start_copies()) return;
-  while (!copy_queue_.empty() && active_copies_.size() < active_copies_max()) {
+  while (!copy_queue_.empty() && make_way()) {
     if (!activate(object(copy_queue_.begin()->second))) return;
   }
 }
@@ -179,7 +233,7 @@ bool Core::activate(Object& o) {
     if (!disk_full_.take(now_)) return false;
     create_storage(o);
   }
-  copy_queue_.erase(o.copy_order);
+  copy_queue_.erase(o.copy_place);
   o.copy = CopyPhase::active;
   active_copies_.push_back(o.id);
   update_evictable(o);

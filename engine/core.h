@@ -1,6 +1,7 @@
 // The inside of the engine: one state, changed by handlers in these files.
 //
 //   engine.cc    events: open, close, read, warm, tick, stop; who asks and who is told
+//   prefetch.cc  what is fetched ahead for whom, and what became of it
 //   fetch.cc     the fetch scheduler: demand, prefetch and copy share buffers and source reads
 //   store.cc     objects on disk: create, write, checkpoint, commit, evict, remove
 //   copier.cc    which object is copied when: queue, slots, room, back-off, the racy window
@@ -29,15 +30,20 @@
 #include <utility>
 #include <vector>
 
+#include "engine/ahead.h"
 #include "engine/config.h"
 #include "engine/engine.h"
 #include "engine/event.h"
 #include "engine/eviction.h"
 #include "engine/format.h"
 #include "engine/health.h"
+#include "engine/lru_map.h"
 #include "engine/object.h"
 #include "engine/space.h"
 #include "engine/streams.h"
+#include "engine/strides.h"
+#include "engine/tensors.h"
+#include "engine/token_bucket.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -60,6 +66,10 @@ inline constexpr int kReadOnly = 30;         // EROFS
 inline constexpr int kTimedOut = 110;        // ETIMEDOUT
 inline constexpr int kOverQuota = 122;       // EDQUOT
 inline constexpr int kCanceled = 125;        // ECANCELED
+
+// Files remembered as opened once: about 10 MiB. Of more that are opened in turns none is opened
+// twice soon.
+inline constexpr std::uint64_t kOpenedOnceMax = 65536;
 
 // What a completion is for.
 enum class Step : std::uint8_t {
@@ -127,6 +137,15 @@ enum class FetchPhase : std::uint8_t {
   reading_cache,  // from the cache file, to be compared with the checksum; see verify.cc
 };
 
+// What may be fetched twice for the sake of the first bytes: less than a hundredth of the file.
+inline constexpr std::uint64_t kFirstBytesShare = 128;
+
+// Why a fetch began before anybody asked for its block, and for whom.
+struct FetchAhead {
+  AheadReason reason{};
+  HandleId handle{};  // while the fetch is not loaded yet it may be closed
+};
+
 // One read of the source, or with Checksum::read of a cached block. Always within one block;
 // `block` is set when it is all of that block, and only then are others let in on it and the bytes
 // kept.
@@ -143,9 +162,19 @@ struct Fetch {
   std::uint32_t users = 0;   // answers not yet acknowledged by ReadDoneEvent
   std::uint32_t attempts = 0;
   Nanos issued_at = 0;
+  std::optional<FetchAhead> ahead;  // until the block's fate is known, or it is in the cache file
   bool is_wanted_on_disk = false;
   bool is_from_cache = false;  // queued or read there; on failure it turns to the source
   std::vector<Waiter> waiters;
+};
+
+// A block that was fetched ahead and that nobody has read yet, as far as is known.
+struct UnreadBlock {
+  std::uint64_t block = 0;
+  std::uint64_t bytes = 0;
+  AheadReason reason{};
+  FetchId fetch{};
+  bool is_in_file = false;  // else the fetch holds it
 };
 
 struct Handle {
@@ -160,6 +189,11 @@ struct Handle {
   bool has_read = false;
   bool is_sequential = false;  // the last read went on with a stream
   Streams streams;
+  Strides strides;
+  TensorOrder tensors;
+  std::uint64_t last_block = 0;     // of a stream
+  std::vector<UnreadBlock> unread;  // oldest first; some tens
+  AheadLimit ahead_limit;
 };
 
 // One VerifyEvent.
@@ -192,6 +226,7 @@ class Core {
   void handle(Nanos now, Event event);
   void complete(Nanos now, Completion completion);
   [[nodiscard]] EngineStatus status() const;
+  [[nodiscard]] std::optional<Nanos> wake_at() const { return wake_at_; }
   [[nodiscard]] FileReport report_of(const Object& object) const;
   [[nodiscard]] std::vector<FileReport> files(const FileQuery& query) const;  // listing.cc
   void check_invariants() const;
@@ -215,6 +250,8 @@ class Core {
   void on(DisownEvent&& event);
   void on(RekeyEvent&& event);
   void on(GrowEvent&& event);
+  void on(CopyRateEvent&& event);
+  void on(WakeEvent&& event);
   void continue_open(Handle& handle);
   void answer_open(Handle& handle);
   void stop_waiting(Handle& handle);
@@ -223,6 +260,8 @@ class Core {
   Object& object_for(const FileId& file, const SourceVersion& version);
   void retire_other_versions(const Object& current, bool& had_other);
   void look_at(Object& object, const SourceState& state);
+  void name_path(Object& object, std::string path);
+  void note_open(Object& object);
   void settle(Object& object);
   [[nodiscard]] bool can_rest(const Object& object) const;
   void update_evictable(Object& object);
@@ -246,9 +285,8 @@ class Core {
   };
   Object& object(ObjectId id) { return objects_.at(id); }
   [[nodiscard]] ByteRange block_range(const Object& object, std::uint64_t block) const;
-  [[nodiscard]] Streams::Window prefetch_window() const;
   [[nodiscard]] SourceReads source_reads_of(const Object& object) const;
-  void note_read(Handle& handle, const Object& object, ByteRange range);
+  [[nodiscard]] bool is_much_of_block(const Object& object, ByteRange range) const;
   Fetch& add_fetch(Object& object, FileHandle source, ByteRange range,
                    std::optional<std::uint64_t> block, FetchKind kind);
   void fetch_for_reader(Handle& handle, const Waiter& waiter, bool is_cached);
@@ -256,8 +294,9 @@ class Core {
   void pump();
   bool start_demand();
   bool start_background();
-  bool start_prefetch();
   bool start_copy_block();
+  bool start_copy_block_of(Object& object);
+  [[nodiscard]] Nanos copy_ready_at(const Object& object) const;
   void issue(Fetch& fetch);
   [[nodiscard]] bool may_read_source(const Object& o, std::uint32_t reserved) const;
   [[nodiscard]] bool may_read_in_background(const Object& o) const;
@@ -269,7 +308,7 @@ class Core {
            config_.buffers - config_.buffers_reserved;
   }
   std::optional<BufferId> take_buffer_for_demand();
-  void on_fetch_read(FetchId id, std::int64_t result);
+  void on_fetch_read(FetchId id, const Completion& completion);
   void on_fetch_checked(FetchId id, const Completion& completion);
   void on_fetch_failed(Fetch& fetch, int error);
   void on_fetch_loaded(Fetch& fetch);
@@ -279,12 +318,36 @@ class Core {
   void keep_or_drop(Fetch& fetch);
   std::optional<std::uint64_t> next_copy_block(Object& object);
   void unwant(Fetch& fetch);
+  [[nodiscard]] std::optional<FetchId> oldest_read_idle() const;
+  bool make_place_for_idle();
   [[nodiscard]] std::vector<FetchId> idle_fetches_of(const Object& object) const;
   // A quarter of the buffers is memory enough: the reader that would come back for a block comes
   // soon or not at all.
   [[nodiscard]] std::size_t idle_fetches_max() const { return config_.buffers / 4; }
   void retire(FetchId id);
   [[nodiscard]] bool may_keep(const Object& object) const;
+
+  // prefetch.cc
+  struct Ahead {
+    std::uint64_t block = 0;
+    AheadReason reason{};
+  };
+  [[nodiscard]] Streams::Window prefetch_window(const Handle& handle) const;
+  [[nodiscard]] std::uint64_t prefetch_blocks_max() const;
+  void note_read(Handle& handle, const Object& object, ByteRange range);
+  void open_model(Object& object);
+  void read_model(Object& object, const Fetch& fetch, const Completion& completion);
+  [[nodiscard]] bool note_stride(Handle& handle, const Object& object, ByteRange range);
+  [[nodiscard]] std::optional<Ahead> next_ahead(Handle& handle);
+  bool start_prefetch();
+  void count_ahead(Fetch& fetch);
+  void forget_ahead(Fetch& fetch);
+  void judge_ahead(Fetch& fetch, bool was_used);
+  void judge_ahead(Handle& handle, std::vector<UnreadBlock>::iterator entry, bool was_used);
+  void move_ahead_to_file(Fetch& fetch, Object& object);
+  void settle_ahead(Handle& handle);
+  void end_ahead(Handle& handle);
+  void check_ahead() const;  // books.cc
 
   // store.cc
   void set_state(Object& object, ObjectState state);
@@ -320,6 +383,10 @@ class Core {
   // copier.cc
   void want_copy(Object& object);
   void queue_copy(Object& object);
+  void raise_rank(Object& object, CopyRank rank);
+  [[nodiscard]] bool make_way();
+  void set_pace(Object& object, const WarmPace& pace);
+  void forget_paces();
   void delay_copy(Object& object, Nanos until);
   void leave_copy(Object& object);
   // `seen`: the version the source has instead; nothing if the file is gone.
@@ -501,8 +568,10 @@ class Core {
   std::map<FetchId, Fetch> fetches_;
   std::deque<FetchId> demand_queue_;
   std::deque<FetchId> write_queue_;
-  std::set<FetchId> idle_fetches_;        // loaded blocks kept in memory until the buffer is needed
-  std::map<ReadToken, FetchId> answers_;  // not yet acknowledged
+  std::set<FetchId> idle_fetches_;  // loaded blocks kept in memory until the buffer is needed
+  std::size_t ahead_fetches_ = 0;   // Fetch::ahead is set
+  std::set<HandleId> waiting_for_readers_;  // Handle::unread is not empty
+  std::map<ReadToken, FetchId> answers_;    // not yet acknowledged
   std::set<HandleId> prefetching_;
   std::vector<BufferId> free_buffers_;
   std::uint32_t source_reads_ = 0;
@@ -512,7 +581,15 @@ class Core {
   std::uint32_t cache_reads_ = 0;     // fetches of phase reading_cache
   std::deque<FetchId> cached_queue_;  // wait for that
 
-  std::map<std::uint64_t, ObjectId> copy_queue_;
+  std::map<CopyPlace, ObjectId> copy_queue_;
+  TokenBucket copy_bucket_;  // Config::copy_bytes_per_second
+  // Ceilings of warm-ups: as long as objects keep to them, or what they took is not paid off.
+  struct Pace {
+    TokenBucket bucket;
+    std::size_t objects = 0;
+  };
+  std::map<std::uint64_t, Pace> paces_;
+  std::optional<Nanos> wake_at_;  // when a copy that only waits for its ceiling may go on
   std::set<std::pair<Nanos, ObjectId>> delayed_copies_;
   std::vector<ObjectId> active_copies_;
   std::size_t copy_turn_ = 0;
@@ -547,6 +624,10 @@ class Core {
   std::map<std::string, Debris> debris_;    // by name, with the shard
   std::uint64_t debris_leaving_bytes_ = 0;  // of those with a request in flight
   std::uint32_t debris_requests_ = 0;
+
+  // With CacheOn::second_open: files that were opened in this run.
+  LruMap<FileId, bool> opened_once_{kOpenedOnceMax *
+                                    LruMap<FileId, bool>::kOverheadBytes};
 
   std::map<FileId, Pin> pins_;
   std::map<std::string, FileId> pinned_paths_;

@@ -36,6 +36,14 @@ const char* to_string(OpenReason reason) {
       return "cache disk does not answer";
     case OpenReason::pins_full:
       return "does not fit beside the pinned files";
+    case OpenReason::above_max_size:
+      return "larger than max_file_size";
+    case OpenReason::excluded:
+      return "left out by include or exclude";
+    case OpenReason::not_read:
+      return "not read yet, cache_on=read";
+    case OpenReason::opened_once:
+      return "opened once, cache_on=second-open";
   }
   return "unknown";
 }
@@ -87,6 +95,9 @@ void Engine::complete(Nanos now, Completion completion) {
 EngineStatus Engine::status() const {
   return core_->status();
 }
+std::optional<Nanos> Engine::wake_at() const {
+  return core_->wake_at();
+}
 std::vector<FileReport> Engine::files(const FileQuery& query) const {
   return core_->files(query);
 }
@@ -102,6 +113,7 @@ Core::Core(const Config& config, Io& io, Host& host)
       eviction_(make_eviction_policy(config.eviction, config.cache_size_bytes)),
       disk_full_(config.retry_min, config.retry_max),
       source_rest_(config.retry_min, config.retry_max) {
+  copy_bucket_.set_rate(config.copy_bytes_per_second);
   NCFS_ASSERT(config.block_size_bytes > 0);
   NCFS_ASSERT(config.block_size_bytes % kAllocationUnit == 0);
   NCFS_ASSERT(config.buffers > config.buffers_reserved);
@@ -157,7 +169,7 @@ void Core::complete(Nanos now, Completion completion) {
 void Core::dispatch(const Pending& pending, Completion& completion) {
   switch (pending.step) {
     case Step::fetch_read:
-      return on_fetch_read(pending.fetch, completion.result);
+      return on_fetch_read(pending.fetch, completion);
     case Step::fetch_check:
       return on_fetch_checked(pending.fetch, completion);
     case Step::block_write:
@@ -269,10 +281,32 @@ void Core::retire_other_versions(const Object& current, bool& had_other) {
   }
 }
 
+void Core::name_path(Object& o, std::string path) {
+  if (path == o.path && !path.empty()) return;
+  o.path = std::move(path);
+  o.is_excluded = !config_.paths.admit(o.path);
+}
+
+// Whether the open is enough for a copy. What is wanted already, or was begun, goes on.
+void Core::note_open(Object& o) {
+  const bool is_wanted = o.copy != CopyPhase::none || o.is_on_disk() || is_pinned(o);
+  if (config_.cache_on == CacheOn::read) {
+    if (!is_wanted && o.handles.size() == 1) o.deferral = OpenReason::not_read;
+  } else if (config_.cache_on == CacheOn::second_open) {
+    o.deferral.reset();
+    const bool is_first = opened_once_.find(o.file) == nullptr;
+    if (is_first && !is_wanted) o.deferral = OpenReason::opened_once;
+  }
+  if (is_wanted) o.deferral.reset();
+  if (config_.cache_on != CacheOn::second_open) return;
+  opened_once_.put(o.file, 0);
+  opened_once_.trim([](const auto&, const auto&) {});
+}
+
 void Core::on(OpenEvent&& event) {
   Object& o = object_for(event.state.file, event.state.version);
   look_at(o, event.state);
-  o.path = std::move(event.path);
+  name_path(o, std::move(event.path));
   const auto [entry, is_new] = handles_.try_emplace(event.handle);
   NCFS_ASSERT(is_new);
   Handle& h = entry->second;
@@ -285,10 +319,13 @@ void Core::on(OpenEvent&& event) {
   hold_source(h.source);
   o.handles.insert(h.id);
   if (h.reads_source) ++o.source_readers;
+  open_model(o);
   o.was_used = true;
   retire_other_versions(o, h.had_other_version);
   eviction_->access(o.id, eviction_key(o.file, o.version));
   follow_pin(o);
+  note_open(o);
+  if (!NCFS_PLANT(rank_ignored)) raise_rank(o, CopyRank::opened);
   update_evictable(o);
 
   Shard& shard = shards_[shard_of(o.file)];
@@ -305,6 +342,7 @@ void Core::on(OpenEvent&& event) {
 void Core::continue_open(Handle& h) {
   Object& o = object(h.object);
   want_copy(o);
+  if (o.copy == CopyPhase::queued) schedule_copies();  // its rank may be better now
   if (o.may_be_opened() && !o.is_open() && !health_.is_down()) {
     o.waiting_opens.push_back(h.id);
     open_cache(o);
@@ -326,6 +364,7 @@ OpenReason Core::reason_of(const Object& o, const Handle& h) const {
   if (shards_[shard_of(o.file)].phase != ShardPhase::recovered || !health_.is_normal()) {
     return OpenReason::cache_unavailable;
   }
+  if (o.deferral) return *o.deferral;
   if (now_ < o.trusted_at) return OpenReason::recently_changed;
   if (o.failures > 0) {
     return o.last_error == kNoSpace ? OpenReason::no_space : OpenReason::backing_off;
@@ -357,11 +396,13 @@ void Core::stop_waiting(Handle& h) {
 void Core::on(CloseEvent&& event) {
   const auto entry = handles_.find(event.handle);
   NCFS_ASSERT(entry != handles_.end());
+  end_ahead(entry->second);
   const Handle h = entry->second;
   handles_.erase(entry);
   prefetching_.erase(h.id);
   Object& o = object(h.object);
   o.handles.erase(h.id);
+  if (o.handles.empty()) o.model = nullptr;
   if (h.reads_source) --o.source_readers;
   std::erase(o.waiting_opens, h.id);
   shards_[shard_of(o.file)].waiting_opens.erase(h.id);
@@ -384,7 +425,12 @@ void Core::on(ReadEvent&& event) {
     return fetch_alone({event.token, event.handle, event.range});
   }
   note_read(h, o, event.range);
+  if (o.deferral == OpenReason::not_read) {
+    o.deferral.reset();
+    want_copy(o);
+  }
   const bool is_cached = !event.skip_cache && o.residency && o.residency->is_resident(block);
+  if (is_cached) o.residency->take_unread(block);
   if (is_cached && config_.checksum != Checksum::read) {
     NCFS_MARK(read_found_resident);
     ReadResult result;
@@ -424,7 +470,8 @@ void Core::on(CacheFaultEvent&& event) {
 void Core::on(WarmEvent&& event) {
   Object& o = object_for(event.state.file, event.state.version);
   look_at(o, event.state);
-  o.path = std::move(event.path);
+  name_path(o, std::move(event.path));
+  o.deferral.reset();
   bool had_other = false;
   retire_other_versions(o, had_other);
   eviction_->access(o.id, eviction_key(o.file, o.version));
@@ -439,13 +486,27 @@ void Core::on(WarmEvent&& event) {
   }
   if (event.pin && !refused && !is_stopping_) pin(o);
   if (refused) {
-    const bool is_failure = event.pin && *refused != OpenReason::too_small;
+    const bool is_rule = *refused == OpenReason::too_small ||
+                         *refused == OpenReason::above_max_size ||
+                         *refused == OpenReason::excluded;
+    const bool is_failure = event.pin && !is_rule;
     answer_warms(o, {is_failure ? WarmResult::Kind::failed : WarmResult::Kind::skipped, *refused});
   } else if (is_stopping_) {
     answer_warms(o, {WarmResult::Kind::failed, {}, kCanceled});
   } else if (o.state == ObjectState::cached) {
     record_use(o);
   } else {
+    const bool is_ours = o.copy == CopyPhase::none && o.handles.empty();
+    if (is_ours) {
+      set_pace(o, {});
+      o.copy_place.rank = CopyRank::resumed;
+    }
+    if (event.pace.number == 0) {
+      raise_rank(o, CopyRank::warmed);
+    } else if (o.copy_place.rank > CopyRank::paced) {
+      raise_rank(o, CopyRank::paced);
+      set_pace(o, event.pace);
+    }
     set_copy_source(o, event.source);
     want_copy(o);
     // Asked for by name: no reason to sit out a back-off.
@@ -469,7 +530,9 @@ void Core::on(TickEvent&&) {
   for (const ObjectId id : std::exchange(attention_, {})) {
     if (const auto entry = objects_.find(id); entry != objects_.end()) settle(entry->second);
   }
+  for (const HandleId id : std::set(waiting_for_readers_)) settle_ahead(handles_.at(id));
   ask_free_space();
+  forget_paces();
   expire_growths();
   retry_debris();
   expire_unused();
@@ -529,8 +592,10 @@ void Core::check_stopped() {
 // --- What follows from an object's facts -----------------------------------------------------
 
 std::optional<OpenReason> Core::refusal(const Object& o) const {
-  if (o.version.size == 0 || o.version.size < config_.min_file_size_bytes) {
-    return OpenReason::too_small;
+  if (config_.is_too_small(o.version.size)) return OpenReason::too_small;
+  if (!NCFS_PLANT(rules_ignored)) {
+    if (config_.is_above_max(o.version.size)) return OpenReason::above_max_size;
+    if (o.is_excluded) return OpenReason::excluded;
   }
   const std::uint64_t blocks = block_count_of(o.version.size, config_.block_size_bytes);
   if (blocks > (config_.checksum == Checksum::read ? kChecksumCountMax : kBlockCountMax) ||
@@ -599,6 +664,7 @@ void Core::settle(Object& o) {
   if (is_idle) {
     NCFS_ASSERT(o.copy_source == FileHandle::none && o.commit_source == FileHandle::none);
     attention_.erase(o.id);
+    set_pace(o, {});
     o.is_disowned() ? void(disowned_.erase({o.file, o.id})) : forget_versions(o);
     objects_.erase(o.id);
   }

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/ahead.h"
 #include "engine/config.h"
 #include "engine/event.h"
 #include "engine/health.h"
@@ -58,6 +59,7 @@ struct EngineStatus {
   std::uint64_t objects_partial = 0;
   std::uint64_t handles_open = 0;
   std::uint64_t copies_queued = 0;
+  std::uint64_t copy_bytes_per_second = 0;  // the ceiling; 0: none
   std::vector<CopyStatus> copies;   // in progress; at most copies_max
   std::uint64_t leaving_bytes = 0;  // of used and reserved: on the way out
   std::uint64_t pinned_files = 0;
@@ -77,6 +79,8 @@ struct EngineStatus {
   std::uint64_t reads_missing = 0;        // ReadEvents
   std::uint64_t source_bytes = 0;         // read from the source, for whatever reason
   std::uint64_t source_bytes_demand = 0;  // of these, because a reader was waiting
+  AheadBooks ahead{};                     // of these, before anybody asked; by AheadReason
+  std::uint64_t source_bytes_copies = 0;  // asked for by copies, with or without success
   std::uint64_t source_errors = 0;
   std::uint64_t cache_bytes_written = 0;
   std::uint64_t cache_errors = 0;
@@ -142,6 +146,9 @@ class Engine {
   void complete(Nanos now, Completion completion);
 
   [[nodiscard]] EngineStatus status() const;
+  // When a WakeEvent is due, so that copies keep to their ceilings without pausing longer than
+  // they must. Nullopt: not before something else happens.
+  [[nodiscard]] std::optional<Nanos> wake_at() const;
   // Ordered by id.
   [[nodiscard]] std::vector<FileReport> files(const FileQuery& query) const;
 

@@ -49,8 +49,12 @@ class EngineTest : public testing::Test, private Io, private Host {
   }
 
   void open(std::uint64_t handle, const SourceState& source, bool reads_source = false) {
+    open_path(handle, source, "file" + std::to_string(source.file.inode), reads_source);
+  }
+  void open_path(std::uint64_t handle, const SourceState& source, const std::string& path,
+                 bool reads_source = false) {
     handle_event(OpenEvent{HandleId{handle}, FileHandle(100 + static_cast<int>(handle)), source,
-                           "file" + std::to_string(source.file.inode), reads_source});
+                           path, reads_source});
   }
   void close(std::uint64_t handle) { handle_event(CloseEvent{HandleId{handle}}); }
   void read(std::uint64_t token, std::uint64_t handle, ByteRange range, bool skip_cache = false) {
@@ -97,12 +101,14 @@ class EngineTest : public testing::Test, private Io, private Host {
     completion.source = source;
     answer(*request, std::move(completion));
   }
-  // Answers everything as a healthy world does, until nothing is pending.
+  // Answers everything as a healthy world does, until nothing is pending. `source` is what all
+  // files are that states_ does not know.
   void run(const SourceState& source) {
     while (!requests_.empty()) {
       const Request request = requests_.front();
       Completion completion;
-      completion.source = source;
+      const auto own = states_.find(request.file);
+      completion.source = own == states_.end() ? source : own->second;
       completion.space = space_;
       switch (request.op) {
         case Op::source_read:
@@ -128,6 +134,7 @@ class EngineTest : public testing::Test, private Io, private Host {
   }
 
   Config config_;
+  std::map<FileHandle, SourceState> states_;
   std::map<std::string, std::vector<CacheEntry>> on_disk_;
   std::optional<Engine> engine_;
   Nanos now_ = kSecond;

@@ -2,6 +2,7 @@
 // orders and under all faults is the business of the simulator.
 
 #include "engine/engine_fixture.h"
+#include "engine/token_bucket.h"
 
 namespace ncfs {
 namespace {
@@ -344,6 +345,90 @@ TEST_F(EngineTest, TellsOfEveryFileWhatIsStoredAndWhyNotMore) {
   EXPECT_TRUE(engine_->files({{""}, 0, 10, state(9, 1).file}).empty());
 }
 
+TEST_F(EngineTest, TheRulesLeaveFilesOutAndSaySo) {
+  config_.max_file_size_bytes = 4 * kBlock;
+  config_.paths.include = {*PathGlob::parse("file[1-4]")};
+  config_.paths.exclude = {*PathGlob::parse("file3")};
+  start();
+  for (std::uint64_t file = 1; file <= 5; ++file) {
+    const SourceState source = state(file, file == 2 ? 5 : 1);
+    open(file, source);
+    run(source);
+  }
+  EXPECT_EQ(opened_[1].reason, OpenReason::first_use);
+  EXPECT_EQ(opened_[2].reason, OpenReason::above_max_size);
+  EXPECT_EQ(opened_[3].reason, OpenReason::excluded);
+  EXPECT_EQ(opened_[5].reason, OpenReason::excluded);
+  EXPECT_EQ(engine_->status().objects_cached, 2U);
+  const auto files = engine_->files({{""}, 0, 10});
+  EXPECT_EQ(files[2].reason, OpenReason::excluded);
+  EXPECT_EQ(files[2].state, FileReport::State::absent);
+  // Whoever names it, too; that is no failure, as with files that are too small.
+  handle_event(WarmEvent{WarmToken{1}, FileHandle{80}, state(3, 1), "file3", true});
+  EXPECT_EQ(warmed_[1].kind, WarmResult::Kind::skipped);
+  EXPECT_EQ(warmed_[1].reason, OpenReason::excluded);
+  EXPECT_EQ(engine_->status().pinned_files, 0U);
+  // By the name it has now.
+  handle_event(RekeyEvent{state(3, 1), state(3, 1), "file4"});
+  run(state(3, 1));
+  EXPECT_EQ(engine_->status().objects_cached, 3U);
+}
+
+TEST_F(EngineTest, WithCacheOnReadAnOpenIsNotEnough) {
+  config_.cache_on = CacheOn::read;
+  start();
+  open(1, state(1, 2));
+  run(state(1, 2));
+  EXPECT_EQ(opened_[1].reason, OpenReason::not_read);
+  EXPECT_EQ(engine_->files({{""}, 0, 10})[0].reason, OpenReason::not_read);
+  EXPECT_EQ(engine_->status().objects_cached, 0U);
+  read(1, 1, {0, 10});
+  run(state(1, 2));
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+  // Warming is reason enough.
+  open(2, state(2, 2));
+  handle_event(WarmEvent{WarmToken{1}, FileHandle{80}, state(2, 2), "file2"});
+  run(state(2, 2));
+  EXPECT_EQ(warmed_[1].kind, WarmResult::Kind::copied);
+}
+
+TEST_F(EngineTest, WithCacheOnSecondOpenTheFirstIsNotEnough) {
+  config_.cache_on = CacheOn::second_open;
+  start();
+  open(1, state(1, 2));
+  read(1, 1, {0, 10});
+  run(state(1, 2));
+  handle_event(ReadDoneEvent{ReadToken{1}});
+  EXPECT_EQ(opened_[1].reason, OpenReason::opened_once);
+  EXPECT_EQ(engine_->status().objects_cached, 0U);
+  close(1);
+  run(state(1, 2));
+  // A new version is the same file.
+  open(2, state(1, 2, 7));
+  run(state(1, 2, 7));
+  EXPECT_EQ(opened_[2].reason, OpenReason::first_use);
+  EXPECT_EQ(engine_->status().objects_cached, 1U);
+  open(3, state(1, 2, 7));
+  run(state(1, 2, 7));
+  EXPECT_EQ(opened_[3].reason, OpenReason::cached);
+}
+
+TEST_F(EngineTest, FilesOpenedOnceAreForgottenWhenThereAreTooMany) {
+  config_.cache_on = CacheOn::second_open;
+  start();
+  constexpr std::uint64_t kMany = 100'000;
+  for (std::uint64_t file = 1; file <= kMany; ++file) {
+    engine_->handle(now_, OpenEvent{HandleId{file}, FileHandle{100}, state(file, 1), "f", false});
+    engine_->handle(now_, CloseEvent{HandleId{file}});
+    requests_.clear();
+    opened_.clear();
+  }
+  open(kMany + 1, state(1, 1));
+  EXPECT_EQ(opened_[kMany + 1].reason, OpenReason::opened_once);
+  open(kMany + 2, state(kMany, 1));
+  EXPECT_EQ(opened_[kMany + 2].reason, OpenReason::first_use);
+}
+
 TEST_F(EngineTest, FailedSyncIsNotTriedAgain) {
   start();
   open(1, state(1, 1));
@@ -574,6 +659,86 @@ TEST_F(EngineTest, WarmingAnswersWithWhatBecameOfTheFile) {
   EXPECT_EQ(warmed_[3].kind, WarmResult::Kind::skipped);
   EXPECT_EQ(warmed_[3].reason, OpenReason::too_small);
   EXPECT_EQ(count(Op::source_close), 2U) << "descriptors it was given are given back";
+}
+
+TEST_F(EngineTest, ACopyForAWarmUpMakesWayForOneThatIsUsed) {
+  config_.copies_max = 1;
+  start();
+  handle_event(WarmEvent{WarmToken{1}, FileHandle{80}, state(1, 8), "file1"});
+  handle_event(WarmEvent{WarmToken{2}, FileHandle{81}, state(2, 2), "file2"});
+  open(3, state(3, 1));
+  ASSERT_EQ(engine_->status().copies.size(), 1U);
+  EXPECT_EQ(engine_->status().copies[0].path, "file3");
+  // Who opens a file that waits for a warm-up takes it with him.
+  open(2, state(2, 2));
+  handle_event(WarmEvent{WarmToken{4}, FileHandle{82}, state(4, 1), "file4"});
+  states_ = {
+      {FileHandle{80}, state(1, 8)}, {FileHandle{81}, state(2, 2)}, {FileHandle{82}, state(4, 1)}};
+  run(state(3, 1));
+  EXPECT_TRUE(warmed_.contains(1) && warmed_.contains(2) && warmed_.contains(4));
+  std::vector<std::string> started;
+  for (const Notice& notice : notices_) {
+    if (notice.kind == Notice::Kind::copy_started) started.push_back(notice.path);
+  }
+  EXPECT_EQ(started, (std::vector<std::string>{"file1", "file3", "file2", "file1", "file4"}));
+}
+
+TEST_F(EngineTest, CopiesKeepToTheirCeilingHoweverManyTheyAre) {
+  config_.copy_bytes_per_second = 8 * kBlock;
+  start();
+  open(1, state(1, 20));
+  open(2, state(2, 20));
+  const Nanos begun = now_;
+  std::uint64_t wakes = 0;
+  while (engine_->status().objects_cached < 2) {
+    run(state(engine_->status().copies.empty() ? 1 : 2, 20));
+    const double seconds = static_cast<double>(now_ - begun) / kSecond;
+    const auto copied = static_cast<double>(engine_->status().source_bytes_copies);
+    ASSERT_LE(copied, (seconds + 0.1) * 8 * kBlock + kBlock);
+    if (!engine_->wake_at()) break;
+    ASSERT_GT(*engine_->wake_at(), now_);
+    now_ = *engine_->wake_at();
+    handle_event(WakeEvent{});
+    ASSERT_LT(++wakes, 100U);
+  }
+  EXPECT_EQ(engine_->status().source_bytes_copies, 40 * kBlock);
+  EXPECT_GE(now_ - begun, 39 * kSecond / 8 - TokenBucket::kBurst);
+  EXPECT_LE(now_ - begun, 39 * kSecond / 8) << "and pause no longer than they must";
+  // Readers keep to none.
+  read(1, 1, {0, 10});
+  // Nor does anybody once it is lifted.
+  handle_event(CopyRateEvent{0});
+  open(3, state(3, 20));
+  run(state(3, 20));
+  EXPECT_EQ(engine_->status().copy_bytes_per_second, 0U);
+  EXPECT_FALSE(engine_->wake_at());
+}
+
+TEST_F(EngineTest, TheFilesOfAWarmUpShareItsCeilingUntilSomebodyOpensThem) {
+  start();
+  const WarmPace pace{7, 2 * kBlock};
+  // One after the other: what one has taken, the next one waits for.
+  for (std::uint64_t file = 1; file <= 3; ++file) {
+    handle_event(WarmEvent{WarmToken{file}, FileHandle(79 + static_cast<int>(file)), state(file, 1),
+                           "file" + std::to_string(file), false, pace});
+    run(state(file, 1));
+    if (file > 1) {
+      EXPECT_FALSE(warmed_.contains(file));
+      ASSERT_TRUE(engine_->wake_at());
+      now_ = *engine_->wake_at();
+      handle_event(WakeEvent{});
+      run(state(file, 1));
+    }
+    EXPECT_TRUE(warmed_.contains(file)) << file;
+    tick(0);
+  }
+  EXPECT_EQ(now_, kSecond + kSecond - TokenBucket::kBurst);
+  handle_event(WarmEvent{WarmToken{4}, FileHandle{90}, state(4, 8), "file4", false, pace});
+  run(state(4, 8));
+  EXPECT_FALSE(warmed_.contains(4));
+  open(4, state(4, 8));
+  run(state(4, 8));
+  EXPECT_TRUE(warmed_.contains(4));
 }
 
 TEST_F(EngineTest, FaultyCacheFileIsDroppedAndReadFromTheSource) {

@@ -54,6 +54,12 @@ struct ReadDoneEvent {
   ReadToken token{};
 };
 
+// A ceiling for reading the source, shared by all files that are warmed with the same number.
+struct WarmPace {
+  std::uint64_t number = 0;            // chosen by the caller; 0: none
+  std::uint64_t bytes_per_second = 0;  // as in TokenBucket
+};
+
 // Bring a file into the cache though nobody reads it. Answered by Host::on_warm once the file is
 // cached or known not to become so. The engine owns `source` from here on.
 struct WarmEvent {
@@ -65,6 +71,8 @@ struct WarmEvent {
   // later version of it, until UnpinEvent. The pin is recorded with the copy and survives restarts;
   // `copied` and `already_cached` are answered when it is durable.
   bool pin = false;
+  // For the copy that this begins, until somebody opens the file or warms it without one.
+  WarmPace pace = {};
 };
 
 // A read of a handle's cache file failed: the object is not trusted any more, unless the read was
@@ -157,9 +165,18 @@ struct GrowEvent {
   std::uint64_t size_bytes = 0;
 };
 
-using Event = std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent,
-                           CacheFaultEvent, TickEvent, StopEvent, VerifyEvent, LimitEvent,
-                           EvictEvent, UnpinEvent, DisownEvent, RekeyEvent, GrowEvent>;
+// Config::copy_bytes_per_second is another one from now on.
+struct CopyRateEvent {
+  std::uint64_t bytes_per_second = 0;
+};
+
+// Engine::wake_at() has come.
+struct WakeEvent {};
+
+using Event =
+    std::variant<OpenEvent, CloseEvent, ReadEvent, ReadDoneEvent, WarmEvent, CacheFaultEvent,
+                 TickEvent, StopEvent, VerifyEvent, LimitEvent, EvictEvent, UnpinEvent, DisownEvent,
+                 RekeyEvent, GrowEvent, CopyRateEvent, WakeEvent>;
 
 // Why an open was a hit or a miss.
 enum class OpenReason : std::uint8_t {
@@ -173,7 +190,11 @@ enum class OpenReason : std::uint8_t {
   no_space,           // everything in the cache is in use
   backing_off,        // the last copy failed; tried again later
   cache_unavailable,  // the cache did not answer within open_patience
-  pins_full           // larger than what the pinned files leave of the cache
+  pins_full,          // larger than what the pinned files leave of the cache
+  above_max_size,     // above max_file_size
+  excluded,           // include and exclude do not admit its path
+  not_read,           // cache_on=read: it was not read yet
+  opened_once,        // cache_on=second-open: this is the first open that is remembered
 };
 [[nodiscard]] const char* to_string(OpenReason reason);
 

@@ -27,8 +27,6 @@ namespace {
 // again; three in a row are an I/O error.
 constexpr std::uint32_t kAttemptsMax = 3;
 
-// What may be fetched twice for the sake of the first bytes: less than a hundredth of the file.
-constexpr std::uint64_t kFirstBytesShare = 128;
 // Who asks for a quarter of a block that the cache wants, too, waits for four times as much at
 // most, and it is not fetched again.
 constexpr std::uint64_t kMuchOfABlock = 4;
@@ -41,22 +39,9 @@ ByteRange Core::block_range(const Object& o, std::uint64_t block) const {
   return {offset, std::min(config_.block_size_bytes, o.version.size - offset)};
 }
 
-Streams::Window Core::prefetch_window() const {
-  return {.ramp_blocks = config_.readahead_bytes / config_.block_size_bytes,
-          .max_blocks = std::max(config_.readahead_bytes, config_.readahead_max_bytes) /
-                        config_.block_size_bytes};
-}
-
-// Who begins at the beginning will go on. But a program waits for the first bytes of a large file
-// before anything else: they come alone, and once more with their block.
-void Core::note_read(Handle& h, const Object& o, ByteRange range) {
-  const std::uint64_t block = range.offset / config_.block_size_bytes;
-  const std::uint64_t count = block_count_of(o.version.size, config_.block_size_bytes);
-  const bool goes_on = h.streams.note(block, count, prefetch_window());
-  const bool begins = !std::exchange(h.has_read, true) && block == 0 &&
-                      range.length * kFirstBytesShare > o.version.size;
-  h.is_sequential = goes_on || begins;
-  if (h.streams.has_next()) prefetching_.insert(h.id);
+bool Core::is_much_of_block(const Object& o, ByteRange range) const {
+  const ByteRange all = block_range(o, range.offset / config_.block_size_bytes);
+  return range.length >= all.length / kMuchOfABlock;
 }
 
 Fetch& Core::add_fetch(Object& o, FileHandle source, ByteRange range,
@@ -95,7 +80,7 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
         NCFS_MARK(fetch_joined);
         fetch.waiters.push_back(waiter);
         if (fetch.kind == FetchKind::prefetch) {
-          h.streams.widen(block, prefetch_window());
+          h.streams.widen(block, prefetch_window(h));
           if (h.streams.has_next()) prefetching_.insert(h.id);
         }
       }
@@ -107,7 +92,7 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
     if (idle_fetches_.contains(fetch.id)) retire(fetch.id);
   }
   const ByteRange all = block_range(o, block);
-  const bool is_much = may_keep(o) && waiter.range.length >= all.length / kMuchOfABlock;
+  const bool is_much = may_keep(o) && is_much_of_block(o, waiter.range);
   const bool is_whole = h.is_sequential || is_cached || is_much || waiter.range == all;
   if (!is_whole) NCFS_MARK(fetch_of_a_few_bytes);
   Fetch& fetch = is_whole ? add_fetch(o, h.source, all, block, FetchKind::demand)
@@ -139,6 +124,7 @@ void Core::fetch_alone(const Waiter& waiter) {
 // --- Choosing what to read next --------------------------------------------------------------
 
 void Core::pump() {
+  wake_at_.reset();
   pump_verifies();
   while (start_cached_reads()) {
   }
@@ -186,58 +172,53 @@ bool Core::may_read_in_background(const Object& o) const {
   return may_read_source(o, NCFS_PLANT(copies_take_all_reads) ? 0 : config_.source_reads_reserved);
 }
 
-bool Core::start_prefetch() {
-  for (auto next = prefetching_.begin(); next != prefetching_.end();) {
-    Handle& h = handles_.at(*next);
-    Object& o = object(h.object);
-    if (!may_read_in_background(o)) {
-      ++next;
-      continue;
+// One block for each active copy in turn, of the best rank that can take one.
+bool Core::start_copy_block() {
+  if (health_.is_down()) return false;
+  for (std::size_t rank = 0; rank < kCopyRanks; ++rank) {
+    for (std::size_t tried = 0; tried < active_copies_.size(); ++tried) {
+      copy_turn_ = (copy_turn_ + 1) % active_copies_.size();
+      Object& o = object(active_copies_[copy_turn_]);
+      if (o.copy_place.rank == CopyRank{static_cast<std::uint8_t>(rank)} &&
+          start_copy_block_of(o)) {
+        return true;
+      }
     }
-    // What can go neither to the cache nor to memory would be fetched twice.
-    const bool has_place = may_keep(o) || idle_fetches_.size() < idle_fetches_max();
-    while (const std::optional<std::uint64_t> ahead = has_place ? h.streams.next() : std::nullopt) {
-      const std::uint64_t block = *ahead;
-      // A block that is being verified is about to be there.
-      const bool is_resident = o.residency && o.residency->is_resident(block);
-      const bool is_there = (is_resident && !NCFS_PLANT(resident_prefetched)) ||
-                            o.block_fetches.contains(block) || o.is_unverified(block);
-      if (is_there) continue;
-      Fetch& fetch = add_fetch(o, h.source, block_range(o, block), block, FetchKind::prefetch);
-      fetch.buffer = free_buffers_.back();
-      free_buffers_.pop_back();
-      issue(fetch);
-      return true;
-    }
-    next = prefetching_.erase(next);
   }
   return false;
 }
 
-// One block for each active copy in turn.
-bool Core::start_copy_block() {
-  if (health_.is_down()) return false;
-  for (std::size_t tried = 0; tried < active_copies_.size(); ++tried) {
-    copy_turn_ = (copy_turn_ + 1) % active_copies_.size();
-    Object& o = object(active_copies_[copy_turn_]);
-    if (o.state != ObjectState::partial || !o.is_open()) continue;
-    // Beside a reader of the source one block at a time: it is the reader's device, too.
-    const std::uint32_t depth = o.source_readers > 0 ? 1 : config_.copy_depth;
-    if (o.copy_source == FileHandle::none || o.copy_fetches >= depth) continue;
-    if (!may_read_in_background(o)) continue;
-    // Beside somebody who waits for the same server one block at a time: it is his link, too.
-    const SourceReads reads = source_reads_of(o);
-    if (reads.demand > 0 && reads.copies > 0) continue;
-    const std::optional<std::uint64_t> block = next_copy_block(o);
-    if (!block) continue;
-    if (!source_rest_.take(now_)) return false;
-    Fetch& fetch = add_fetch(o, o.copy_source, block_range(o, *block), block, FetchKind::copy);
-    fetch.buffer = free_buffers_.back();
-    free_buffers_.pop_back();
-    issue(fetch);
-    return true;
+bool Core::start_copy_block_of(Object& o) {
+  if (o.state != ObjectState::partial || !o.is_open()) return false;
+  // Beside a reader of the source one block at a time: it is the reader's device, too.
+  const std::uint32_t depth = o.source_readers > 0 ? 1 : config_.copy_depth;
+  if (o.copy_source == FileHandle::none || o.copy_fetches >= depth) return false;
+  if (!may_read_in_background(o)) return false;
+  // Beside somebody who waits for the same server one block at a time: it is his link, too.
+  const SourceReads reads = source_reads_of(o);
+  if (reads.demand > 0 && reads.copies > 0) return false;
+  const std::optional<std::uint64_t> block = next_copy_block(o);
+  if (!block) return false;
+  if (const Nanos at = copy_ready_at(o); at > now_ && !NCFS_PLANT(ceiling_ignored)) {
+    NCFS_MARK(copy_paced);
+    o.cursor = *block;  // not taken
+    wake_at_ = std::min(wake_at_.value_or(at), at);
+    return false;
   }
-  return false;
+  if (!source_rest_.take(now_)) return false;
+  Fetch& fetch = add_fetch(o, o.copy_source, block_range(o, *block), block, FetchKind::copy);
+  fetch.buffer = free_buffers_.back();
+  free_buffers_.pop_back();
+  copy_bucket_.take(now_, fetch.range.length);
+  if (o.pace != 0) paces_.at(o.pace).bucket.take(now_, fetch.range.length);
+  counters_.source_bytes_copies += fetch.range.length;
+  issue(fetch);
+  return true;
+}
+
+Nanos Core::copy_ready_at(const Object& o) const {
+  const Nanos own = o.pace == 0 ? 0 : paces_.at(o.pace).bucket.ready_at();
+  return std::max(copy_bucket_.ready_at(), own);
 }
 
 std::optional<std::uint64_t> Core::next_copy_block(Object& o) {
@@ -262,7 +243,9 @@ std::optional<std::uint64_t> Core::next_copy_block(Object& o) {
 // Free buffers first, then blocks nobody waits for, then blocks that only the cache wants: a slow
 // cache disk costs a fetch later, never a reader's time now.
 std::optional<BufferId> Core::take_buffer_for_demand() {
-  if (free_buffers_.empty() && !idle_fetches_.empty()) retire(*idle_fetches_.begin());
+  if (free_buffers_.empty() && !idle_fetches_.empty()) {
+    retire(oldest_read_idle().value_or(*idle_fetches_.begin()));
+  }
   if (free_buffers_.empty()) {
     const auto victim = std::find_if(write_queue_.begin(), write_queue_.end(),
                                      [this](FetchId id) { return fetches_.at(id).users == 0; });
@@ -307,15 +290,19 @@ void Core::issue(Fetch& fetch) {
   request.file = fetch.source;
   request.range = fetch.range;
   request.buffer = *fetch.buffer;
-  request.through_page_cache = object(fetch.object).source_readers > 0;
+  const Object& o = object(fetch.object);
+  request.through_page_cache = o.source_readers > 0;
+  request.wants_bytes = o.model && o.model->wants(fetch.range);
   submit({.step = Step::fetch_read, .object = fetch.object, .fetch = fetch.id}, std::move(request));
 }
 
 // --- What came of it -------------------------------------------------------------------------
 
-void Core::on_fetch_read(FetchId id, std::int64_t result) {
+void Core::on_fetch_read(FetchId id, const Completion& completion) {
   Fetch& fetch = fetches_.at(id);
+  const std::int64_t result = completion.result;
   end_source_read(fetch);
+  read_model(object(fetch.object), fetch, completion);
   if (result < 0) return on_fetch_failed(fetch, static_cast<int>(-result));
   fetch.length = static_cast<std::uint64_t>(result);
   NCFS_ASSERT(fetch.length <= fetch.range.length);
@@ -357,6 +344,7 @@ void Core::on_fetch_failed(Fetch& fetch, int error) {
   // Keeps the source's number from being reused while the readers are compared with it.
   hold_source(source);
   const std::vector<Waiter> waiters = std::exchange(fetch.waiters, {});
+  forget_ahead(fetch);
   fetch.phase = FetchPhase::loaded;
   retire(fetch.id);
   for (const Waiter& waiter : waiters) {
@@ -378,6 +366,7 @@ void Core::on_fetch_failed(Fetch& fetch, int error) {
 
 void Core::on_fetch_loaded(Fetch& fetch) {
   fetch.phase = FetchPhase::loaded;
+  count_ahead(fetch);
   for (const Waiter& waiter : std::exchange(fetch.waiters, {})) answer_bytes(fetch, waiter);
   keep_or_drop(fetch);
 }
@@ -393,6 +382,7 @@ void Core::answer_bytes(Fetch& fetch, const Waiter& waiter) {
                       ? 0
                       : std::min(waiter.range.end(), loaded_end) - waiter.range.offset;
   result.residency = residency_for_readers(object(fetch.object));
+  judge_ahead(fetch, true);
   idle_fetches_.erase(fetch.id);
   ++fetch.users;
   const bool is_new = answers_.emplace(waiter.token, fetch.id).second;
@@ -438,12 +428,26 @@ void Core::keep_or_drop(Fetch& fetch) {
   const bool is_in_file = is_shared && o.residency && o.residency->is_resident(*fetch.block);
   const bool is_useful =
       is_shared && !o.handles.empty() && (!is_in_file || config_.checksum == Checksum::read);
-  if (is_useful && idle_fetches_.size() < idle_fetches_max()) {
+  if (is_useful && (idle_fetches_.contains(fetch.id) || make_place_for_idle())) {
     idle_fetches_.insert(fetch.id);
     return;
   }
   retire(fetch.id);
   settle(o);
+}
+
+std::optional<FetchId> Core::oldest_read_idle() const {
+  const auto oldest = std::ranges::find_if(
+      idle_fetches_, [this](FetchId id) { return !fetches_.at(id).ahead.has_value(); });
+  return oldest == idle_fetches_.end() ? std::nullopt : std::optional(*oldest);
+}
+
+// What has been read makes way: its reader has gone on.
+bool Core::make_place_for_idle() {
+  if (idle_fetches_.size() < idle_fetches_max()) return true;
+  const std::optional<FetchId> oldest = oldest_read_idle();
+  if (oldest) retire(*oldest);
+  return oldest.has_value();
 }
 
 void Core::unwant(Fetch& fetch) {
@@ -464,7 +468,8 @@ std::vector<FetchId> Core::idle_fetches_of(const Object& o) const {
 void Core::retire(FetchId id) {
   const auto entry = fetches_.find(id);
   NCFS_ASSERT(entry != fetches_.end());
-  const Fetch& fetch = entry->second;
+  Fetch& fetch = entry->second;
+  judge_ahead(fetch, false);
   NCFS_ASSERT(fetch.users == 0 && fetch.waiters.empty() && !fetch.is_wanted_on_disk);
   Object& o = object(fetch.object);
   --o.fetches;

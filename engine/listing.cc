@@ -42,6 +42,7 @@ std::optional<OpenReason> Core::reason_not_complete(const Object& o) const {
   if (o.is_stale) return OpenReason::changed;
   if (const auto refused = refusal(o)) return refused;
   if (!health_.is_normal()) return OpenReason::cache_unavailable;
+  if (o.deferral) return o.deferral;
   if (now_ < o.trusted_at && o.is_looked_at) return OpenReason::recently_changed;
   if (o.failures > 0) {
     return o.last_error == kNoSpace ? OpenReason::no_space : OpenReason::backing_off;

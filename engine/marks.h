@@ -53,7 +53,9 @@ namespace ncfs {
   MARK(growth_charged)        /* a cache file may follow its file */                         \
   MARK(growth_waits_for_room) /* eviction is under way */                                    \
   MARK(growth_refused)        /* everything is in use */                                     \
-  MARK(growth_loses_patience) /* no room came in time */
+  MARK(growth_loses_patience) /* no room came in time */                                     \
+  MARK(copy_makes_way)        /* for one of a better rank */                                 \
+  MARK(copy_paced)            /* by the ceiling of all copies, or of its warm-up */
 
 enum class Mark : std::uint8_t {
 #define NCFS_MARK_NAME(name) name,

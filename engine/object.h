@@ -10,16 +10,20 @@
 //                 └───────────────────────────────────────────────────────► cached
 #pragma once
 
+#include <compare>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "engine/event.h"
 #include "engine/format.h"
+#include "engine/model_file.h"
 #include "engine/residency.h"
 #include "io/types.h"
 
@@ -45,6 +49,21 @@ enum class CopyPhase : std::uint8_t {
   queued,   // waits for a copy slot
   delayed,  // waits for `copy_at`: back-off or the racy window
   active,   // holds one of copies_max slots
+};
+
+// For whom a file is copied: who comes first, in every queue.
+enum class CopyRank : std::uint8_t {
+  opened,
+  warmed,
+  paced,    // warmed with a ceiling: it would hold up the others
+  resumed,  // found unfinished at the start, wanted by nobody yet
+};
+inline constexpr std::size_t kCopyRanks = 4;
+// In the copy queue, in order of arrival within a rank.
+struct CopyPlace {
+  CopyRank rank = CopyRank::resumed;
+  std::uint64_t arrival = 0;
+  auto operator<=>(const CopyPlace&) const = default;
 };
 
 // Why an object is being removed; decides what happens when it is gone.
@@ -79,6 +98,7 @@ struct Object {
   FileId file;
   SourceVersion version;
   std::string path;
+  bool is_excluded = false;  // by the rules about paths
 
   ObjectState state = ObjectState::absent;
   bool is_stale = false;      // the source has another version now: never copied, removed when idle
@@ -102,6 +122,9 @@ struct Object {
   std::uint64_t dirty_bytes = 0;     // written but not durable
   Nanos checkpoint_at = 0;
 
+  // Of a model: until its tensors are known, and while somebody has it open.
+  std::unique_ptr<ModelHeader> model;
+
   // Requests in flight on the object's names or cache file; nothing is closed or unlinked before
   // they have come back.
   std::uint32_t io_in_flight = 0;
@@ -121,7 +144,10 @@ struct Object {
   std::uint32_t fetches = 0;  // of any kind
 
   CopyPhase copy = CopyPhase::none;
-  std::uint64_t copy_order = 0;  // key in the copy queue
+  // Why Config::cache_on does not want it yet. Nothing of it is on the disk then.
+  std::optional<OpenReason> deferral;
+  CopyPlace copy_place;
+  std::uint64_t pace = 0;  // WarmPace::number that its copy keeps to, rank `paced` only; 0: none
   Nanos copy_at = 0;             // delayed until then
   // Racy window: what was read before is not kept. Decided by the first look at the source; what
   // recovery finds was trusted when it was written.

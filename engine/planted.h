@@ -54,6 +54,7 @@
   X(cached_without_commit, "an object with all its blocks is called cached", "S10 Transitions") \
   X(renamed_before_sync, "the data gets its final name instead of a sync", "S10 Transitions") \
   X(complete_too_early, "an open of a partial object is called complete", "S10 Transitions") \
+  X(waste_not_counted, "what was fetched ahead for nothing is in no count", "S11 Books") \
   X(ledger_not_released, "an evicted object stays charged", "S11 Books") \
   X(reservation_forgotten, "what a failed copy had reserved stays reserved", "S11 Books") \
   X(sidecar_left_behind, "an object is removed, its sidecar stays", \
@@ -65,6 +66,9 @@
   X(mtime_ignored, "what another client wrote is taken for our own change", \
     "S2 CommitTruth, S3 Residency or S14 Fresh") \
   X(rekeyed_copy_unchecked, "a re-keyed copy is published unasked", "S2 CommitTruth or S14 Fresh") \
+  X(rules_ignored, "what max_file_size, include and exclude leave out is copied", "S16 Rules") \
+  X(rank_ignored, "an opened file waits for its copy among those that are only warmed", "S17 Order") \
+  X(ceiling_ignored, "copies read the source as fast as it goes", "S18 Pace") \
   X(wake_up_lost, "a copy whose time has come is queued, nobody starts it", "L1 Cached or L4 BackOff") \
   X(source_left_open, "a file of the source that nobody needs stays open", "L2 Zero") \
   X(checksum_not_compared, "a cached block is returned without a look at its checksum", "S13 Rot") \

@@ -171,7 +171,8 @@ void Core::recover_object(std::uint32_t id, const std::string& stem,
   recovered_stems_.insert(stem);
   o.stem = name;
   o.serial = sidecar->serial;
-  if (o.path.empty()) o.path = sidecar->path;
+  if (o.path.empty()) name_path(o, sidecar->path);
+  o.deferral.reset();
   // Its sidecar may be longer than one of this run.
   o.charge_bytes = std::max(object_charge(o.version.size, config_.block_size_bytes),
                             object_charge(o.version.size, sidecar->block_size_bytes));

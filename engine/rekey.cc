@@ -111,7 +111,7 @@ void Core::add_version(Object& o, const SourceVersion& version) {
 
 void Core::set_path(Object& o, const std::string& path) {
   if (path == o.path) return;
-  o.path = path;
+  name_path(o, path);
   ++o.rekeys;
   follow_pin(o);
 }
@@ -143,6 +143,13 @@ void Core::merge(Object& to, Object& from) {
   to.source_readers += from.source_readers;
   to.warms.insert(to.warms.end(), from.warms.begin(), from.warms.end());
   to.is_looked_at = to.is_looked_at || from.is_looked_at;
+  if (!from.deferral) to.deferral.reset();
+  if (from.pace != 0 && to.copy_place.rank > CopyRank::paced) {
+    raise_rank(to, CopyRank::paced);
+    set_pace(to, {from.pace, paces_.at(from.pace).bucket.rate()});
+  }
+  raise_rank(to, from.copy_place.rank);
+  set_pace(from, {});
   forget_versions(from);
   for (const SourceVersion& version : from.former_versions) add_version(to, version);
   add_version(to, from.version);

@@ -28,7 +28,8 @@ class Residency {
         size_bytes_(size_bytes),
         block_size_bytes_(block_size_bytes),
         block_count_((size_bytes + block_size_bytes - 1) / block_size_bytes),
-        words_(std::make_unique<std::atomic<std::uint64_t>[]>((block_count_ + 63) / 64)) {}
+        words_(std::make_unique<std::atomic<std::uint64_t>[]>((block_count_ + 63) / 64)),
+        unread_(std::make_unique<std::atomic<std::uint64_t>[]>((block_count_ + 63) / 64)) {}
 
   [[nodiscard]] FileHandle cache_file() const { return cache_file_; }
   [[nodiscard]] std::uint64_t size_bytes() const { return size_bytes_; }
@@ -58,12 +59,27 @@ class Residency {
     }
   }
 
+  // Blocks that were fetched ahead and that nobody has read from the cache file yet. Control thread
+  // only; before publish().
+  void mark_unread(std::uint64_t block) {
+    unread_[block / 64].fetch_or(std::uint64_t{1} << (block % 64), std::memory_order_relaxed);
+  }
+  [[nodiscard]] bool is_unread(std::uint64_t block) const {
+    return (unread_[block / 64].load(std::memory_order_relaxed) >> (block % 64) & 1) != 0;
+  }
+  // Somebody reads it. Writes only the first time, so readers do not take the line from each other.
+  void take_unread(std::uint64_t block) const {
+    if (!is_unread(block)) return;
+    unread_[block / 64].fetch_and(~(std::uint64_t{1} << (block % 64)), std::memory_order_relaxed);
+  }
+
  private:
   const FileHandle cache_file_;
   const std::uint64_t size_bytes_;
   const std::uint64_t block_size_bytes_;
   const std::uint64_t block_count_;
   const std::unique_ptr<std::atomic<std::uint64_t>[]> words_;
+  const std::unique_ptr<std::atomic<std::uint64_t>[]> unread_;
 };
 
 // The longest prefix of a range that has one fate.
@@ -79,9 +95,11 @@ struct ReadPlan {
   const std::uint64_t end = std::min(range.end(), residency.size_bytes());
   std::uint64_t block = range.offset / residency.block_size_bytes();
   const bool resident = residency.is_resident(block);
+  if (resident) residency.take_unread(block);
   std::uint64_t plan_end = residency.block_range(block).end();
   while (resident && plan_end < end && residency.is_resident(block + 1)) {
     plan_end = residency.block_range(++block).end();
+    residency.take_unread(block);
   }
   return {resident, {range.offset, std::min(plan_end, end) - range.offset}};
 }

@@ -259,6 +259,7 @@ void Core::on_block_written(FetchId id, const Completion& completion) {
     NCFS_ASSERT(!o.written.test(*fetch.block));
     o.written.set(*fetch.block);
     if (o.has_checksums) o.checksums[*fetch.block] = completion.checksum;
+    move_ahead_to_file(fetch, o);
     if (!health_.is_down()) o.residency->publish(*fetch.block);
     --o.blocks_missing;
     if (NCFS_PLANT(cached_without_commit) && o.blocks_missing == 0) {
@@ -468,6 +469,7 @@ void Core::on_cache_error(Object& o, int error, const char* operation) {
 void Core::remove(Object& o, RemovalReason reason) {
   if (o.state == ObjectState::removing) return;
   by_use_.erase({o.used_at, o.id});
+  for (const HandleId id : o.handles) end_ahead(handles_.at(id));
   if (o.residency) o.residency->revoke();
   if (o.verify != VerifyPhase::none) {
     end_verify(o, reason == RemovalReason::damaged ? Verdict::damaged : Verdict::skipped);

@@ -9,7 +9,9 @@ bool Streams::note(std::uint64_t block, std::uint64_t block_count, const Window&
   ++reads_;
   for (Stream& stream : streams_) {
     const std::uint64_t reach = std::max({std::uint64_t{1}, window.ramp_blocks, stream.window});
-    const bool is_near = block <= stream.edge + reach && stream.edge <= block + reach;
+    // What the cache has is read unseen, up to where the fetches ahead ended.
+    const bool is_near = (block <= stream.edge + reach && stream.edge <= block + reach) ||
+                         block == (stream.is_backward ? stream.told - 1 : stream.told + 1);
     if (stream.used == 0 || !is_near) continue;
     stream.used = reads_;
     go_on(stream, block, window);
@@ -34,11 +36,13 @@ void Streams::go_on(Stream& stream, std::uint64_t block, const Window& window) {
     stream.edge = block;
     if (is_further(stream, stream.edge, stream.told)) stream.told = stream.edge;
   }
+  const std::uint64_t ramp = std::min(window.ramp_blocks, window.limit_blocks);
   if (stream.window == 0) {
-    stream.window = std::min<std::uint64_t>(1, window.ramp_blocks);
-  } else if (is_moving && stream.window < window.ramp_blocks) {
-    stream.window = std::min(stream.window * 2, window.ramp_blocks);
+    stream.window = std::min<std::uint64_t>(1, ramp);
+  } else if (is_moving && stream.window < ramp) {
+    stream.window = std::min(stream.window * 2, ramp);
   }
+  stream.window = std::min(stream.window, window.limit_blocks);
 }
 
 void Streams::set_limit(Stream& stream, std::uint64_t block_count) {
@@ -47,12 +51,13 @@ void Streams::set_limit(Stream& stream, std::uint64_t block_count) {
 }
 
 void Streams::widen(std::uint64_t block, const Window& window) {
+  const std::uint64_t max = std::min(window.max_blocks, window.limit_blocks);
   for (Stream& stream : streams_) {
     const bool is_ahead = stream.used == reads_ && stream.window >= window.ramp_blocks &&
-                          stream.window > 0 && stream.window < window.max_blocks;
+                          stream.window > 0 && stream.window < max;
     if (!is_ahead || is_further(stream, stream.widened, block)) continue;
     stream.widened = stream.limit;
-    stream.window = std::min(stream.window * 2, window.max_blocks);
+    stream.window = std::min(stream.window * 2, max);
     set_limit(stream, block_count_);
     return;
   }

@@ -24,8 +24,9 @@ namespace ncfs {
 class Streams {
  public:
   struct Window {
-    std::uint64_t ramp_blocks = 0;  // 0: nothing is fetched ahead
-    std::uint64_t max_blocks = 0;   // at least ramp_blocks
+    std::uint64_t ramp_blocks = 0;            // 0: nothing is fetched ahead
+    std::uint64_t max_blocks = 0;             // at least ramp_blocks
+    std::uint64_t limit_blocks = UINT64_MAX;  // no window is larger
   };
   // As many threads as commonly read one descriptor.
   static constexpr std::size_t kStreamsMax = 4;

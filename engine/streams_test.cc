@@ -87,6 +87,30 @@ TEST_F(StreamsTest, WhoeverWaitsGetsALongerWindowOnceForEach) {
   EXPECT_EQ(ahead().back(), 39 + kWindow.max_blocks);
 }
 
+TEST_F(StreamsTest, WhatWasFetchedAheadMayBeReadUnseen) {
+  for (std::uint64_t block = 0; block < 8; ++block) note(block);
+  ASSERT_EQ(ahead().back(), 11U);
+  EXPECT_TRUE(note(12));
+  EXPECT_EQ(ahead().back(), 16U);
+  for (std::uint64_t block = 99; block > 90; --block) note(block);
+  ASSERT_EQ(ahead().back(), 87U);
+  EXPECT_TRUE(note(86));
+  EXPECT_EQ(ahead().back(), 82U);
+}
+
+TEST_F(StreamsTest, NoWindowIsLargerThanItsLimit) {
+  for (std::uint64_t block = 0; block < 8; ++block) note(block);
+  ahead();
+  Streams::Window limited = kWindow;
+  limited.limit_blocks = 2;
+  EXPECT_TRUE(streams_.note(10, kBlocks, limited));
+  EXPECT_EQ(ahead(), (Blocks{12}));
+  limited.limit_blocks = 0;
+  EXPECT_TRUE(streams_.note(12, kBlocks, limited));
+  streams_.widen(12, limited);
+  EXPECT_EQ(ahead(), Blocks{});
+}
+
 TEST_F(StreamsTest, NothingBeyondTheFileIsToldAndNothingTwice) {
   std::vector<bool> was_told(kBlocks);
   for (std::uint64_t block = kBlocks - 20; block < kBlocks; ++block) {

@@ -181,6 +181,8 @@ void Core::advance_verify(Object& o) {
   }
   const ByteRange range = checksum_range(o, *block);
   if (o.is_scrub) {
+    // What somebody wants comes first; a write that has completed brings us back.
+    if (cache_writes_ > 0 || !write_queue_.empty()) return;
     if (scrub_budget_bytes_ == 0) return;
     scrub_budget_bytes_ -= std::min(scrub_budget_bytes_, range.length);
   }

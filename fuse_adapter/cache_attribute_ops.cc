@@ -190,6 +190,8 @@ int error_of(const WarmResult& result) {
   if (result.error != 0) return result.error;
   switch (result.reason) {
     case OpenReason::too_small:
+    case OpenReason::above_max_size:
+    case OpenReason::excluded:
       return EOPNOTSUPP;
     case OpenReason::too_large:
     case OpenReason::no_space:

@@ -59,6 +59,8 @@ struct MountSettings {
   [[nodiscard]] bool is_read_only() const { return (mount_flags & MS_RDONLY) != 0; }
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;
+  // Cold reads come to the engine, whatever cold_passthrough says: they decide what is cached.
+  bool must_see_reads = false;
   LockPlace locks = LockPlace::backend;
   // The kernel's readahead window on this mount.
   std::uint64_t readahead_bytes = 4 * kMiB;

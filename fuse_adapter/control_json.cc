@@ -14,6 +14,7 @@
 #include <sstream>
 #include <string_view>
 
+#include "fuse_adapter/mount_options.h"
 #include "fuse_adapter/mount_table.h"
 
 namespace ncfs {
@@ -92,6 +93,7 @@ json job_json(const EngineStatus& engine, const WarmProgress& progress, bool nam
           {"paths", names_files ? json(progress.order.paths) : json::array()},
           {"pin", progress.order.pin},
           {"best_effort", progress.order.best_effort},
+          {"bytes_per_second_max", number_or_null(progress.order.bytes_per_second)},
           {"restarts", progress.restarts},
           {"needed_bytes", number_or_null(progress.needed_bytes)},
           {"capacity_bytes", number_or_null(progress.capacity_bytes)},
@@ -235,6 +237,16 @@ json writes_json(const AdapterStats& stats) {
           {"mirror_failures", stats.mirror_failures.value()}};
 }
 
+json prefetch_json(const EngineStatus& engine) {
+  json result = json::object();
+  for (std::size_t reason = 0; reason < kAheadReasonCount; ++reason) {
+    const AheadCounts& counts = engine.ahead.at(reason);
+    result[std::string(to_string(static_cast<AheadReason>(reason)))] = {
+        {"bytes", counts.fetched}, {"used_bytes", counts.used}, {"wasted_bytes", counts.wasted}};
+  }
+  return result;
+}
+
 // What is known of names and attributes, and how opens found what the kernel had.
 json metadata_json(const MetadataStatus& status, const AdapterStats& adapter) {
   const MetadataStats& stats = status.stats;
@@ -302,6 +314,7 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
         {{"bytes", engine.source_bytes},
          {"bytes_on_demand", engine.source_bytes_demand},
          {"errors", engine.source_errors}}},
+       {"prefetch", prefetch_json(engine)},
        {"copies",
         {{"in_progress", copies},
          {"queued", engine.copies_queued},
@@ -324,21 +337,25 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
 }
 
 std::string config_json(const ControlSubject& subject) {
-  const std::uint64_t limit_bytes = subject.engine_status().limit_bytes;
+  const EngineStatus engine = subject.engine_status();
+  const std::uint64_t limit_bytes = engine.limit_bytes;
+  const std::uint64_t copy_rate = engine.copy_bytes_per_second;
   json rows = json::array();
   for (const ConfigEntry& entry : subject.config) {
     const bool is_size = entry.name == "cache_size";
     const bool is_level = entry.name == "log_level";
     const bool is_access = entry.name == "access_log";
+    const bool is_rate = entry.name == "copy_rate_mb";
     const std::string value = is_size     ? fmt::format("{}B", limit_bytes)
                               : is_level  ? subject.log_level()
+                              : is_rate   ? fmt::format("{}", copy_rate / kMiB)
                               : is_access ? subject.is_access_logged() ? "true" : "false"
                                           : entry.value;
     rows.push_back({{"name", entry.name},
                     {"value", value.empty() ? json() : json(value)},
                     {"default", entry.initial.empty() ? json() : json(entry.initial)},
                     {"given", entry.is_given},
-                    {"hot", is_size || is_level || is_access},
+                    {"hot", is_size || is_level || is_access || is_rate},
                     {"help", entry.help}});
   }
   return dump({{"options", std::move(rows)}});
@@ -354,6 +371,11 @@ std::string hot_files_json(const std::vector<HotFiles::File>& files) {
     rows.push_back({{"path", file.path}, {"opens", file.opens}, {"size_bytes", file.size_bytes}});
   }
   return dump({{"files", std::move(rows)}});
+}
+
+std::string copy_rate_json(std::uint64_t bytes_per_second, std::uint64_t previous) {
+  return dump({{"bytes_per_second", number_or_null(bytes_per_second)},
+               {"previous", number_or_null(previous)}});
 }
 
 std::string access_log_json(bool is_on, bool was_on) {
@@ -458,6 +480,10 @@ const char* name_of(Member member) {
       return "on";
     case Member::best_effort:
       return "best_effort";
+    case Member::bytes_per_second:
+      return "bytes_per_second";
+    case Member::mebibytes_per_second:
+      return "mebibytes_per_second";
   }
   return "";
 }
@@ -529,6 +555,20 @@ std::string set_member(ControlRequest& request, Member member, const json& value
       if (!value.is_boolean()) return "\"best_effort\" must be true or false";
       request.best_effort = value.get<bool>();
       return {};
+    case Member::bytes_per_second:
+      if (!value.is_number_unsigned() || value < WarmJobs::kRateMin || value > WarmJobs::kRateMax) {
+        return fmt::format("\"bytes_per_second\" must be a whole number from {} to {}",
+                           WarmJobs::kRateMin, WarmJobs::kRateMax);
+      }
+      request.bytes_per_second = value.get<std::uint64_t>();
+      return {};
+    case Member::mebibytes_per_second:
+      if (!value.is_number_unsigned() || value > kCopyRateMaxMib) {
+        return fmt::format("\"mebibytes_per_second\" must be a whole number up to {}",
+                           kCopyRateMaxMib);
+      }
+      request.mebibytes_per_second = value.get<std::uint64_t>();
+      return {};
     case Member::idle_seconds:
       if (!value.is_number_unsigned() || value > kIdleSecondsMax) {
         return fmt::format("\"idle_seconds\" must be a whole number up to {}", kIdleSecondsMax);
@@ -598,7 +638,8 @@ ControlRequest parse_request(const std::string& body, const std::string& mountpo
   }
   for (const Member member : members) {
     const bool is_required = member == Member::paths || member == Member::size ||
-                             member == Member::level || member == Member::on;
+                             member == Member::level || member == Member::on ||
+                             member == Member::mebibytes_per_second;
     if (is_required && !object.contains(name_of(member))) {
       request.error = fmt::format("\"{}\" is missing", name_of(member));
     }

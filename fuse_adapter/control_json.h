@@ -30,6 +30,7 @@ struct VerifyProgress {
 [[nodiscard]] std::string config_json(const ControlSubject& subject);
 [[nodiscard]] std::string log_level_json(const std::string& level, const std::string& previous);
 [[nodiscard]] std::string hot_files_json(const std::vector<HotFiles::File>& files);
+[[nodiscard]] std::string copy_rate_json(std::uint64_t bytes_per_second, std::uint64_t previous);
 [[nodiscard]] std::string access_log_json(bool is_on, bool was_on);
 [[nodiscard]] std::string health_json(const std::vector<HealthCheck>& checks);
 [[nodiscard]] std::string warm_json(const EngineStatus& engine, const WarmProgress& progress);
@@ -55,6 +56,8 @@ struct ControlRequest {
   std::vector<std::string> paths;  // relative to the mount point
   bool pin = false;
   bool best_effort = false;
+  std::uint64_t bytes_per_second = 0;
+  std::uint64_t mebibytes_per_second = 0;
   std::uint64_t idle_seconds = 0;
   std::string size;   // as written
   std::string level;  // as written
@@ -70,7 +73,9 @@ enum class Member : std::uint8_t {
   size,
   level,
   on,
-  best_effort
+  best_effort,
+  bytes_per_second,
+  mebibytes_per_second
 };
 [[nodiscard]] ControlRequest parse_request(const std::string& body, const std::string& mountpoint,
                                            const std::vector<Member>& members);

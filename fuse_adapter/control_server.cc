@@ -193,7 +193,8 @@ class ControlServer::Impl {
   }
 
   void post_warm(Call call) {
-    auto request = body_of(call, {Member::paths, Member::pin, Member::best_effort});
+    auto request =
+        body_of(call, {Member::paths, Member::pin, Member::best_effort, Member::bytes_per_second});
     if (!request) return;
     auto checked = [respond = call.respond](const WarmProgress& job, const std::string& error) {
       if (!error.empty()) return respond(http_error(422, error));
@@ -204,7 +205,8 @@ class ControlServer::Impl {
     };
     const auto id = warm_jobs_->start({.paths = std::move(request->paths),
                                        .pin = request->pin,
-                                       .best_effort = request->best_effort},
+                                       .best_effort = request->best_effort,
+                                       .bytes_per_second = request->bytes_per_second},
                                       std::move(checked));
     if (!id) {
       call.respond(
@@ -327,6 +329,15 @@ class ControlServer::Impl {
     call.respond(json_reply(200, hot_files_json(subject_.hot_files())));
   }
 
+  void put_copy_rate(Call call) {
+    const auto request = body_of(call, {Member::mebibytes_per_second});
+    if (!request) return;
+    const std::uint64_t rate = request->mebibytes_per_second * kMiB;
+    const std::uint64_t before = subject_.engine_status().copy_bytes_per_second;
+    subject_.set_copy_rate(rate);
+    call.respond(json_reply(200, copy_rate_json(rate, before)));
+  }
+
   void put_access_log(Call call) {
     const auto request = body_of(call, {Member::on});
     if (!request) return;
@@ -365,6 +376,7 @@ const std::vector<ControlServer::Impl::Operation>& ControlServer::Impl::operatio
       {{"POST", "/v1/unpin"}, Caller::administrator, &Impl::post_unpin},
       {{"PUT", "/v1/limit"}, Caller::administrator, &Impl::put_limit},
       {{"GET", "/v1/hot-files"}, Caller::administrator, &Impl::get_hot_files},
+      {{"PUT", "/v1/copy-rate"}, Caller::administrator, &Impl::put_copy_rate},
       {{"PUT", "/v1/access-log"}, Caller::administrator, &Impl::put_access_log},
       {{"POST", "/v1/invalidate"}, Caller::administrator, &Impl::post_invalidate},
   };

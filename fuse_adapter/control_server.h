@@ -54,6 +54,7 @@ struct ControlSubject {
   std::vector<ConfigEntry> config;
   std::function<std::string()> log_level;
   std::function<bool(const std::string& level)> set_log_level;  // false: there is no such level
+  std::function<void(std::uint64_t bytes_per_second)> set_copy_rate;
   std::function<bool()> is_access_logged = [] { return false; };
   std::function<void(bool is_logged)> set_access_logged;
   std::uint64_t buffer_bytes = 0;                               // all buffers together

@@ -192,9 +192,9 @@ std::vector<ConfigEntry> config_entries(const MountOptions& options) {
 }
 
 // What files at and beneath `paths` may fill of the cache: all but what is pinned elsewhere.
-std::uint64_t room_for(Runtime& runtime, const std::function<std::uint64_t(std::uint64_t)>& charge,
+std::uint64_t room_for(Runtime& runtime, std::uint64_t block_size_bytes,
                        const std::vector<std::string>& paths) {
-  constexpr std::size_t kPage = 1000;           // short enough for the control thread
+  constexpr std::size_t kPage = 1000;  // short enough for the control thread
   std::map<std::string, std::uint64_t> pinned;  // of several versions the largest
   FileQuery query{paths, 0, kPage};
   while (true) {
@@ -202,7 +202,7 @@ std::uint64_t room_for(Runtime& runtime, const std::function<std::uint64_t(std::
     for (const FileReport& file : files) {
       if (!file.is_pinned) continue;
       std::uint64_t& bytes = pinned[file.path];
-      bytes = std::max(bytes, charge(file.version.size));
+      bytes = std::max(bytes, object_charge(file.version.size, block_size_bytes));
     }
     if (files.size() < kPage) break;
     query.after = files.back().id;
@@ -344,17 +344,19 @@ class Served {
     WarmTarget target;
     target.source_root = backend_.get();
     target.warm = [runtime = runtime_.get()](FileHandle source, const SourceState& state,
-                                             const std::string& path, auto done, bool pin) {
-      runtime->warm(source, state, path, std::move(done), pin);
+                                             const std::string& path, auto done, bool pin,
+                                             WarmPace pace) {
+      runtime->warm(source, state, path, std::move(done), pin, pace);
     };
     const Config config = engine_config(order_.options, 0);
-    target.charge = [block = config.block_size_bytes,
-                     smallest = config.min_file_size_bytes](std::uint64_t size_bytes) {
-      const bool is_cached = size_bytes > 0 && size_bytes >= smallest;
-      return is_cached ? object_charge(size_bytes, block) : 0;
+    target.charge = [config](const std::string& path, std::uint64_t size_bytes) {
+      const bool is_left_out = config.is_too_small(size_bytes) || config.is_above_max(size_bytes) ||
+                               !config.paths.admit(path);
+      return is_left_out ? 0 : object_charge(size_bytes, config.block_size_bytes);
     };
-    target.capacity = [runtime = runtime_.get(), charge = target.charge](const auto& paths) {
-      return room_for(*runtime, charge, paths);
+    target.capacity = [runtime = runtime_.get(),
+                       block = config.block_size_bytes](const auto& paths) {
+      return room_for(*runtime, block, paths);
     };
     target.is_down = [backends = backends_](const std::string& path) {
       return backends->is_down(backends->device_at(path));
@@ -388,6 +390,9 @@ class Served {
     subject.config = config_entries(order_.options);
     subject.log_level = log_level_name;
     subject.set_log_level = set_log_level_by_name;
+    subject.set_copy_rate = [runtime = runtime_.get()](std::uint64_t bytes_per_second) {
+      runtime->set_copy_rate(bytes_per_second);
+    };
     subject.is_access_logged = is_access_logged;
     subject.set_access_logged = set_access_logged;
     const Config config = engine_config(order_.options, 0);

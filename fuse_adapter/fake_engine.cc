@@ -61,7 +61,7 @@ void Runtime::rekey(const SourceState&, const SourceState&, std::string) {
 }
 
 void Runtime::warm(FileHandle source, const SourceState&, std::string,
-                   std::function<void(const WarmResult&)> done, bool) {
+                   std::function<void(const WarmResult&)> done, bool, WarmPace) {
   ::close(static_cast<int>(source));
   done({WarmResult::Kind::copied, {}, 0});
 }

@@ -47,11 +47,12 @@ class FakeWarmTarget {
     WarmTarget target;
     target.source_root = root_;
     target.warm = [this](FileHandle source, const SourceState&, std::string path,
-                         std::function<void(const WarmResult&)> done, bool) {
+                         std::function<void(const WarmResult&)> done, bool, WarmPace pace) {
       close(static_cast<int>(source));
       const std::lock_guard lock(mutex_);
       asked_.emplace(std::move(path), std::move(done));
       ++asked_total_;
+      last_pace_ = pace;
       changed_.notify_all();
     };
     return target;
@@ -67,6 +68,11 @@ class FakeWarmTarget {
   std::size_t unanswered() const {
     const std::lock_guard lock(mutex_);
     return asked_.size();
+  }
+
+  WarmPace last_pace() const {
+    const std::lock_guard lock(mutex_);
+    return last_pace_;
   }
 
   void answer(const std::string& path, const WarmResult& result) {
@@ -97,6 +103,7 @@ class FakeWarmTarget {
   std::condition_variable changed_;
   std::map<std::string, std::function<void(const WarmResult&)>> asked_;
   std::size_t asked_total_ = 0;
+  WarmPace last_pace_;
 };
 
 }  // namespace ncfs

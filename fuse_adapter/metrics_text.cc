@@ -132,6 +132,26 @@ void add_cache(Exposition& out, const EngineStatus& engine) {
               engine.cache_bytes_written);
 }
 
+void add_prefetch(Exposition& out, const EngineStatus& engine) {
+  const auto by_reason = [&engine](std::uint64_t AheadCounts::*bytes) {
+    std::vector<Exposition::Value> values;
+    for (std::size_t reason = 0; reason < kAheadReasonCount; ++reason) {
+      const std::string name(to_string(static_cast<AheadReason>(reason)));
+      values.push_back({{"reason", name}, engine.ahead.at(reason).*bytes});
+    }
+    return values;
+  };
+  out.counter("nfs_cachefs_prefetched_bytes_total",
+              "Read from the backend before anybody asked, by what made it likely.",
+              by_reason(&AheadCounts::fetched));
+  out.counter("nfs_cachefs_prefetched_used_bytes_total",
+              "Of these, blocks read while the file they were fetched for was open.",
+              by_reason(&AheadCounts::used));
+  out.counter("nfs_cachefs_prefetched_wasted_bytes_total",
+              "Of these, blocks dropped before, or not read until the file was closed.",
+              by_reason(&AheadCounts::wasted));
+}
+
 void add_reads(Exposition& out, const ControlSubject& subject, const EngineStatus& engine) {
   const AdapterStats& stats = *subject.adapter_stats;
   out.gauge("nfs_cachefs_passthrough_active",
@@ -169,6 +189,7 @@ void add_reads(Exposition& out, const ControlSubject& subject, const EngineStatu
               {{{"purpose", "reader"}, engine.source_bytes_demand},
                {{"purpose", "copy"},
                 engine.source_bytes - std::min(engine.source_bytes, engine.source_bytes_demand)}});
+  add_prefetch(out, engine);
   out.histogram(
       "nfs_cachefs_open_duration_seconds",
       "Opens that went well, from the kernel's request to the answer.",

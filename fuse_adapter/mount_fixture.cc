@@ -165,8 +165,8 @@ void TestMount::start(const TestMountOptions& options) {
   WarmTarget target;
   target.source_root = source_.get();
   target.warm = [runtime = runtime_.get()](FileHandle file, const SourceState& state,
-                                           std::string path, auto done, bool pin) {
-    runtime->warm(file, state, std::move(path), std::move(done), pin);
+                                           std::string path, auto done, bool pin, WarmPace pace) {
+    runtime->warm(file, state, std::move(path), std::move(done), pin, pace);
   };
   warm_jobs_ = std::make_shared<WarmJobs>(std::move(target));
   settings.warm_jobs = warm_jobs_;

@@ -407,6 +407,9 @@ TEST_F(MountMetadataTest, StaleOpensCanBeServedWithoutLookingUpAgain) {
     fs::rename(mount_.backend("other"), mount_.backend("file"));
     EXPECT_EQ(read("file"), "another one");
     fs::rename(mount_.backend("file"), mount_.backend("aside/file"));
+    // Whoever has it open keeps it within reach, and the kernel tells late that nobody has.
+    EXPECT_TRUE(
+        mount_.wait_until([](const EngineStatus& status) { return status.handles_open == 0; }));
     EXPECT_FALSE(std::ifstream(mount_.mounted("file")).is_open());
     const bool is_told = mount_.stats().stale_answers.value() > 0;
     EXPECT_EQ(is_told, how == StaleOpen::estale);

@@ -133,12 +133,56 @@ bool set_metrics_listen(Draft& draft, std::string_view value) {
   return assign(draft.options.metrics_port, port);
 }
 
+bool set_cache_on(Draft& draft, std::string_view value) {
+  const auto* name = std::ranges::find(kCacheOnNames, value);
+  if (name == kCacheOnNames.end()) return false;
+  draft.options.cache_on = static_cast<CacheOn>(name - kCacheOnNames.begin());
+  return true;
+}
+
+constexpr std::string_view kGlobsAllowed =
+    "paths within the mount with * ? [...] and **, separated by colons, at most 64 of up to 1024 "
+    "bytes";
+
+bool add_globs(std::vector<PathGlob>& globs, std::string_view value) {
+  while (true) {
+    const std::size_t colon = value.find(':');
+    auto glob = PathGlob::parse(value.substr(0, colon));
+    if (!glob || globs.size() == PathRules::kGlobsMax) return false;
+    globs.push_back(std::move(*glob));
+    if (colon == std::string_view::npos) return true;
+    value.remove_prefix(colon + 1);
+  }
+}
+
 bool set_checksum(Draft& draft, std::string_view value) {
   static constexpr std::array<std::string_view, 3> kNames = {"off", "copy", "read"};
   const auto* name = std::find(kNames.begin(), kNames.end(), value);
   if (name == kNames.end()) return false;
   draft.options.checksum = static_cast<Checksum>(name - kNames.begin());
   return true;
+}
+
+bool set_prefetch(Draft& draft, std::string_view value) {
+  static constexpr std::array<std::string_view, 3> kNames = {"off", "sequential", "smart"};
+  const auto* name = std::find(kNames.begin(), kNames.end(), value);
+  if (name == kNames.end()) return false;
+  draft.options.prefetch = static_cast<Prefetch>(name - kNames.begin());
+  return true;
+}
+
+constexpr std::string_view kBoolAllowed = "true or false";
+
+template <bool MountOptions::*kSwitch>
+bool set_bool(Draft& draft, std::string_view value) {
+  return assign(draft.options.*kSwitch, parse_bool(value));
+}
+
+constexpr std::string_view kFileSizeAllowed = "a size such as 64K, 1M or 1GiB (powers of 1024)";
+
+template <std::uint64_t MountOptions::*kSize>
+bool set_file_size(Draft& draft, std::string_view value) {
+  return assign(draft.options.*kSize, parse_size(value));
 }
 
 constexpr std::string_view kTimeoutAllowed = "seconds from 0 to 31536000, such as 5 or 0.25";
@@ -210,15 +254,20 @@ const std::array kOwnOptions = {
                 return assign(draft.options.max_concurrent,
                               parse_number<std::uint32_t>(value, 1, 64));
               }},
+    OwnOption{{"copy_rate_mb", "N", "0",
+               "MiB a second that all copies together read from the backend at most; 0: no limit"},
+              "a whole number from 0 to 1000000 (MiB a second)",
+              [](Draft& draft, std::string_view value) {
+                return set_mebibytes(draft.options.copy_bytes_per_second, value, 0,
+                                     kCopyRateMaxMib);
+              }},
     OwnOption{{"eviction", "POLICY", "lru",
                "what to drop first when the cache is full: lru, lfu, arc or s3fifo"},
               "lru, lfu, arc or s3fifo",
               set_eviction},
     OwnOption{{"direct_io", "BOOL", "true", "copying leaves no second copy in the page cache"},
-              "true or false",
-              [](Draft& draft, std::string_view value) {
-                return assign(draft.options.direct_io, parse_bool(value));
-              }},
+              kBoolAllowed,
+              set_bool<&MountOptions::direct_io>},
     OwnOption{{"readahead_mb", "N", "4", "MiB fetched ahead of a sequential reader, 0-64"},
               "a whole number from 0 to 64 (MiB)",
               [](Draft& draft, std::string_view value) {
@@ -230,11 +279,33 @@ const std::array kOwnOptions = {
               [](Draft& draft, std::string_view value) {
                 return set_mebibytes(draft.options.readahead_max_bytes, value, 0, 256);
               }},
+    OwnOption{{"prefetch", "MODE", "smart",
+               "what is fetched before anybody asks for it: off, sequential or smart"},
+              "off, sequential or smart",
+              set_prefetch},
     OwnOption{{"min_file_size", "SIZE", "1", "smaller files are read through and not cached"},
-              "a size such as 64K, 1M or 1GiB (powers of 1024)",
+              kFileSizeAllowed,
+              set_file_size<&MountOptions::min_file_size_bytes>},
+    OwnOption{{"max_file_size", "SIZE", "0",
+               "larger files are read through and not cached; 0: none are too large"},
+              kFileSizeAllowed,
+              set_file_size<&MountOptions::max_file_size_bytes>},
+    OwnOption{{"include", "GLOBS", "",
+               "cache only what is at or beneath these paths: *.bin, /data/**/new; several "
+               "separated by colons, or the option again"},
+              kGlobsAllowed,
               [](Draft& draft, std::string_view value) {
-                return assign(draft.options.min_file_size_bytes, parse_size(value));
+                return add_globs(draft.options.paths.include, value);
               }},
+    OwnOption{{"exclude", "GLOBS", "", "the same for what is not cached; wins over include"},
+              kGlobsAllowed,
+              [](Draft& draft, std::string_view value) {
+                return add_globs(draft.options.paths.exclude, value);
+              }},
+    OwnOption{{"cache_on", "WHEN", "open",
+               "what it takes for a file to be copied: open, read or second-open"},
+              "open, read or second-open",
+              set_cache_on},
     OwnOption{{"passthrough", "MODE", "auto",
                "let the kernel read cached files itself: auto, yes (or fail), no"},
               "auto, yes or no",
@@ -368,10 +439,8 @@ const std::array kOwnOptions = {
               set_stale_open},
     OwnOption{{"access_log", "BOOL", "false",
                "log every open for reading, with what was found and who asked"},
-              "true or false",
-              [](Draft& draft, std::string_view value) {
-                return assign(draft.options.access_log, parse_bool(value));
-              }},
+              kBoolAllowed,
+              set_bool<&MountOptions::access_log>},
     OwnOption{{"stale_if_error_s", "S", "0",
                "while the backend does not answer, what is known and cached is told until it is so "
                "many seconds old; 0: not at all"},
@@ -380,10 +449,8 @@ const std::array kOwnOptions = {
     OwnOption{{"offline_start", "BOOL", "false",
                "mount though the backend does not answer or is not mounted yet; it is down until "
                "it is there"},
-              "true or false",
-              [](Draft& draft, std::string_view value) {
-                return assign(draft.options.offline_start, parse_bool(value));
-              }},
+              kBoolAllowed,
+              set_bool<&MountOptions::offline_start>},
 };
 
 // Options of every file system: see mount(8).
@@ -579,6 +646,16 @@ std::optional<std::string> check_together(const Draft& draft) {
       options.cold_passthrough == ColdPassthroughPolicy::enabled) {
     return "option cold_passthrough=yes needs passthrough, which passthrough=no switches off";
   }
+  if (options.cache_on == CacheOn::read &&
+      options.cold_passthrough == ColdPassthroughPolicy::enabled) {
+    return "options cache_on=read and cold_passthrough=yes exclude each other: what the kernel "
+           "reads from the backend by itself nobody sees";
+  }
+  if (options.max_file_size_bytes > 0 &&
+      options.max_file_size_bytes < options.min_file_size_bytes) {
+    return fmt::format("options min_file_size={} and max_file_size={} leave no file to cache",
+                       options.min_file_size_bytes, options.max_file_size_bytes);
+  }
   if (options.metadata.stale_open == StaleOpen::inval &&
       options.passthrough == PassthroughPolicy::required) {
     return "options stale_open=inval and passthrough=yes exclude each other: what the kernel reads "
@@ -641,13 +718,18 @@ Config engine_config(const MountOptions& options, std::uint64_t run_id) {
   config.cache_size_bytes = options.cache_size_bytes;
   config.block_size_bytes = options.block_size_bytes;
   config.min_file_size_bytes = options.min_file_size_bytes;
+  config.max_file_size_bytes = options.max_file_size_bytes;
+  config.paths = options.paths;
+  config.cache_on = options.cache_on;
   config.copies_max = options.max_concurrent;
+  config.copy_bytes_per_second = options.copy_bytes_per_second;
   config.eviction = options.eviction;
   config.buffers = static_cast<std::uint32_t>(options.buffer_bytes / options.block_size_bytes);
   // A quarter, as in the defaults; at least the four that check_together() counts on.
   config.buffers_reserved = std::max<std::uint32_t>(4, config.buffers / 4);
   config.readahead_bytes = options.readahead_bytes;
   config.readahead_max_bytes = options.readahead_max_bytes;
+  config.prefetch = options.prefetch;
   config.source_deadline = options.backend_timeout_seconds * kSecond;
   config.checksum = options.checksum;
   config.scrub_interval = options.scrub_interval_hours * 3600 * kSecond;
@@ -668,6 +750,7 @@ MountSettings mount_settings(const MountOptions& options, const std::string& mou
   settings.passthrough =
       options.checksum == Checksum::read ? PassthroughPolicy::disabled : options.passthrough;
   settings.cold_passthrough = options.cold_passthrough;
+  settings.must_see_reads = options.cache_on == CacheOn::read;
   settings.locks = options.locks;
   settings.readahead_bytes = options.readahead_bytes;
   settings.direct_io = options.direct_io;

@@ -1,6 +1,7 @@
 // The text after -o, turned into values. No look at the file system here: see mount_checks.h.
 //
-// Syntax as for mount(8): options separated by commas, the last of duplicates wins. A comma or a
+// Syntax as for mount(8): options separated by commas, the last of duplicates wins, but for include
+// and exclude, which add up. A comma or a
 // backslash within a value is written `\,` or `\\`, or the value is put in double quotes. Every
 // error is one line that names the option, the value and what is allowed.
 #pragma once
@@ -29,11 +30,16 @@ struct MountOptions {
   std::uint64_t cache_size_bytes = 0;  // required; cache_size_gb counts in GiB
   std::uint64_t block_size_bytes = 1 * kMiB;
   std::uint32_t max_concurrent = 4;
+  std::uint64_t copy_bytes_per_second = 0;  // 0: no ceiling
   Eviction eviction = Eviction::lru;
   bool direct_io = true;
   std::uint64_t readahead_bytes = 4 * kMiB;
   std::uint64_t readahead_max_bytes = 16 * kMiB;
+  Prefetch prefetch = Prefetch::smart;
   std::uint64_t min_file_size_bytes = 1;  // an empty file has nothing to cache
+  std::uint64_t max_file_size_bytes = 0;  // 0: any size
+  PathRules paths;
+  CacheOn cache_on = CacheOn::open;
   PassthroughPolicy passthrough = PassthroughPolicy::automatic;
   ColdPassthroughPolicy cold_passthrough = ColdPassthroughPolicy::automatic;
   LogLevel log_level = LogLevel::info;
@@ -56,6 +62,9 @@ struct MountOptions {
   unsigned long mount_flags = MS_NOSUID | MS_NODEV;
 };
 
+// The values of cache_on in order.
+inline constexpr std::array<std::string_view, 3> kCacheOnNames = {"open", "read", "second-open"};
+
 // The names of levels in order.
 inline constexpr std::array<std::string_view, 5> kLogLevelNames = {"trace", "debug", "info", "warn",
                                                                    "error"};
@@ -75,6 +84,9 @@ enum class UnknownOptions : std::uint8_t {
 // A size as in cache_size, at least 16 blocks.
 [[nodiscard]] std::variant<std::uint64_t, OptionError> parse_cache_size(
     std::string_view text, std::uint64_t block_size_bytes);
+
+// The largest value of copy_rate_mb: beyond any link.
+inline constexpr std::uint64_t kCopyRateMaxMib = 1'000'000;
 
 // `run_id` as in Config.
 [[nodiscard]] Config engine_config(const MountOptions& options, std::uint64_t run_id);

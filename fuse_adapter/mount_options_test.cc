@@ -48,6 +48,7 @@ TEST(MountOptions, TheLineOfTheManualGivesTheDocumentedDefaults) {
   EXPECT_TRUE(options.direct_io);
   EXPECT_EQ(options.readahead_bytes, 4 * kMiB);
   EXPECT_EQ(options.readahead_max_bytes, 16 * kMiB);
+  EXPECT_EQ(options.prefetch, Prefetch::smart);
   EXPECT_EQ(options.min_file_size_bytes, 1U);
   EXPECT_EQ(options.passthrough, PassthroughPolicy::automatic);
   EXPECT_EQ(options.cold_passthrough, ColdPassthroughPolicy::automatic);
@@ -105,6 +106,32 @@ TEST(MountOptions, ChecksumsAndTheScrubBecomeTheEnginesAndSwitchPassthroughOff) 
   }
   EXPECT_EQ(error_with("scrub_interval_h=8761"),
             "option scrub_interval_h=8761: must be a whole number from 0 to 8760 (hours)");
+}
+
+TEST(MountOptions, RulesSayWhatIsCached) {
+  const Config config = engine_config(
+      with("max_file_size=1M,include=models:*.bin,include=/a/**/b,exclude=*.tmp,cache_on=read"), 1);
+  EXPECT_EQ(config.max_file_size_bytes, kMiB);
+  EXPECT_EQ(config.cache_on, CacheOn::read);
+  EXPECT_EQ(config.paths.include.size(), 3U);
+  EXPECT_TRUE(config.paths.admit("a/x/b/c"));
+  EXPECT_TRUE(config.paths.admit("x/y.bin"));
+  EXPECT_FALSE(config.paths.admit("models/y.tmp"));
+  EXPECT_FALSE(config.paths.admit("y"));
+  EXPECT_TRUE(mount_settings(with("cache_on=read"), "/m", "s", 5).must_see_reads);
+  EXPECT_FALSE(mount_settings(with("cache_on=second-open"), "/m", "s", 5).must_see_reads);
+  EXPECT_EQ(engine_config(with("cache_on=second-open"), 1).cache_on, CacheOn::second_open);
+  EXPECT_EQ(error_with("cache_on=never"),
+            "option cache_on=never: must be open, read or second-open");
+  EXPECT_THAT(error_with("cache_on=read,cold_passthrough=yes"), HasSubstr("exclude each other"));
+  EXPECT_THAT(error_with("min_file_size=2K,max_file_size=1K"), HasSubstr("leave no file"));
+  for (const std::string wrong : {"include=", "exclude=a::b", "include=a/../b", "exclude=/"}) {
+    EXPECT_THAT(error_with(wrong), HasSubstr("must be paths within the mount")) << wrong;
+  }
+  std::string many = "exclude=a";
+  for (std::size_t globs = 1; globs < PathRules::kGlobsMax; ++globs) many += ":a";
+  EXPECT_EQ(with(many).paths.exclude.size(), PathRules::kGlobsMax);
+  EXPECT_THAT(error_with(many + ":a"), HasSubstr("at most 64"));
 }
 
 TEST(MountOptions, LocksAreTheBackendsUnlessTheyAreToBeLocal) {
@@ -211,6 +238,7 @@ TEST(MountOptions, NumbersOutOfRangeAreErrorsThatNameOptionValueAndRange) {
             "option max_concurrent=65: must be a whole number from 1 to 64");
   EXPECT_EQ(error_with("readahead_max_mb=257"),
             "option readahead_max_mb=257: must be a whole number from 0 to 256 (MiB)");
+  EXPECT_EQ(error_with("prefetch=yes"), "option prefetch=yes: must be off, sequential or smart");
   EXPECT_EQ(error_with("readahead_mb=65"),
             "option readahead_mb=65: must be a whole number from 0 to 64 (MiB)");
   EXPECT_EQ(error_with("backend_timeout_s=0"),
@@ -349,7 +377,7 @@ TEST(MountOptions, TheLiveLimitIsASizeOfAtLeastSixteenBlocks) {
 TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
   const Config config = engine_config(
       with("block_size_mb=2,buffer_mb=64,max_concurrent=3,readahead_mb=8,readahead_max_mb=64,min_file_size=4K,"
-           "backend_timeout_s=9,eviction=arc,min_free_percent=5,cache_ttl_hours=48"),
+           "backend_timeout_s=9,eviction=arc,min_free_percent=5,cache_ttl_hours=48,prefetch=off"),
       77);
   EXPECT_EQ(config.cache_size_bytes, 50 * kGiB);
   EXPECT_EQ(config.block_size_bytes, 2 * kMiB);
@@ -358,6 +386,7 @@ TEST(MountOptions, BecomeTheConfigurationOfTheEngine) {
   EXPECT_EQ(config.copies_max, 3U);
   EXPECT_EQ(config.readahead_bytes, 8 * kMiB);
   EXPECT_EQ(config.readahead_max_bytes, 64 * kMiB);
+  EXPECT_EQ(config.prefetch, Prefetch::off);
   EXPECT_EQ(config.min_file_size_bytes, 4 * kKiB);
   EXPECT_EQ(config.source_deadline, 9 * kSecond);
   EXPECT_EQ(config.eviction, Eviction::arc);

@@ -50,7 +50,8 @@ bool may_pass_through(const FuseCore& core, const SourceState& state) {
 }
 
 bool passes_source_through(const FuseCore& core, const SourceState& state) {
-  return core.passes_source_through.load(std::memory_order_relaxed) &&
+  return !core.settings.must_see_reads &&
+         core.passes_source_through.load(std::memory_order_relaxed) &&
          may_pass_through(core, state);
 }
 

@@ -37,9 +37,24 @@ std::string name_of(Checksum checksum) {
   return kNames.at(static_cast<std::size_t>(checksum));
 }
 
+std::string name_of(Prefetch prefetch) {
+  static constexpr std::array<const char*, 3> kNames = {"off", "sequential", "smart"};
+  return kNames.at(static_cast<std::size_t>(prefetch));
+}
+
 std::string name_of(MetadataProfile profile) {
   static constexpr std::array<const char*, 3> kNames = {"strict", "normal", "static"};
   return kNames.at(static_cast<std::size_t>(profile));
+}
+
+std::string name_of(CacheOn cache_on) {
+  return std::string(kCacheOnNames.at(static_cast<std::size_t>(cache_on)));
+}
+
+std::string joined(const std::vector<PathGlob>& globs) {
+  std::string text;
+  for (const PathGlob& glob : globs) text += (text.empty() ? "" : ":") + glob.text();
+  return text;
 }
 
 std::string metrics_listen(const MountOptions& options) {
@@ -65,11 +80,17 @@ std::map<std::string, std::string, std::less<>> option_values(const MountOptions
       {"cache_size", size},
       {"block_size_mb", mebibytes(options.block_size_bytes)},
       {"max_concurrent", fmt::format("{}", options.max_concurrent)},
+      {"copy_rate_mb", mebibytes(options.copy_bytes_per_second)},
       {"eviction", std::string(to_string(options.eviction))},
       {"direct_io", truth(options.direct_io)},
       {"readahead_mb", mebibytes(options.readahead_bytes)},
       {"readahead_max_mb", mebibytes(options.readahead_max_bytes)},
+      {"prefetch", name_of(options.prefetch)},
       {"min_file_size", fmt::format("{}", options.min_file_size_bytes)},
+      {"max_file_size", fmt::format("{}", options.max_file_size_bytes)},
+      {"include", joined(options.paths.include)},
+      {"exclude", joined(options.paths.exclude)},
+      {"cache_on", name_of(options.cache_on)},
       {"passthrough", may_pass ? policy(options.passthrough) : "no"},
       {"cold_passthrough", may_pass ? policy(options.cold_passthrough) : "no"},
       {"buffer_mb", mebibytes(options.buffer_bytes)},

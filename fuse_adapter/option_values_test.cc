@@ -29,12 +29,15 @@ TEST(OptionValues, ReadBackAsThemselves) {
   for (
       const char* text :
       {"", "profile=strict", "profile=static,attr_timeout=0.25,stale_open=inval,allow_other",
+       "copy_rate_mb=100,include=a:b/"
+       "**,exclude=*.tmp,include=c,max_file_size=1G,cache_on=second-open",
        "eviction=s3fifo,checksum=read,locks=local,metrics_listen=[::1]:9100,nocto",
        "block_size_mb=2,max_concurrent=7,direct_io=no,readahead_mb=9,min_file_size=1K,buffer_mb=64,"
        "passthrough=yes,cold_passthrough=no,backend_timeout_s=5,log_level=trace,min_free_percent=3,"
        "cache_ttl_hours=4,checksum=off,scrub_interval_h=0,entry_timeout=2,dir_entry_timeout=3,"
        "dir_attr_timeout=4.5,negative_timeout=6,negative_min_uses=7,dir_cache_mb=8,"
-       "attr_cache_mb=9,access_log,metrics_listen=127.0.0.1:9100,offline_start"}) {
+       "attr_cache_mb=9,prefetch=sequential,access_log,metrics_listen=127.0.0.1:9100,"
+       "offline_start"}) {
     const auto values = option_values(parsed(text));
     std::string written;
     for (const OptionHelp& help : mount_option_help()) {

@@ -67,9 +67,11 @@ class Runtime::Impl final : private Host {
         io_(std::make_unique<PosixIo>(control_, io_options(options),
                                       [this](Completion completion) {
                                         engine_.complete(PosixIo::now(), std::move(completion));
+                                        wake_when_due();
                                       })),
         engine_(options.engine, *io_, *this),
-        ticker_(control_) {
+        ticker_(control_),
+        waker_(control_) {
     // Posted first, so that nothing reaches the engine before it has started.
     boost::asio::post(control_, [this] {
       engine_.start(PosixIo::now());
@@ -165,6 +167,10 @@ class Runtime::Impl final : private Host {
     return promise.get_future().get();
   }
 
+  void set_copy_rate(std::uint64_t bytes_per_second) {
+    send([this, bytes_per_second] { handle(CopyRateEvent{bytes_per_second}); });
+  }
+
   EngineStatus status() {
     std::promise<EngineStatus> promise;
     send([this, &promise] { promise.set_value(engine_.status()); });
@@ -257,7 +263,24 @@ class Runtime::Impl final : private Host {
     for (const Message& message : messages) message();
   }
 
-  void handle(Event event) { engine_.handle(PosixIo::now(), std::move(event)); }
+  void handle(Event event) {
+    engine_.handle(PosixIo::now(), std::move(event));
+    wake_when_due();
+  }
+
+  // A timer that is set already may be early; then it is set again.
+  void wake_when_due() {
+    const auto at = engine_.wake_at();
+    if (!at || (waking_at_ && *waking_at_ <= *at)) return;
+    waking_at_ = at;
+    const Nanos now = PosixIo::now();
+    waker_.expires_after(std::chrono::nanoseconds(*at > now ? *at - now : 0));
+    waker_.async_wait([this](const boost::system::error_code& error) {
+      if (error) return;
+      waking_at_.reset();
+      handle(WakeEvent{});
+    });
+  }
 
   template <typename Map, typename Key>
   static auto take(Map& map, Key key) {
@@ -324,6 +347,8 @@ class Runtime::Impl final : private Host {
   std::unique_ptr<PosixIo> io_;
   Engine engine_;  // control thread only
   boost::asio::steady_timer ticker_;
+  boost::asio::steady_timer waker_;
+  std::optional<Nanos> waking_at_;  // when that fires; control thread only
   boost::asio::thread_pool replies_{kReplyThreads};
 
   std::mutex mutex_;
@@ -369,8 +394,8 @@ void Runtime::cache_fault(HandleId handle, int error) {
 }
 
 void Runtime::warm(FileHandle source, const SourceState& state, std::string path,
-                   std::function<void(const WarmResult&)> done, bool pin) {
-  impl_->warm({WarmToken{}, source, state, std::move(path), pin}, std::move(done));
+                   std::function<void(const WarmResult&)> done, bool pin, WarmPace pace) {
+  impl_->warm({WarmToken{}, source, state, std::move(path), pin, pace}, std::move(done));
 }
 
 void Runtime::evict(std::vector<std::string> paths, Nanos idle_min,
@@ -381,6 +406,10 @@ void Runtime::evict(std::vector<std::string> paths, Nanos idle_min,
 void Runtime::unpin(std::vector<std::string> paths,
                     std::function<void(const ControlResult&)> done) {
   impl_->control(UnpinEvent{ControlToken{}, std::move(paths)}, std::move(done));
+}
+
+void Runtime::set_copy_rate(std::uint64_t bytes_per_second) {
+  impl_->set_copy_rate(bytes_per_second);
 }
 
 EngineStatus Runtime::set_limit(std::uint64_t bytes) {

@@ -60,7 +60,7 @@ class Runtime {
 
   // As WarmEvent. Takes over `source`.
   void warm(FileHandle source, const SourceState& state, std::string path,
-            std::function<void(const WarmResult&)> done, bool pin = false);
+            std::function<void(const WarmResult&)> done, bool pin = false, WarmPace pace = {});
 
   // As EvictEvent and UnpinEvent. `done` runs on the control thread, or never after stop().
   void evict(std::vector<std::string> paths, Nanos idle_min,
@@ -69,6 +69,9 @@ class Runtime {
 
   // As LimitEvent; the status right after it.
   EngineStatus set_limit(std::uint64_t bytes);
+
+  // As CopyRateEvent.
+  void set_copy_rate(std::uint64_t bytes_per_second);
 
   // As VerifyEvent. By the token EngineStatus knows it until `done` is called.
   VerifyToken verify(std::vector<std::string> paths, std::function<void(const VerifyResult&)> done);

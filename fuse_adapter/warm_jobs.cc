@@ -97,6 +97,12 @@ struct WarmJobs::Shared : std::enable_shared_from_this<WarmJobs::Shared> {
   [[nodiscard]] WarmProgress snapshot_of(const std::shared_ptr<Job>& job) const;
   [[nodiscard]] WarmProgress snapshot(const Job& job) const;  // under `mutex`
 
+  // Numbers of jobs begin at 1.
+  static WarmPace pace_of(const Job& job) {
+    const std::uint64_t rate = job.progress.order.bytes_per_second;
+    return rate == 0 ? WarmPace{} : WarmPace{job.progress.id, rate};
+  }
+
   // Under `mutex`: no further file of the job is wanted.
   [[nodiscard]] bool is_over(const Job& job) const {
     return closed || job.progress.state == WarmProgress::State::cancelled;
@@ -221,7 +227,7 @@ void WarmJobs::Shared::submit(const std::shared_ptr<Job>& job, WalkedFile found)
       static_cast<FileHandle>(found.descriptor), state, found.path,
       [self = shared_from_this(), job, path = found.path, bytes = state.version.size](
           const WarmResult& result) { self->finish(*job, path, bytes, result); },
-      job->progress.order.pin);
+      job->progress.order.pin, pace_of(*job));
 }
 
 void WarmJobs::Shared::walk(const std::shared_ptr<Job>& job,
@@ -315,7 +321,8 @@ bool WarmJobs::Shared::fits(const std::shared_ptr<Job>& job) {
     const std::lock_guard lock(mutex);
     if (is_over(*job)) return false;
     if (found->kind != WalkedFile::Kind::file) continue;
-    job->progress.needed_bytes += target.charge(static_cast<std::uint64_t>(found->status.st_size));
+    job->progress.needed_bytes += 
+        target.charge(found->path, static_cast<std::uint64_t>(found->status.st_size));
   }
   const std::lock_guard gate_lock(gate);
   if (closed_gate) return true;  // it ends at its first file

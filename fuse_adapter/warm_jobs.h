@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "engine/event.h"
+#include "engine/token_bucket.h"
 #include "io/io.h"
 #include "io/types.h"
 
@@ -34,13 +35,13 @@ struct WarmTarget {
   int source_root = -1;  // directory descriptor; not owned
   // How much of the cache files at and beneath `paths` may fill together. Empty: any amount.
   std::function<std::uint64_t(const std::vector<std::string>& paths)> capacity = {};
-  // What a file of this size takes of it, 0 if it is not cached.
-  std::function<std::uint64_t(std::uint64_t size_bytes)> charge = {};
+  // What a file takes of it, 0 if the rules of the mount leave it out.
+  std::function<std::uint64_t(const std::string& path, std::uint64_t size_bytes)> charge = {};
   // Something for the log. Any thread.
   std::function<void(const std::string& text)> warn = {};
   // As Runtime::warm().
   std::function<void(FileHandle source, const SourceState& state, std::string path,
-                     std::function<void(const WarmResult&)> done, bool pin)>
+                     std::function<void(const WarmResult&)> done, bool pin, WarmPace pace)>
       warm;
   // Whether the file system of the source that holds a path is known to be down, and what came of
   // asking it, as an errno. Any thread; must not wait. None: never, and nobody is told.
@@ -53,6 +54,9 @@ struct WarmOrder {
   std::vector<std::string> paths;  // relative to the source's root
   bool pin = false;                // what is found is pinned, too
   bool best_effort = false;        // begin though it will not all fit
+  // Read the source no faster than this, 0: as fast as it goes. For files that somebody opens
+  // meanwhile it does not hold.
+  std::uint64_t bytes_per_second = 0;
   std::string list = {};  // the file of the mount that held the paths, if they came from one
 };
 
@@ -103,6 +107,9 @@ class WarmJobs {
   static constexpr std::size_t kJobsMax = 16;
   // Enough to keep every copier busy with small files; each holds a descriptor.
   static constexpr std::uint32_t kOutstandingMax = 64;
+  // Of bytes_per_second.
+  static constexpr std::uint64_t kRateMin = TokenBucket::kRateMin;
+  static constexpr std::uint64_t kRateMax = TokenBucket::kRateMax;
   static constexpr std::size_t kFailuresKept = 10;
   // A file that was changed while it was copied, perhaps by a chmod, is looked at again; one that
   // is always being changed is not worth a copy.

@@ -170,7 +170,7 @@ TEST_F(WarmJobsTest, AJobThatNeedsMoreThanThereIsIsRefusedBeforeItsFirstCopy) {
   fake_.write("a/two", 20);
   WarmTarget target = fake_.target();
   std::uint64_t room = 29;
-  target.charge = [](std::uint64_t size_bytes) { return size_bytes; };
+  target.charge = [](const std::string&, std::uint64_t size_bytes) { return size_bytes; };
   target.capacity = [&room](const auto&) { return room; };
   WarmJobs jobs(std::move(target));
   const auto ended = [&jobs](WarmOrder order) {
@@ -195,6 +195,18 @@ TEST_F(WarmJobsTest, AJobThatNeedsMoreThanThereIsIsRefusedBeforeItsFirstCopy) {
   room = 30;
   EXPECT_EQ(ended({.paths = {"a"}}).in_work.size(), 2U);
   fake_.answer_all(kCopied);
+}
+
+TEST_F(WarmJobsTest, TheFilesOfAJobShareItsCeiling) {
+  fake_.write("a", 1);
+  jobs_.start({.paths = {"a"}, .bytes_per_second = 5000}, [](const auto&, const auto&) {});
+  ASSERT_TRUE(fake_.wait_for(1));
+  EXPECT_EQ(fake_.last_pace().bytes_per_second, 5000U);
+  EXPECT_EQ(fake_.last_pace().number, jobs_.all().back().id);
+  fake_.answer_all(kCopied);
+  ASSERT_EQ(start({"a"}), "");
+  ASSERT_TRUE(fake_.wait_for(2));
+  EXPECT_EQ(fake_.last_pace().number, 0U);
 }
 
 class StoredWarmJobsTest : public WarmJobsTest {

@@ -14,7 +14,7 @@ namespace {
 constexpr char kName[] = "WARM";
 constexpr char kDraftName[] = "WARM.new";
 constexpr std::string_view kMagic = "NCFSWARM";
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 // Reasons are those of the engine and of the walk, a dozen and a half in all.
 constexpr std::uint64_t kReasonsMax = 64;
 
@@ -111,6 +111,7 @@ void write_job(Writer& out, const WarmProgress& job) {
   out.number(std::uint64_t{has_ended ? static_cast<std::uint64_t>(job.state) : 0});
   out.number(std::uint64_t{job.order.pin});
   out.number(std::uint64_t{job.order.best_effort});
+  out.number(job.order.bytes_per_second);
   out.text(job.order.list);
   out.number(std::uint64_t{job.order.paths.size()});
   for (const std::string& path : job.order.paths) out.text(path);
@@ -142,6 +143,8 @@ WarmProgress read_job(Reader& in, std::uint64_t last_id) {
       in.number_up_to(static_cast<std::uint64_t>(WarmProgress::State::refused)));
   job.order.pin = in.flag();
   job.order.best_effort = in.flag();
+  job.order.bytes_per_second = in.number_up_to(WarmJobs::kRateMax);
+  if (job.order.bytes_per_second != 0 && job.order.bytes_per_second < WarmJobs::kRateMin) in.fail();
   job.order.list = in.text();
   constexpr std::size_t kTextBytes = sizeof(std::uint32_t);
   for (auto left = in.how_many(kTextBytes); left > 0; --left) {

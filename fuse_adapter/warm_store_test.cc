@@ -32,7 +32,7 @@ std::vector<WarmProgress> two_jobs() {
   WarmProgress running;
   running.id = 7;
   running.state = WarmProgress::State::copying;
-  running.order = {.paths = {"data"}, .best_effort = true};
+  running.order = {.paths = {"data"}, .best_effort = true, .bytes_per_second = 1 << 20};
   running.in_work = {"data/1"};
   running.restarts = 2;
   return {ended, running};
@@ -60,6 +60,7 @@ TEST(WarmStore, WhatIsReadIsWhatWasWritten) {
   const WarmProgress& running = (*read)[1];
   EXPECT_FALSE(running.is_finished());
   EXPECT_TRUE(running.order.best_effort);
+  EXPECT_EQ(running.order.bytes_per_second, 1U << 20U);
   EXPECT_EQ(running.restarts, 2U);
   EXPECT_TRUE(running.in_work.empty());
   EXPECT_EQ(decode_warm_jobs(encode_warm_jobs({}))->size(), 0U);
@@ -87,6 +88,7 @@ TEST(WarmStore, WhatBreaksABoundIsRefusedThoughItsChecksumIsRight) {
   EXPECT_TRUE(refused([](auto& jobs) { jobs[1].id = jobs[0].id; }));
   EXPECT_TRUE(refused([](auto& jobs) { jobs[0].id = 0; }));
   EXPECT_TRUE(refused([](auto& jobs) { jobs[0].order.paths.clear(); }));
+  EXPECT_TRUE(refused([](auto& jobs) { jobs[0].order.bytes_per_second = 1; }));
   for (const char* path : {"/etc", "a/../b", "..", "a//b", "./a"}) {
     EXPECT_TRUE(refused([path](auto& jobs) { jobs[0].order.paths[0] = path; })) << path;
   }

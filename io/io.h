@@ -79,6 +79,7 @@ struct Request {
   std::string new_name;          // cache_rename
   std::vector<std::byte> bytes;  // cache_store
   bool wants_checksum = false;   // cache_write: fill Completion::checksum
+  bool wants_bytes = false;      // source_read: fill Completion::bytes with what was read, too
 };
 
 enum class EntryKind : std::uint8_t { file, directory, other };  // other: links, FIFOs, devices

@@ -193,6 +193,20 @@ TEST_P(IoContract, SourceReadsAreShortAtTheEndOfTheFile) {
   close(Op::source_close, file);
 }
 
+TEST_P(IoContract, SourceReadsTellTheirBytesToWhoWantsThem) {
+  const std::vector<std::byte> content = test_bytes(1000);
+  world_->put_source_file("a", content);
+  const FileHandle file = open_source("a");
+  Request request = transfer_request(Op::source_read, file, {900, 200}, BufferId{0});
+  EXPECT_TRUE(run(request).bytes.empty());
+  request.wants_bytes = true;
+  const Completion completion = run(request);
+  EXPECT_EQ(completion.result, 100);
+  EXPECT_EQ(completion.bytes, std::vector<std::byte>(content.begin() + 900, content.end()));
+  EXPECT_TRUE(starts_with(world_->buffer(BufferId{0}), completion.bytes));
+  close(Op::source_close, file);
+}
+
 TEST_P(IoContract, ReadsInFlightTogetherEachGetTheirOwnBytes) {
   const std::uint64_t block = world_->block_size();
   const std::vector<std::byte> content = test_bytes(4 * block);

@@ -84,6 +84,7 @@ struct Work {
   std::int64_t look(int at, Freshness freshness);
   std::int64_t open_source();
   std::int64_t write();
+  std::int64_t read_source();
   std::int64_t read();
   std::int64_t unlink();
   std::int64_t look_at_space();
@@ -110,6 +111,18 @@ std::int64_t Work::write() {
   if (!file) return -EBADF;
   if (request.wants_checksum) completion.checksum = checksum_of(bytes());
   return file->writer.write(bytes(), request.range.offset);
+}
+
+std::int64_t Work::read_source() {
+  if (!file) return -EBADF;
+  const std::int64_t count = request.through_page_cache
+                                 ? file->reader.read_shared(bytes(), request.range.offset)
+                                 : file->reader.read(bytes(), request.range.offset);
+  if (request.wants_bytes && count > 0) {
+    const auto read = bytes().first(static_cast<std::size_t>(count));
+    completion.bytes.assign(read.begin(), read.end());
+  }
+  return count;
 }
 
 std::int64_t Work::read() {
@@ -148,9 +161,7 @@ std::int64_t Work::perform() {
     case Op::source_stat:
       return look(fd(), Freshness::from_server);
     case Op::source_read:
-      if (!file) return -EBADF;
-      return request.through_page_cache ? file->reader.read_shared(bytes(), request.range.offset)
-                                        : file->reader.read(bytes(), request.range.offset);
+      return read_source();
     case Op::cache_list:
       return list_directory(root, request.name, completion.entries);
     case Op::cache_create:

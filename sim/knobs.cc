@@ -60,6 +60,23 @@ void Knobs::set(std::uint64_t which, std::uint64_t value) {
     engine.cache_ttl = pick(std::array<Nanos, 3>{0, 5 * kSecond, 100 * kSecond}, value);
     return;
   }
+  if (which == kKnobPrefetch) {
+    engine.prefetch = pick(std::array{Prefetch::smart, Prefetch::off, Prefetch::sequential}, value);
+    return;
+  }
+  if (which == kKnobRules) {
+    // Of the files of the world, file1 is small and file4 large.
+    engine.cache_on = pick(std::array{CacheOn::open, CacheOn::read, CacheOn::second_open}, value);
+    engine.max_file_size_bytes = value % 6 >= 3 ? 9 * kKiB : 0;
+    engine.paths = {};
+    if (value % 4 == 1) engine.paths.exclude = {*PathGlob::parse("file[02]")};
+    if (value % 4 == 2) engine.paths.include = {*PathGlob::parse("*[0-2]")};
+    return;
+  }
+  if (which == kKnobCopyRate) {
+    engine.copy_bytes_per_second = pick(std::array<std::uint64_t, 3>{0, 8 * kKiB, kMiB}, value);
+    return;
+  }
   switch (which % kKnobCount) {
     case 0:
       engine.block_size_bytes =

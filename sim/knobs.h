@@ -15,7 +15,10 @@ inline constexpr std::uint64_t kKnobChecksum = 64;
 inline constexpr std::uint64_t kKnobScrub = 65;
 inline constexpr std::uint64_t kKnobMinFree = 66;
 inline constexpr std::uint64_t kKnobTtl = 67;
-inline constexpr std::uint64_t kNewKnobCount = 4;
+inline constexpr std::uint64_t kKnobPrefetch = 68;
+inline constexpr std::uint64_t kKnobRules = 69;
+inline constexpr std::uint64_t kKnobCopyRate = 70;
+inline constexpr std::uint64_t kNewKnobCount = 7;
 
 struct Knobs {
   Knobs();

@@ -6,6 +6,7 @@
 namespace ncfs {
 
 void Life::start() {
+  io_.invent_models();
   engine_.start(engine_now());
 }
 

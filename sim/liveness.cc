@@ -32,6 +32,10 @@ std::optional<Violation> check_gauges(const World& world) {
   if (auto v = held("buffers in use", status.buffers_in_use)) return v;
   if (auto v = held("bytes reserved", status.reserved_bytes)) return v;
   if (auto v = held("handles in the engine", status.handles_open)) return v;
+  for (const AheadCounts& ahead : status.ahead) {
+    const std::uint64_t unknown = ahead.fetched - ahead.used - ahead.wasted;
+    if (auto v = held("bytes fetched ahead of unknown fate", unknown)) return v;
+  }
   if (auto v = held("cache files open", world.disk().handles_open())) return v;
   return held("source files open", world.nfs().handles_open());
 }
@@ -41,25 +45,33 @@ std::uint64_t size_of(const World& world, const std::string& path) {
 }
 
 // It has to fit beside what others have pinned; how large those are only the engine knows.
-bool is_worth_caching(const World& world, std::uint64_t size) {
+bool is_worth_caching(const World& world, const std::string& path) {
+  const std::uint64_t size = size_of(world, path);
   const Config& config = world.life()->config();
+  if (config.is_too_small(size) || config.is_above_max(size)) return false;
+  if (!config.paths.admit(path)) return false;
   const EngineStatus status = world.life()->engine().status();
-  return size > 0 && size >= config.min_file_size_bytes &&
-         object_charge(size, config.block_size_bytes) + status.pinned_bytes <= status.limit_bytes;
+  return object_charge(size, config.block_size_bytes) + status.pinned_bytes <= status.limit_bytes;
 }
 
-// Opened alone, a file that fits and is worth it must be complete at the next open.
+// Opened and read alone, as often as it takes to be wanted, a file that fits and is worth it must be
+// complete at the next open.
 std::optional<Violation> check_becomes_cached(World& world, std::uint64_t file) {
   const std::string& path = world.paths()[file];
   if (!world.nfs().exists(path)) return std::nullopt;
   const Config& config = world.life()->config();
-  const bool is_wanted = is_worth_caching(world, size_of(world, path));
+  const bool is_wanted = is_worth_caching(world, path);
   bool is_complete = false;
-  for (int time = 0; time < 2; ++time) {
+  const int last = config.cache_on == CacheOn::second_open ? 2 : 1;
+  for (int time = 0; time <= last; ++time) {
     world.apply({StepOp::open, file});
     if (!world.settle(kRoundsMax)) return stuck(world, "after opening " + path);
+    if (config.cache_on == CacheOn::read) {
+      world.apply({StepOp::read, world.readers().files().size() - 1});
+      if (!world.settle(kRoundsMax)) return stuck(world, "after reading " + path);
+    }
     is_complete = world.readers().files().rbegin()->second.result.is_complete;
-    if (time == 0 && config.cache_ttl > 0) continue;  // it may expire when it is closed
+    if (time + 1 == last && config.cache_ttl > 0) continue;  // it may expire when it is closed
     world.readers().close_all();
     if (!world.settle(kRoundsMax)) return stuck(world, "after closing " + path);
   }
@@ -128,7 +140,7 @@ std::optional<Violation> check_back_off(World& world) {
     if (!world.nfs().exists(path)) continue;
     const std::uint64_t size = size_of(world, path);
     const std::uint64_t own_charge = object_charge(size, config.block_size_bytes);
-    if (!is_worth_caching(world, size) || charge + own_charge > room) continue;
+    if (!is_worth_caching(world, path) || charge + own_charge > room) continue;
     files.push_back(file);
     charge += own_charge;
   }
@@ -181,7 +193,10 @@ std::optional<Violation> check_liveness(World& world) {
   for (std::uint64_t file = 0; file < world.paths().size(); ++file) {
     if (auto violation = check_becomes_cached(world, file)) return violation;
   }
-  if (auto violation = check_back_off(world)) return violation;
+  // It counts on every open's being enough for a copy.
+  if (world.life()->config().cache_on == CacheOn::open) {
+    if (auto violation = check_back_off(world)) return violation;
+  }
   world.apply({StepOp::stop});
   if (!world.settle(kRoundsMax)) return stuck(world, "after stopping");
   if (!world.readers().is_stopped()) return Violation{"L1 Cached", "never says that it stopped"};

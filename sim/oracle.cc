@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "engine/format.h"
+#include "engine/token_bucket.h"
 #include "sim/truth.h"
 #include "sim/world.h"
 
@@ -71,6 +72,9 @@ void Oracle::begin_life(const SimDisk& disk, const Config& config) {
   invisible_bytes_ = disk.invisible_bytes();
   health_changes_ = 0;
   cache_requests_ = 0;
+  copied_bytes_ = 0;
+  copied_ahead_ = 0;
+  copied_at_ = 0;
 }
 
 std::optional<Violation> Oracle::check(World& world) {
@@ -90,6 +94,8 @@ std::optional<Violation> Oracle::check(World& world) {
   if (auto violation = check_stopped(world)) return violation;
   if (auto violation = check_degrade(world)) return violation;
   if (auto violation = check_rot(world)) return violation;
+  if (auto violation = check_rules(world)) return violation;
+  if (auto violation = check_pace(world)) return violation;
   return check_books(world);
 }
 
@@ -434,6 +440,42 @@ std::optional<Violation> Oracle::check_rot(const World& world) const {
     const bool is_found = files.data && world.readers().found_rotten().contains(*files.data);
     if (is_found && files.meta && !disk.rotten_bytes(*files.data).empty()) {
       return Violation{"S13 Rot", stem + " is rotten and outlived a verification"};
+    }
+  }
+  return std::nullopt;
+}
+
+// A leaky bucket: it holds what was read in the worst window that ends now, above the rate.
+std::optional<Violation> Oracle::check_pace(const World& world) {
+  const Config& config = world.life()->config();
+  const std::uint64_t copied = world.life()->engine().status().source_bytes_copies;
+  const auto rate = static_cast<double>(config.copy_bytes_per_second);
+  const auto seconds = [](Nanos time) { return static_cast<double>(time) / kSecond; };
+  copied_ahead_ = std::max(0.0, copied_ahead_ - rate * seconds(world.now() - copied_at_));
+  copied_at_ = world.now();
+  copied_ahead_ += static_cast<double>(copied - copied_bytes_);
+  copied_bytes_ = copied;
+  // Times are rounded: a byte's worth.
+  const double allowed =
+      rate * seconds(TokenBucket::kBurst) + static_cast<double>(config.block_size_bytes) + 1;
+  if (config.copy_bytes_per_second == 0 || copied_ahead_ <= allowed) return std::nullopt;
+  return Violation{"S18 Pace", "copies read " + std::to_string(copied_ahead_) +
+                                   " bytes more than their ceiling allows"};
+}
+
+// No copy begins of what the rules in force leave out, under the name it has then.
+std::optional<Violation> Oracle::check_rules(World& world) {
+  const std::vector<std::string> started = world.readers().take_started();
+  if (started.empty()) return std::nullopt;
+  const Config& config = world.life()->config();
+  const std::uint64_t size_max = config.max_file_size_bytes;
+  const EngineStatus status = world.life()->engine().status();
+  for (const std::string& path : started) {
+    if (!config.paths.admit(path)) return Violation{"S16 Rules", path + " is left out but copied"};
+    for (const CopyStatus& copy : status.copies) {
+      if (copy.path == path && size_max > 0 && copy.size_bytes > size_max) {
+        return Violation{"S16 Rules", path + " is too large but copied"};
+      }
     }
   }
   return std::nullopt;

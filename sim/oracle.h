@@ -96,6 +96,8 @@ class Oracle {
   [[nodiscard]] std::optional<Violation> check_degrade(const World& world);
   [[nodiscard]] std::optional<Violation> check_once(const World& world);
   [[nodiscard]] std::optional<Violation> check_rot(const World& world) const;
+  [[nodiscard]] static std::optional<Violation> check_rules(World& world);
+  [[nodiscard]] std::optional<Violation> check_pace(const World& world);
 
   // What was found good, by everything it depends on: most steps change nothing on the disk.
   std::map<std::string, std::uint64_t> good_;
@@ -115,6 +117,10 @@ class Oracle {
   std::map<HandleId, Resident> resident_before_;
   std::set<ReadToken> waiting_before_;  // reads that waited for the engine
   std::uint64_t requests_seen_ = 0;
+  // What copies have read, and of it what the ceiling does not account for yet; and when.
+  std::uint64_t copied_bytes_ = 0;
+  double copied_ahead_ = 0;
+  Nanos copied_at_ = 0;
   // Partial data files of an earlier life that have checksums: bytes that were rotten then.
   std::map<InodeId, std::set<std::uint64_t>> rotten_at_start_;
 };

@@ -54,6 +54,7 @@ void Readers::die(bool keeps_holds) {
   growths_to_ask_.clear();
   late_rekeys_.clear();
   finished_.clear();
+  started_.clear();
   is_stopping_ = false;
   is_stopped_ = false;
   has_sent_fault_ = false;
@@ -448,6 +449,10 @@ std::vector<std::string> Readers::take_finished() {
   return std::exchange(finished_, {});
 }
 
+std::vector<std::string> Readers::take_started() {
+  return std::exchange(started_, {});
+}
+
 void Readers::on_open(HandleId handle, const OpenResult& result) {
   trace_.add(static_cast<std::uint64_t>(handle));
   trace_.add(static_cast<std::uint64_t>(result.reason) << 8 | (result.is_complete ? 1 : 0));
@@ -526,6 +531,9 @@ void Readers::on_notice(const Notice& notice) {
   trace_.add(notice.path);
   trace_.add(notice.detail);
   if (notice.kind == Notice::Kind::copy_finished) finished_.push_back(notice.path);
+  if (notice.kind == Notice::Kind::copy_started || notice.kind == Notice::Kind::copy_resumed) {
+    started_.push_back(notice.path);
+  }
 }
 
 void Readers::on_verify(VerifyToken token, const VerifyResult& result) {

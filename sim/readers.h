@@ -141,6 +141,8 @@ class Readers final : public Host {
   [[nodiscard]] const std::set<InodeId>& found_rotten() const { return found_rotten_; }
   // Paths of the copies reported as finished since the last call.
   [[nodiscard]] std::vector<std::string> take_finished();
+  // Paths of copies that were started or resumed since the last call.
+  [[nodiscard]] std::vector<std::string> take_started();
 
   void on_open(HandleId handle, const OpenResult& result) override;
   void on_read(ReadToken token, const ReadResult& result) override;
@@ -230,6 +232,7 @@ class Readers final : public Host {
   std::deque<Event> mailbox_;
   std::set<HandleId> closing_;  // their close is in the mailbox
   std::vector<std::string> finished_;
+  std::vector<std::string> started_;
   std::optional<WarmResult> last_warm_;
   std::optional<Violation> violation_;
   bool is_stopping_ = false;

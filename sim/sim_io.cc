@@ -3,7 +3,10 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstring>
+#include <string>
 #include <utility>
 
 #include "engine/format.h"
@@ -32,6 +35,37 @@ bool needs_writable_disk(Op op) {
     default:
       return false;
   }
+}
+
+template <typename Number>
+std::string little_endian(Number value) {
+  std::string bytes(sizeof value, '\0');
+  std::memcpy(bytes.data(), &value, sizeof value);
+  return bytes;
+}
+
+std::string length_and(const std::string& text) {
+  return little_endian<std::uint64_t>(text.size()) + text;
+}
+
+// As engine/model_file.h says of GGUF: tensors of some and of many blocks behind a header of one.
+std::string model_header(std::uint64_t file_bytes, bool is_damaged) {
+  constexpr std::uint64_t kHeaderBytes = 4096;
+  constexpr std::uint32_t kString = 8;
+  constexpr std::array<std::uint64_t, 3> kTensorBytes = {5000, 700, 13'000};
+  std::string tensors;
+  std::uint64_t count = 0;
+  for (std::uint64_t begin = 0; file_bytes > kHeaderBytes + begin; ++count) {
+    tensors +=
+        length_and("t") + std::string(2 * sizeof(std::uint32_t), '\0') + little_endian(begin);
+    begin += kTensorBytes.at(count % kTensorBytes.size());
+  }
+  if (is_damaged) count = ~std::uint64_t{0};
+  const std::string start = "GGUF" + little_endian<std::uint32_t>(3) + little_endian(count) +
+                            little_endian<std::uint64_t>(1) + length_and("fill") +
+                            little_endian(kString);
+  const std::uint64_t fill = kHeaderBytes - start.size() - sizeof fill - tensors.size();
+  return start + length_and(std::string(fill, ' ')) + tensors;
 }
 
 }  // namespace
@@ -359,6 +393,17 @@ void SimIo::perform_source_read(const Pending& pending, const Answer& answer,
     failures_.push_back({nfs_.inode_of(request.file), 0});
   }
   if (completion.result > 0) source_bytes_ += static_cast<std::uint64_t>(completion.result);
+  if (request.wants_bytes && completion.result > 0) {
+    const auto length = static_cast<std::size_t>(completion.result);
+    completion.bytes.assign(into.begin(), into.begin() + static_cast<std::ptrdiff_t>(length));
+    if (!invents_models_) return;
+    const std::uint64_t size = source_handles_[request.file].version.size;
+    const std::string header = model_header(size, revision % 4 == 3);
+    for (std::size_t index = 0; index < length; ++index) {
+      const std::uint64_t at = request.range.offset + index;
+      completion.bytes[index] = at < header.size() ? static_cast<std::byte>(header[at]) : kJunk;
+    }
+  }
 }
 
 void SimIo::perform_checked_read(const Request& request, bool is_misdirected,

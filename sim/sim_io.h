@@ -87,6 +87,9 @@ class SimIo final : public Io {
   void look_away() { looks_away_ = true; }
 
   void set_now(Nanos now) { now_ = now; }
+  // From now on Completion::bytes of the source are a model's header, a damaged one of some
+  // revisions, whatever the file holds: nothing that is read may depend on it.
+  void invent_models() { invents_models_ = true; }
   [[nodiscard]] Nanos now() const { return now_; }
   Weather& weather() { return weather_; }
   [[nodiscard]] const Weather& weather() const { return weather_; }
@@ -156,6 +159,7 @@ class SimIo final : public Io {
   void check_common(const Request& request);
   void check_buffer(const Request& request);
   [[nodiscard]] bool has_failed(FileHandle source) const;
+  bool invents_models_ = false;
   [[nodiscard]] int weather_error(Op op) const;
   void check_source_read(const Request& request);
   void check_cache_write(const Request& request);

@@ -41,7 +41,10 @@ constexpr std::array<int, 8> kErrors = {EIO,   ENOSPC, ESTALE,    EACCES,
 World::World(const Options& options)
     : options_(options), nfs_(SimNfs::Options{}), readers_(disk_, nfs_, trace_), now_(0) {
   for (const std::uint64_t size : kFileSizes) {
-    paths_.push_back("file" + std::to_string(paths_.size()));
+    // The last one is a model. Sidecars hold names, and saved plans damage bytes in sidecars: the
+    // names stay as long as they are.
+    const bool is_model = paths_.size() + 1 == kFileSizes.size();
+    paths_.push_back(is_model ? ".gguf" : "file" + std::to_string(paths_.size()));
     nfs_.add(paths_.back(), size, now_);
   }
   for (std::uint32_t shard = 0; shard < kShardCount; ++shard) {

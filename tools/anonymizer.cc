@@ -53,6 +53,10 @@ void Anonymizer::clean(json& reply) {
     for (json& item : reply) clean(item);
   }
   if (!reply.is_object()) return;
+  const std::string option = reply.value("name", json()).is_string() ? reply["name"] : "";
+  if ((option == "include" || option == "exclude") && reply.value("value", json()).is_string()) {
+    reply["value"] = path(reply["value"].get<std::string>());
+  }
   for (auto& [name, value] : reply.items()) {
     if (name == "path" && value.is_string()) value = path(value.get<std::string>());
     if (name == "paths" && value.is_array()) {

@@ -12,7 +12,8 @@ class Anonymizer {
  public:
   // "models/big" becomes "n1/n2".
   [[nodiscard]] std::string path(const std::string& path);
-  // A reply of a daemon: replaces the members "path" and "paths", at whatever depth.
+  // A reply of a daemon: replaces the members "path" and "paths", at whatever depth, and the values
+  // of the options include and exclude.
   void clean(nlohmann::json& reply);
   // A message of the daemon, as journalctl -o json tells it, in one line. Without an anonymizer it
   // is the message as it was; with one, of those about files only the fields that name none.

@@ -17,12 +17,18 @@ TEST(Anonymizer, EqualNamesBecomeEqualNumbers) {
 TEST(Anonymizer, RepliesKeepEverythingButNames) {
   json reply = {{"mountpoint", "/mnt"},
                 {"warm_jobs", {{{"paths", {"a", ""}}, {"failures", {{{"path", "a/b"}}}}}}},
-                {"copies", {{"in_progress", {{{"path", nullptr}, {"size_bytes", 5}}}}}}};
+                {"copies", {{"in_progress", {{{"path", nullptr}, {"size_bytes", 5}}}}}},
+                {"options",
+                 {{{"name", "exclude"}, {"value", "secret/*.bin"}},
+                  {{"name", "cache_dir"}, {"value", "/cache"}},
+                  {{"name", "include"}, {"value", nullptr}}}}};
   Anonymizer().clean(reply);
   EXPECT_EQ(reply["mountpoint"], "/mnt");
-  EXPECT_EQ(reply["warm_jobs"][0]["paths"], json({"n1", ""}));
-  EXPECT_EQ(reply["warm_jobs"][0]["failures"][0]["path"], "n1/n2");
+  EXPECT_EQ(reply["warm_jobs"][0]["paths"], json({"n3", ""}));
+  EXPECT_EQ(reply["warm_jobs"][0]["failures"][0]["path"], "n3/n4");
   EXPECT_EQ(reply["copies"]["in_progress"][0]["size_bytes"], 5);
+  EXPECT_EQ(reply["options"][0]["value"], "n1/n2");
+  EXPECT_EQ(reply["options"][1]["value"], "/cache");
 }
 
 TEST(Anonymizer, MessagesAboutFilesAreToldByTheirFields) {

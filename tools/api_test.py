@@ -15,6 +15,7 @@ import re
 import socket
 import sys
 import tarfile
+import time
 import urllib.parse
 
 sys.dont_write_bytecode = True
@@ -144,7 +145,10 @@ class ApiTest(commands.MountTestCase):
         self.ask("GET", "/v1/health")
         self.assertEqual(self.ask("GET", "/healthz"), b"ok\n")
         self.ask("GET", "/metrics")
-        job = self.ask("POST", "/v1/warm", {"paths": [str(self.mnt)], "pin": True}, expect=202)
+        job = self.ask("POST", "/v1/warm", {"paths": [str(self.mnt)], "pin": True,
+                                            "bytes_per_second": 100 << 20}, expect=202)
+        self.assertEqual(job["bytes_per_second_max"], 100 << 20)
+        self.ask("POST", "/v1/warm", {"paths": [str(self.mnt)], "bytes_per_second": 1}, expect=400)
         done = self.finish(f"/v1/warm/{job['id']}", "measuring", "walking", "copying")
         self.assertEqual(done["copied"]["files"], 2)
         (self.mnt / "small").read_bytes()
@@ -179,6 +183,9 @@ class ApiTest(commands.MountTestCase):
         self.ask("PUT", "/v1/log-level", {"level": "loud"}, expect=400)
         self.assertEqual(self.ask("PUT", "/v1/access-log", {"on": True}),
                          {"on": True, "previous": False})
+        self.assertEqual(self.ask("PUT", "/v1/copy-rate", {"mebibytes_per_second": 5}),
+                         {"bytes_per_second": 5 << 20, "previous": None})
+        self.ask("PUT", "/v1/copy-rate", {"mebibytes_per_second": 1000001}, expect=400)
         self.ask("GET", "/v1/openapi.json")
         described = {(method, pattern) for pattern, operations in self.document["paths"].items()
                      for method in operations}
@@ -216,6 +223,12 @@ class ApiTest(commands.MountTestCase):
                          status["cache"]["used_bytes"])
         self.assertEqual(self.value(families, "nfs_cachefs_backend_read_bytes_total"),
                          status["backend_reads"]["bytes"])
+        for bytes_name, metric in (("bytes", "prefetched"), ("used_bytes", "prefetched_used"),
+                                   ("wasted_bytes", "prefetched_wasted")):
+            for reason, counts in status["prefetch"].items():
+                self.assertEqual(
+                    self.value(families, f"nfs_cachefs_{metric}_bytes_total", reason=reason),
+                    counts[bytes_name])
         for histogram, labels in (("open", {"result": "hit"}), ("copy", {}),
                                   ("read", {"source": "backend"})):
             name = f"nfs_cachefs_{histogram}_duration_seconds"
@@ -351,6 +364,18 @@ class ApiTest(commands.MountTestCase):
                                         for line in commands.SYSTEM_LOG[seen:]),
                             "the miss is logged")
         commands.control("config", "set", self.mnt, "cache_size", "64M")
+        commands.control("config", "set", self.mnt, "copy_rate_mb", "2")
+        told = commands.control("config", "show", self.mnt).stdout
+        self.assertRegex(told, r"\* copy_rate_mb +2 +hot +\(default 0\)")
+        # A block at once, and the others at their time. Not above the ceiling of all.
+        begun = time.monotonic()
+        told = commands.control("cache", "warm", "--wait", "--rate", "100",
+                                self.mnt / "models/big").stdout
+        self.assertIn("1 files (3.0 MiB) copied", told)
+        self.assertGreater(time.monotonic() - begun, 0.8)
+        commands.control("config", "set", self.mnt, "copy_rate_mb", "0")
+        wrong = commands.control("config", "set", self.mnt, "copy_rate_mb", "fast", check=False)
+        self.assertEqual(wrong.returncode, 1)
         told = commands.control("config", "show", self.mnt).stdout
         self.assertRegex(told, r"\* cache_size +67108864B +hot")
         self.assertRegex(told, r"\* log_level +debug +hot +\(default info\)")
@@ -362,7 +387,7 @@ class ApiTest(commands.MountTestCase):
             result = commands.control("config", "set", self.mnt, name, "arc", check=False)
             self.assertEqual(result.returncode, 1)
             self.assertIn(f"{text}", result.stderr)
-            self.assertIn("while mounted: cache_size, log_level, access_log",
+            self.assertIn("while mounted: cache_size, copy_rate_mb, log_level, access_log",
                           result.stderr)
 
     def test_the_configuration_shows_what_a_profile_has_decided(self):

@@ -57,8 +57,8 @@ int follow(const KnownMount& mount, const std::string& target, ControlReply& rep
 
 int warm_mount(const MountAndPaths& entry, const WarmOptions& options, Output& output) {
   ControlReply reply;
-  const json order = {
-      {"paths", entry.paths}, {"pin", options.pin}, {"best_effort", options.best_effort}};
+  json order = {{"paths", entry.paths}, {"pin", options.pin}, {"best_effort", options.best_effort}};
+  if (options.bytes_per_second > 0) order["bytes_per_second"] = options.bytes_per_second;
   int status = ask(entry.mount, "POST", "/v1/warm", order, reply);
   if (status != kOk) return status;
   const auto id = reply.value.value("id", std::uint64_t{0});

@@ -13,6 +13,7 @@ struct WarmOptions {
   bool wait = false;
   bool pin = false;
   bool best_effort = false;  // begin though it may not all fit
+  std::uint64_t bytes_per_second = 0;  // no faster than this; 0: as fast as it goes
   bool dry_run = false;  // only tell what there is to do, and whether it fits
   bool as_json = false;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -198,6 +199,25 @@ static int set_access_log(const KnownMount& mount, const std::string& value, boo
   return kOk;
 }
 
+static int set_copy_rate(const KnownMount& mount, const std::string& value, bool as_json) {
+  std::uint64_t rate = 0;
+  const auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), rate);
+  if (error != std::errc{} || end != value.data() + value.size()) {
+    return fail(kUsage, fmt::format("copy_rate_mb {}: must be a whole number of MiB a second, or 0",
+                                    value));
+  }
+  ControlReply reply;
+  const int failed = ask(mount, "PUT", "/v1/copy-rate", {{"mebibytes_per_second", rate}}, reply);
+  if (failed != kOk) return reply.status == 400 ? kUsage : failed;
+  Output output(as_json);
+  output.add(mount, reply.value,
+             rate == 0
+                 ? "copies have no ceiling until the next mount\n"
+                 : fmt::format("copies read at most {} MiB a second until the next mount\n", rate));
+  output.end();
+  return kOk;
+}
+
 int config_set(const std::string& mountpoint, const std::string& name, const std::string& value,
                bool as_json) {
   if (name == "cache_size") return set_limit(mountpoint, value, as_json);
@@ -205,6 +225,7 @@ int config_set(const std::string& mountpoint, const std::string& name, const std
   if (const int failed = choose_mounts(mountpoint, mounts); failed != kOk) return failed;
   ControlReply reply;
   if (name == "access_log") return set_access_log(mounts[0], value, as_json);
+  if (name == "copy_rate_mb") return set_copy_rate(mounts[0], value, as_json);
   if (name != "log_level") return refuse_option(mounts[0], name);
   const int failed = ask(mounts[0], "PUT", "/v1/log-level", {{"level", value}}, reply);
   if (failed != kOk) return reply.status == 400 ? kUsage : failed;

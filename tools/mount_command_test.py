@@ -580,16 +580,22 @@ class MountCommandTest(MountTestCase):
 
     def test_warming_tells_honest_totals(self):
         (self.backend / "link").symlink_to("small")
-        self.mount("min_file_size=1K")
+        (self.backend / "models/a.tmp").write_bytes(b"t" * 2048)
+        self.mount("min_file_size=1K,exclude=/models/*.tmp")
         told = control("cache", "warm", "--wait", self.mnt).stdout
-        self.assertRegex(told, r"3 files .* found .*: 1 files \(3.0 MiB\) copied, 0 files \(0 B\) "
-                               r"already cached, 2 files \(6 B\) skipped, 0 files")
+        self.assertRegex(told, r"4 files .* found .*: 1 files \(3.0 MiB\) copied, 0 files \(0 B\) "
+                               r"already cached, 3 files \(2.0 KiB\) skipped, 0 files")
         self.assertIn("skipped 1 files: symbolic link", told)
+        self.assertIn("skipped 1 files: left out by include or exclude", told)
+        with open(self.mnt / "models/a.tmp", "rb") as excluded:
+            self.assertEqual(excluded.read(), b"t" * 2048)
+            self.assertIn("left out by include or exclude",
+                          control("ls", self.mnt / "models/a.tmp").stdout)
         told = control("cache", "warm", "--wait", self.mnt / "models/big").stdout
         self.assertRegex(told, r"0 files \(0 B\) copied, 1 files \(3.0 MiB\) already cached")
         status = self.status()
         self.assertEqual(status["cache"]["objects_cached"], 1)
-        self.assertEqual(status["backend_reads"]["bytes"], 3 * MIB)
+        self.assertEqual(status["backend_reads"]["bytes"], 3 * MIB + 2048)
         self.assertEqual((self.mnt / "models/big").read_bytes(),
                          (self.backend / "models/big").read_bytes())
         self.assertEqual(self.status()["opens"]["hits"], 1)

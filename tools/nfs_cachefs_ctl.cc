@@ -31,6 +31,7 @@ struct Arguments {
   bool background = false;
   bool dry_run = false;
   bool best_effort = false;
+  std::uint64_t mebibytes_per_second = 0;
   bool is_strict = false;
   bool all = false;
   bool once = false;
@@ -87,12 +88,17 @@ class CommandLine {
     add_wait(command);
     command->add_option("--list", a.list, "a file with a path on each line; - is the input");
     command->add_flag("--best-effort", a.best_effort, "begin though it may not all fit");
+    command
+        ->add_option("--rate", a.mebibytes_per_second,
+                     "read the backend for it no faster than so many MiB a second")
+        ->check(CLI::Range(1, 1'000'000));
     command->add_flag("--dry-run", a.dry_run, "only tell what is to be copied and whether it fits");
   }
 
   int warm_paths(bool pin) const {
     const Arguments& a = arguments_;
-    return warm({a.paths, a.list, a.wait, pin, a.best_effort, a.dry_run, a.as_json});
+    return warm({a.paths, a.list, a.wait, pin, a.best_effort, a.mebibytes_per_second << 20U,
+                 a.dry_run, a.as_json});
   }
 
   void describe(CLI::App& app) {
@@ -120,10 +126,12 @@ class CommandLine {
     config->require_subcommand(1);
     add_mount(add(*config, "show", "the options in force, and which are not the default",
                   [&a] { return config_show(a.mountpoint, a.as_json); }));
-    command = add(*config, "set", "change cache_size, log_level or access_log until the unmount",
+    command = add(*config, "set",
+                  "change cache_size, copy_rate_mb, log_level or access_log until the unmount",
                   [&a] { return config_set(a.mountpoint, a.name, a.value, a.as_json); });
     add_mount(command, true);
-    command->add_option("name", a.name, "cache_size, log_level or access_log")->required();
+    command->add_option("name", a.name, "cache_size, copy_rate_mb, log_level or access_log")
+        ->required();
     command->add_option("value", a.value, "as the mount option takes it")->required();
     command = add(app, "log-level", "change how much is logged, until the unmount",
                   [&a] { return config_set(a.mountpoint, "log_level", a.value, a.as_json); });

@@ -185,6 +185,19 @@ std::string copies_text(const json& status) {
   return result;
 }
 
+// A line for each reason that there was.
+std::string prefetch_text(const json& status) {
+  std::string result;
+  const json prefetch = members(status, "prefetch");
+  for (const auto& [reason, counts] : prefetch.items()) {
+    if (number(counts, "/bytes") == 0) continue;
+    result += line(result.empty() ? "prefetched" : "",
+                   fmt::format("{} by {}, {} used, {} wasted", size(counts, "/bytes"), reason,
+                               size(counts, "/used_bytes"), size(counts, "/wasted_bytes")));
+  }
+  return result;
+}
+
 std::string status_text(const json& status) {
   std::string result =
       fmt::format("{}: {}, nfs-cachefs {}, pid {}, up {}\n", text(status, "/mountpoint"),
@@ -233,6 +246,7 @@ std::string status_text(const json& status) {
   result += line("backend reads", fmt::format("{}, of these {} for waiting readers",
                                               size(status, "/backend_reads/bytes"),
                                               size(status, "/backend_reads/bytes_on_demand")));
+  result += prefetch_text(status);
   result += copies_text(status);
   for (const json& job : array(status, "warm_jobs")) {
     result += line("warm-up", fmt::format("{}: {}, {} of {}{} files, {} failed", number(job, "/id"),
@@ -279,7 +293,10 @@ std::string files_text(const std::vector<json>& files) {
 std::string explanation_text(const std::vector<json>& versions) {
   if (versions.empty()) {
     return "  The cache knows nothing of it: it was not opened or warmed yet, or was evicted.\n"
-           "  Opening it reads from the backend and has it copied; so does cache warm.\n";
+           "  Opening it reads from the backend and has it copied, unless a rule leaves it out\n"
+           "  (min_file_size, max_file_size, include, exclude, cache_on: nfs-cachefs-ctl config "
+           "show).\n"
+           "  cache warm has it copied, or tells why not.\n";
   }
   std::string result;
   if (versions.size() > 1) {
@@ -372,9 +389,8 @@ std::string warm_progress_text(const json& job) {
                 seconds
           : 0);
   return fmt::format("{} {} of {}{}, {} of {} files, {}/s", progress_bar(done, whole, kBarWidth),
-                     human_size(done), human_size(whole),
-                     state == "walking" ? " or more" : "", finished_files(job),
-                     number(job, "/found/files"), human_size(rate));
+                     human_size(done), human_size(whole), state == "walking" ? " or more" : "",
+                     finished_files(job), number(job, "/found/files"), human_size(rate));
 }
 
 std::string warm_list_text(const json& reply) {

@@ -42,6 +42,16 @@ TEST(StatusView, ShowsRatiosCopiesAndErrors) {
   EXPECT_THAT(text, Not(HasSubstr("cache reads")));
 }
 
+TEST(StatusView, ShowsWhatWasFetchedAheadAndWhatBecameOfIt) {
+  json status = status_with_a_copy(0);
+  const json none = {{"bytes", 0}, {"used_bytes", 0}, {"wasted_bytes", 0}};
+  status["prefetch"] = {{"stride", none}, {"stream", none}};
+  EXPECT_THAT(status_text(status), Not(HasSubstr("prefetched")));
+  status["prefetch"]["stream"] = {{"bytes", 4096}, {"used_bytes", 2048}, {"wasted_bytes", 1024}};
+  EXPECT_THAT(status_text(status),
+              ContainsRegex("prefetched +4.0 KiB by stream, 2.0 KiB used, 1.0 KiB wasted\n"));
+}
+
 TEST(StatusView, ShowsWhatWasWritten) {
   json status = status_with_a_copy(0);
   EXPECT_THAT(status_text(status), ContainsRegex("writes +2.0 KiB in 9 requests, 2 opens\n"));

@@ -1,11 +1,7 @@
 // Sidecars of cache files: those with a wrong checksum, and any bytes with the right one.
-#include <xxhash.h>
-
-#include <cstring>
-#include <vector>
-
 #include "engine/format.h"
 #include "proptests/fuzz/fuzz_target.h"
+#include "proptests/fuzz/sealed.h"
 
 namespace ncfs {
 namespace {
@@ -23,10 +19,6 @@ void check(std::span<const std::byte> bytes) {
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto bytes = ncfs::fuzz::bytes_of(data, size);
   ncfs::check(bytes);
-  std::vector<std::byte> sealed(bytes.begin(), bytes.end());
-  const std::uint64_t checksum = XXH3_64bits(data, size);
-  sealed.resize(size + sizeof(checksum));
-  std::memcpy(sealed.data() + size, &checksum, sizeof(checksum));
-  ncfs::check(sealed);
+  ncfs::check(ncfs::fuzz::sealed(bytes));
   return 0;
 }

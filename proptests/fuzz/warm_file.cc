@@ -1,12 +1,7 @@
 // The file WARM of a cache directory, with wrong checksums and with right ones.
-#include <xxhash.h>
-
-#include <algorithm>
-#include <cstring>
-#include <vector>
-
 #include "fuse_adapter/warm_store.h"
 #include "proptests/fuzz/fuzz_target.h"
+#include "proptests/fuzz/sealed.h"
 
 namespace ncfs {
 namespace {
@@ -24,10 +19,6 @@ void check(std::span<const std::byte> bytes) {
 int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const auto bytes = ncfs::fuzz::bytes_of(data, size);
   ncfs::check(bytes);
-  std::vector<std::byte> sealed(bytes.begin(), bytes.end());
-  const std::uint64_t checksum = XXH3_64bits(data, size);
-  sealed.resize(size + sizeof(checksum));
-  std::memcpy(sealed.data() + size, &checksum, sizeof(checksum));
-  ncfs::check(sealed);
+  ncfs::check(ncfs::fuzz::sealed(bytes));
   return 0;
 }
