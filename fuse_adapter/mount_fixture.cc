@@ -30,6 +30,9 @@ namespace {
 
 // If set, tests get their own backend by nfs://... of an NFS server that exports it.
 constexpr const char* kOverNfs = "NCFS_TEST_OVER_NFS";
+[[maybe_unused]] const testing::Environment* const needs_ganesha =
+    std::getenv(kOverNfs) == nullptr ? nullptr
+                                     : testing::AddGlobalTestEnvironment(new GaneshaEnvironment);
 // How long a test that was killed may be left waiting for its own mount.
 constexpr int kGuardLooksEveryMs = 100;
 

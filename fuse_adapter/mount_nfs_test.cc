@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <filesystem>
@@ -34,6 +35,34 @@ namespace fs = std::filesystem;
 using testing::HasSubstr;
 
 constexpr uid_t kOwner = 4321;
+
+[[maybe_unused]] const testing::Environment* const needs_ganesha =
+    testing::AddGlobalTestEnvironment(new GaneshaEnvironment);
+
+// Whatever becomes of a test, nothing of the server stays.
+TEST(GaneshaServer, EndsWithTheTestThatStartedIt) {
+  TestMount places;
+  const std::string place = places.make_directory("server");
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);  // so that it becomes a child of this process
+  std::array<int, 2> ends{};
+  ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
+  const pid_t test = ::fork();
+  if (test == 0) {
+    const GaneshaServer server(place, places.backend());
+    const pid_t process = server.process();
+    (void)!::write(ends[1], &process, sizeof(process));
+    ::pause();
+    ::_exit(0);
+  }
+  ::close(ends[1]);
+  const Descriptor told(ends[0]);
+  pid_t server = -1;
+  EXPECT_EQ(::read(told.get(), &server, sizeof(server)), ssize_t{sizeof(server)});
+  ::kill(test, SIGKILL);
+  EXPECT_EQ(::waitpid(test, nullptr, 0), test);
+  EXPECT_TRUE(eventually([&] { return ::waitpid(server, nullptr, WNOHANG) == server; }));
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0);
+}
 
 class NfsMountTest : public testing::Test {
  protected:
@@ -237,9 +266,8 @@ TEST_F(NfsMountTest, ReadsAndWritesSurviveARestartOfTheServer) {
   auto writing =
       std::async(std::launch::async, [&] { return ::write(written.get(), "written", 7); });
   EXPECT_TRUE(mount_.wait_until([](const EngineStatus& status) { return !status.copies.empty(); }));
-  // So that its end resets the connection, and its port is free at once.
   EXPECT_TRUE(eventually([&] { return server_->has_unread_calls(); }));
-  server_->kill_process();
+  server_->end_process(SIGKILL);
   server_->start();
   const FileRead read = reading.get();
   EXPECT_EQ(read.error, 0);
@@ -250,6 +278,61 @@ TEST_F(NfsMountTest, ReadsAndWritesSurviveARestartOfTheServer) {
   EXPECT_GE(mount_.cached_data().size(), 1U);
   // The server has forgotten who we are, which only who creates files needs.
   EXPECT_TRUE(open("new", O_WRONLY | O_CREAT | O_EXCL).is_open());
+}
+
+// Its connections end as if all were well.
+TEST_F(NfsMountTest, ReadsSurviveAServerThatEndsInOrder) {
+  const auto bytes = content(11, 1, 4 * kMiB);
+  write_content(mount_.backend("file"), bytes);
+  start();
+  std::atomic<bool> is_enough{false};
+  std::atomic<int> reads{0};
+  // From the server each time.
+  auto reading = std::async(std::launch::async, [&] {
+    while (!is_enough && read_file(nfs_->directory() + "/file").bytes == bytes) ++reads;
+    return is_enough.load();
+  });
+  for (int restart = 0; restart < 3; ++restart) {
+    server_->end_process(SIGTERM);
+    server_->start();
+    const int before = reads;
+    EXPECT_TRUE(eventually([&] { return reads > before + 1; }));
+  }
+  is_enough = true;
+  EXPECT_TRUE(reading.get());
+}
+
+// Of what it has not been told to keep. It is told to each who has the file open, once it matters.
+TEST_F(NfsMountTest, WhatAKilledServerMayHaveForgottenIsToldByFsyncAndClose) {
+  start();
+  const auto bytes = content(12, 1, 300'000);
+  const auto write_all = [&](const Descriptor& file) {
+    EXPECT_EQ(::pwrite(file.get(), bytes.data(), bytes.size(), 0), std::ssize(bytes));
+  };
+  Descriptor first = open("lost", O_WRONLY | O_CREAT);
+  Descriptor second = open("lost", O_WRONLY);
+  Descriptor written_on = open("written on", O_WRONLY | O_CREAT);
+  const Descriptor synced = open("synced", O_WRONLY | O_CREAT);
+  const Descriptor synchronous = open("synchronous", O_WRONLY | O_CREAT | O_SYNC);
+  write_all(first);
+  write_all(written_on);
+  write_all(synced);
+  write_all(synchronous);
+  EXPECT_EQ(::fsync(synced.get()), 0);
+  server_->end_process(SIGKILL);
+  server_->start();
+  const auto error_of = [](int result) { return result == 0 ? 0 : errno; };
+  EXPECT_EQ(error_of(::fsync(first.get())), EIO);
+  EXPECT_EQ(error_of(::close(first.release())), EIO);
+  EXPECT_EQ(error_of(::close(second.release())), EIO);
+  // What comes afterwards is not lost, but what was before is.
+  write_all(written_on);
+  EXPECT_EQ(error_of(::close(written_on.release())), EIO);
+  EXPECT_EQ(error_of(::fsync(synced.get())), 0);
+  EXPECT_EQ(error_of(::fsync(synchronous.get())), 0);
+  const Descriptor again = open("lost", O_WRONLY);
+  write_all(again);
+  EXPECT_EQ(error_of(::fsync(again.get())), 0);
 }
 
 TEST_F(NfsMountTest, AReadOnlyExportIsReadOnly) {
@@ -308,7 +391,7 @@ TEST_F(NfsMountTest, AStartThatFailsSaysWhy) {
   EXPECT_THAT(error_of(server.url("?version=3"), NCFS_NFS_PROGRAM), HasSubstr("version=3"));
   EXPECT_THAT(error_of(server.url(), "/nonexistent"), HasSubstr("cannot be started"));
   const std::string url = server.url();
-  server.kill_process();
+  server.end_process(SIGKILL);
   EXPECT_THAT(error_of(url, NCFS_NFS_PROGRAM), HasSubstr("/data: Connection refused"));
   EXPECT_THAT(error_of("nfs://nothing.invalid/data", NCFS_NFS_PROGRAM),
               HasSubstr("nothing.invalid:2049:/data: "));

@@ -54,6 +54,7 @@ struct OpenFile {
   Credentials opener;       // reads and writes are made as who opened the file, whoever does them
   bool is_durable = false;  // O_SYNC and O_DSYNC
   bool appends = false;
+  std::uint64_t losses_told = 0;  // of the node's; with its lock
 };
 
 struct OpenDirectory {
@@ -334,13 +335,15 @@ struct NfsTree::Operations {
 
   static std::unique_ptr<OpenFile> open_file(std::shared_ptr<Node> file, Credentials as,
                                              int flags) {
+    std::uint64_t losses = 0;
     {
       const std::lock_guard lock(file->mutex);
       ++file->opens;
+      losses = file->losses;
     }
     return std::make_unique<OpenFile>(OpenFile{std::move(file), std::move(as),
                                                (flags & (O_SYNC | O_DSYNC)) != 0,
-                                               (flags & O_APPEND) != 0});
+                                               (flags & O_APPEND) != 0, losses});
   }
 
   // Past the page cache: what is read is what the server has now.
@@ -471,28 +474,32 @@ struct NfsTree::Operations {
     ++file.writes;
     if (written.is_durable) return;
     const bool has_changed = file.is_unstable && file.verifier != written.verifier;
-    file.has_lost_writes = file.has_lost_writes || written.has_restarted || has_changed;
+    if (written.has_restarted || has_changed) ++file.losses;
     file.is_unstable = true;
     file.verifier = written.verifier;
   }
 
   // All that has been written is durable, or EIO: a server that restarted may have forgotten it.
-  static int make_durable(NfsTree& tree, const OpenFile& opened_file) {
+  // That is told once to each who has the file open.
+  static int make_durable(NfsTree& tree, OpenFile& opened_file) {
     Node& file = *opened_file.node;
+    const auto outcome = [&] {
+      return std::exchange(opened_file.losses_told, file.losses) == file.losses ? 0 : EIO;
+    };
     std::uint64_t writes = 0;
     {
       const std::lock_guard lock(file.mutex);
-      if (!file.is_unstable && !file.has_lost_writes) return 0;
+      if (!file.is_unstable) return outcome();
       writes = file.writes;
     }
     std::uint64_t verifier = 0;
     const int error = tree.server_.commit(opened_file.opener, file.handle, verifier);
     if (error != 0) return error;
     const std::lock_guard lock(file.mutex);
-    const bool is_lost = file.has_lost_writes || (file.is_unstable && file.verifier != verifier);
-    file.has_lost_writes = false;
+    const bool is_lost = file.is_unstable && file.verifier != verifier;
+    if (is_lost) ++file.losses;
     if (is_lost || file.writes == writes) file.is_unstable = false;
-    return is_lost ? EIO : 0;
+    return outcome();
   }
 
   static void flush(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {

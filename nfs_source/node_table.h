@@ -19,9 +19,9 @@ struct Node {
   std::mutex mutex;  // of what follows
   // What has been written and may be lost with the server's memory.
   bool is_unstable = false;
-  std::uint64_t verifier = 0;    // the server's when it was written
-  std::uint64_t writes = 0;      // so far
-  bool has_lost_writes = false;  // not told to anybody yet
+  std::uint64_t verifier = 0;  // the server's when it was written
+  std::uint64_t writes = 0;    // so far
+  std::uint64_t losses = 0;    // how often something may have been lost so far
   // An open file that was removed lives on under another name until its last close, as a server
   // knows nothing of open files.
   std::uint32_t opens = 0;
