@@ -241,7 +241,7 @@ CompoundReply::CompoundReply(RpcMessage message)
   reader_.u32();
   reader_.opaque(kVerifierBytesMax);
   const bool is_success = reader_.u32() == 0;
-  const auto status = static_cast<nfsstat4>(reader_.u32());
+  const NfsStatus status = reader_.u32();
   reader_.opaque(kTagBytesMax);
   reader_.u32();  // how many operations follow
   if (is_success && reader_.ok()) status_ = status;
@@ -254,7 +254,7 @@ XdrReader& CompoundReply::next(nfs_opnum4 number) {
   return reader_;
 }
 
-int errno_of(nfsstat4 status) {
+int errno_of(NfsStatus status) {
   switch (status) {
     // Up to 70 they are errnos of the systems that NFS comes from; these are the same here.
     case NFS4_OK:

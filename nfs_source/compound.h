@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "nfs_source/attributes.h"
-#include "nfs_source/rpc_connection.h"
+#include "nfs_source/rpc_message.h"
 #include "nfs_source/xdr_reader.h"
 
 namespace ncfs {
@@ -27,6 +27,7 @@ struct Credentials {
 };
 
 using FileHandle4 = std::string;
+using NfsStatus = std::uint32_t;  // an nfsstat4, or whatever a server sends in its place
 
 // Operations. What they are given must live until encode_compound() has returned.
 namespace operation {
@@ -61,7 +62,7 @@ class CompoundReply {
 
   // NFS4_OK, or what the last operation carried out ended with. EPROTO and EACCES of the RPC layer
   // are told as NFS4ERR_SERVERFAULT and NFS4ERR_ACCESS.
-  [[nodiscard]] nfsstat4 status() const { return status_; }
+  [[nodiscard]] NfsStatus status() const { return status_; }
   // Steps to the results of the next operation, which must be this one and have gone well. If it
   // is not, the reader fails.
   XdrReader& next(nfs_opnum4 number);
@@ -70,10 +71,10 @@ class CompoundReply {
  private:
   RpcMessage message_;
   XdrReader reader_;
-  nfsstat4 status_ = NFS4ERR_SERVERFAULT;
+  NfsStatus status_ = NFS4ERR_SERVERFAULT;
 };
 
 // An errno, or 0.
-[[nodiscard]] int errno_of(nfsstat4 status);
+[[nodiscard]] int errno_of(NfsStatus status);
 
 }  // namespace ncfs

@@ -22,8 +22,6 @@ using Clock = std::chrono::steady_clock;
 constexpr std::uint64_t kPieceBytes = 256 << 10U;
 // Of one READDIR: a few thousand entries.
 constexpr std::uint32_t kListingBytes = 256 << 10U;
-constexpr std::size_t kNameBytesMax = 255;
-constexpr std::size_t kLinkBytesMax = 4095;
 // Between two attempts while the server is busy.
 constexpr std::chrono::milliseconds kBusyPauseMin{10};
 constexpr std::chrono::milliseconds kBusyPauseMax{1000};
@@ -32,36 +30,15 @@ constexpr int kCreateAttempts = 8;
 
 const Credentials kDaemon{};
 
-bool is_busy(nfsstat4 status) {
+bool is_busy(NfsStatus status) {
   return status == NFS4ERR_DELAY || status == NFS4ERR_GRACE || status == NFS4ERR_RESOURCE;
 }
 
 // What is the server's to forget, and ours to get anew.
-bool is_about_client(nfsstat4 status) {
+bool is_about_client(NfsStatus status) {
   return status == NFS4ERR_STALE_CLIENTID || status == NFS4ERR_EXPIRED ||
          status == NFS4ERR_STALE_STATEID || status == NFS4ERR_BAD_STATEID ||
          status == NFS4ERR_ADMIN_REVOKED;
-}
-
-std::uint64_t read_verifier(XdrReader& reader) {
-  const std::string_view bytes = reader.fixed(NFS4_VERIFIER_SIZE);
-  std::uint64_t value = 0;
-  std::memcpy(&value, bytes.data(), bytes.size());
-  return value;
-}
-
-stateid4 read_state(XdrReader& reader) {
-  stateid4 state{};
-  state.seqid = reader.u32();
-  const std::string_view other = reader.fixed(sizeof(state.other));
-  std::memcpy(state.other, other.data(), other.size());
-  return state;
-}
-
-void skip_change_info(XdrReader& reader) {
-  reader.u32();
-  reader.u64();
-  reader.u64();
 }
 
 std::string random_text() {
@@ -75,11 +52,6 @@ bool pause_until(Clock::time_point until, std::chrono::milliseconds& pause) {
   std::this_thread::sleep_for(pause);
   pause = std::min(2 * pause, kBusyPauseMax);
   return true;
-}
-
-bool is_name(std::string_view name) {
-  return !name.empty() && name != "." && name != ".." &&
-         name.find_first_of(std::string_view("/\0", 2)) == std::string_view::npos;
 }
 
 }  // namespace
@@ -132,7 +104,7 @@ NfsServer::Outcome NfsServer::call(const Credentials& as, std::span<nfs_argop4> 
     await(rpc);
     if (rpc.state == RpcCall::State::failed) return {.error = rpc.error};
     CompoundReply reply(std::move(rpc.reply));
-    const nfsstat4 status = reply.status();
+    const NfsStatus status = reply.status();
     const bool ends = !is_busy(status) || when_busy == WhenBusy::tell;
     if (ends || !pause_until(until, pause)) {
       return {.error = 0, .status = status, .reply = std::move(reply)};
@@ -160,9 +132,7 @@ int NfsServer::find_root(Found& root) {
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTROOTFH);
   for (std::size_t index = 0; index < url_.path.size(); ++index) outcome.reply.next(OP_LOOKUP);
-  root.handle = outcome.reply.next(OP_GETFH).opaque(NFS4_FHSIZE);
-  root.attributes = read_attributes(outcome.reply.next(OP_GETATTR));
-  if (!outcome.reply.reader().ok()) return EREMOTEIO;
+  if (!read_found(outcome.reply, root)) return EREMOTEIO;
   if (!S_ISDIR(root.attributes.status.st_mode)) return ENOTDIR;
   const auto piece = [](std::uint64_t told) {
     return static_cast<std::uint32_t>(told == 0 ? kPieceBytes : std::min(told, kPieceBytes));
@@ -181,9 +151,7 @@ int NfsServer::look_up(const Credentials& as, const FileHandle4& directory, cons
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
   outcome.reply.next(OP_LOOKUP);
-  found.handle = outcome.reply.next(OP_GETFH).opaque(NFS4_FHSIZE);
-  found.attributes = read_attributes(outcome.reply.next(OP_GETATTR));
-  return outcome.reply.reader().ok() ? 0 : EREMOTEIO;
+  return read_found(outcome.reply, found) ? 0 : EREMOTEIO;
 }
 
 int NfsServer::attributes(const Credentials& as, const FileHandle4& file, FileAttributes& found) {
@@ -192,8 +160,7 @@ int NfsServer::attributes(const Credentials& as, const FileHandle4& file, FileAt
   Outcome outcome = call(as, operations);
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
-  found = read_attributes(outcome.reply.next(OP_GETATTR));
-  return outcome.reply.reader().ok() ? 0 : EREMOTEIO;
+  return read_attributes_of(outcome.reply, found) ? 0 : EREMOTEIO;
 }
 
 int NfsServer::change_attributes(const Credentials& as, const FileHandle4& file,
@@ -204,11 +171,7 @@ int NfsServer::change_attributes(const Credentials& as, const FileHandle4& file,
   Outcome outcome = call(as, operations);
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
-  XdrReader& reader = outcome.reply.next(OP_SETATTR);
-  // Which attributes were set: all, as it went well.
-  for (std::uint32_t words = reader.u32(); words > 0 && reader.ok(); --words) reader.u32();
-  found = read_attributes(outcome.reply.next(OP_GETATTR));
-  return reader.ok() ? 0 : EREMOTEIO;
+  return skip_changes(outcome.reply) && read_attributes_of(outcome.reply, found) ? 0 : EREMOTEIO;
 }
 
 int NfsServer::access(const Credentials& as, const FileHandle4& file, std::uint32_t wanted,
@@ -217,10 +180,7 @@ int NfsServer::access(const Credentials& as, const FileHandle4& file, std::uint3
   Outcome outcome = call(as, operations);
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
-  XdrReader& reader = outcome.reply.next(OP_ACCESS);
-  reader.u32();  // what the server can tell at all
-  granted = reader.u32();
-  return reader.ok() ? 0 : EREMOTEIO;
+  return read_access(outcome.reply, granted) ? 0 : EREMOTEIO;
 }
 
 int NfsServer::read_link(const Credentials& as, const FileHandle4& link, std::string& target) {
@@ -228,9 +188,7 @@ int NfsServer::read_link(const Credentials& as, const FileHandle4& link, std::st
   Outcome outcome = call(as, operations);
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
-  target = outcome.reply.next(OP_READLINK).opaque(kLinkBytesMax);
-  const bool is_text = target.find('\0') == std::string::npos;
-  return outcome.reply.reader().ok() && is_text ? 0 : EREMOTEIO;
+  return read_target(outcome.reply, target) ? 0 : EREMOTEIO;
 }
 
 int NfsServer::space(const Credentials& as, const FileHandle4& file, struct statvfs& found) {
@@ -239,8 +197,10 @@ int NfsServer::space(const Credentials& as, const FileHandle4& file, struct stat
   Outcome outcome = call(as, operations);
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
-  found = read_attributes(outcome.reply.next(OP_GETATTR)).space;
-  return outcome.reply.reader().ok() ? 0 : EREMOTEIO;
+  FileAttributes attributes;
+  if (!read_attributes_of(outcome.reply, attributes)) return EREMOTEIO;
+  found = attributes.space;
+  return 0;
 }
 
 // One piece of a read or a write.
@@ -288,15 +248,12 @@ int NfsServer::read(const Credentials& as, const FileHandle4& file, std::uint64_
       if (!is_busy(outcome.status)) {
         if (const int error = outcome.to_errno(); error != 0) return error;
         outcome.reply.next(OP_PUTFH);
-        XdrReader& reader = outcome.reply.next(OP_READ);
-        const bool is_end = reader.flag();
-        const std::string_view bytes = reader.opaque(piece->size - done);
-        // Less is allowed, but nothing at all would never end.
-        if (!reader.ok() || (bytes.empty() && !is_end)) return EREMOTEIO;
-        done += bytes.size();
-        pieces.push_back({std::move(outcome.reply), bytes});
+        ReadBytes found;
+        if (!read_bytes(outcome.reply, piece->size - done, found)) return EREMOTEIO;
+        done += found.bytes.size();
+        pieces.push_back({std::move(outcome.reply), found.bytes});
         if (done == piece->size) break;
-        if (is_end) return 0;
+        if (found.is_end) return 0;
       }
       std::array again = operations(piece->offset + done, piece->size - done);
       outcome = call(as, again, until);
@@ -331,17 +288,14 @@ int NfsServer::write(const Credentials& as, const FileHandle4& file, std::uint64
       if (!is_busy(outcome.status)) {
         if (const int error = outcome.to_errno(); error != 0) return error;
         outcome.reply.next(OP_PUTFH);
-        XdrReader& reader = outcome.reply.next(OP_WRITE);
-        const std::uint32_t count = reader.u32();
-        const bool is_durable = reader.u32() == FILE_SYNC4;
-        const std::uint64_t verifier = read_verifier(reader);
-        if (!reader.ok() || count > size - done || (count == 0 && size > 0)) return EREMOTEIO;
-        written.is_durable = written.is_durable && is_durable;
+        WrittenBytes told;
+        if (!read_written(outcome.reply, size - done, told)) return EREMOTEIO;
+        written.is_durable = written.is_durable && told.is_durable;
         written.has_restarted =
-            written.has_restarted || (!is_first && verifier != written.verifier);
-        written.verifier = verifier;
+            written.has_restarted || (!is_first && told.verifier != written.verifier);
+        written.verifier = told.verifier;
         is_first = false;
-        done += count;
+        done += told.count;
         if (done == size) break;
       }
       std::array again = operations(piece->offset + done, size - done);
@@ -356,8 +310,7 @@ int NfsServer::commit(const Credentials& as, const FileHandle4& file, std::uint6
   Outcome outcome = call(as, operations);
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
-  verifier = read_verifier(outcome.reply.next(OP_COMMIT));
-  return outcome.reply.reader().ok() ? 0 : EREMOTEIO;
+  return read_committed(outcome.reply, verifier) ? 0 : EREMOTEIO;
 }
 
 int NfsServer::create(const Credentials& as, const FileHandle4& directory, const Creation& what,
@@ -397,12 +350,7 @@ int NfsServer::create(const Credentials& as, const FileHandle4& directory, const
   Outcome outcome = call(as, operations);
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
-  XdrReader& reader = outcome.reply.next(OP_CREATE);
-  skip_change_info(reader);
-  for (std::uint32_t words = reader.u32(); words > 0 && reader.ok(); --words) reader.u32();
-  found.handle = outcome.reply.next(OP_GETFH).opaque(NFS4_FHSIZE);
-  found.attributes = read_attributes(outcome.reply.next(OP_GETATTR));
-  return reader.ok() ? 0 : EREMOTEIO;
+  return skip_creation(outcome.reply) && read_found(outcome.reply, found) ? 0 : EREMOTEIO;
 }
 
 int NfsServer::remove(const Credentials& as, const FileHandle4& directory,
@@ -429,10 +377,9 @@ int NfsServer::link(const Credentials& as, const FileHandle4& file, const FileHa
   outcome.reply.next(OP_PUTFH);
   outcome.reply.next(OP_SAVEFH);
   outcome.reply.next(OP_PUTFH);
-  skip_change_info(outcome.reply.next(OP_LINK));
+  const bool is_link = skip_link(outcome.reply);
   outcome.reply.next(OP_PUTFH);
-  found = read_attributes(outcome.reply.next(OP_GETATTR));
-  return outcome.reply.reader().ok() ? 0 : EREMOTEIO;
+  return is_link && read_attributes_of(outcome.reply, found) ? 0 : EREMOTEIO;
 }
 
 int NfsServer::list(const Credentials& as, const FileHandle4& directory, std::uint64_t cookie,
@@ -443,22 +390,7 @@ int NfsServer::list(const Credentials& as, const FileHandle4& directory, std::ui
   Outcome outcome = call(as, operations);
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
-  XdrReader& reader = outcome.reply.next(OP_READDIR);
-  listing.verifier = read_verifier(reader);
-  listing.entries.clear();
-  while (reader.flag()) {
-    Entry entry;
-    entry.cookie = reader.u64();
-    entry.name = reader.opaque(kNameBytesMax);
-    const FileAttributes attributes = read_attributes(reader);
-    entry.file_id = attributes.status.st_ino;
-    entry.kind = attributes.status.st_mode & S_IFMT;
-    if (!reader.ok()) return EREMOTEIO;
-    if (is_name(entry.name)) listing.entries.push_back(std::move(entry));
-  }
-  listing.is_last = reader.flag();
-  if (!reader.ok() || (listing.entries.empty() && !listing.is_last)) return EREMOTEIO;
-  return 0;
+  return read_listing(outcome.reply, listing) ? 0 : EREMOTEIO;
 }
 
 // --- Creating files: the only thing that needs state at the server ------------------------------
@@ -480,14 +412,13 @@ int NfsServer::client_id(std::uint64_t& id, Deadline until) {
   std::array first{introduction};
   Outcome outcome = call(kDaemon, first, until);
   if (const int error = outcome.to_errno(); error != 0) return error;
-  XdrReader& reader = outcome.reply.next(OP_SETCLIENTID);
-  id = reader.u64();
-  const std::string_view verifier = reader.fixed(NFS4_VERIFIER_SIZE);
-  if (!reader.ok()) return EREMOTEIO;
+  ClientId client;
+  if (!read_client_id(outcome.reply, client)) return EREMOTEIO;
+  id = client.id;
   nfs_argop4 confirmation = operation::plain(OP_SETCLIENTID_CONFIRM);
   auto& confirmed = confirmation.nfs_argop4_u.opsetclientid_confirm;
   confirmed.clientid = id;
-  std::memcpy(confirmed.setclientid_confirm, verifier.data(), verifier.size());
+  std::memcpy(confirmed.setclientid_confirm, client.verifier.data(), client.verifier.size());
   std::array second{confirmation};
   if (const int error = call(kDaemon, second, until).to_errno(); error != 0) return error;
   client_id_ = id;
@@ -557,36 +488,27 @@ int NfsServer::open_new(const Credentials& as, const FileHandle4& directory,
           outcome.status == NFS4ERR_BAD_SEQID;
   if (const int error = outcome.to_errno(); error != 0) return error;
   outcome.reply.next(OP_PUTFH);
-  XdrReader& reader = outcome.reply.next(OP_OPEN);
-  stateid4 state = read_state(reader);
-  skip_change_info(reader);
-  const bool must_confirm = (reader.u32() & OPEN4_RESULT_CONFIRM) != 0;
-  for (std::uint32_t words = reader.u32(); words > 0 && reader.ok(); --words) reader.u32();
-  // A server that cannot call back grants no delegation.
-  if (reader.u32() != OPEN_DELEGATE_NONE) reader.fail();
-  found.handle = outcome.reply.next(OP_GETFH).opaque(NFS4_FHSIZE);
-  found.attributes = read_attributes(outcome.reply.next(OP_GETATTR));
-  if (!reader.ok()) return EREMOTEIO;
-  close_new(as, found.handle, std::move(owner), state, must_confirm, until);
+  OpenedFile opened;
+  if (!read_opened(outcome.reply, opened) || !read_found(outcome.reply, found)) return EREMOTEIO;
+  close_new(as, found.handle, std::move(owner), opened, until);
   return 0;
 }
 
 // The file is there. Whatever goes wrong from here on costs the server an open that ends with its
 // lease, and nobody else anything.
 void NfsServer::close_new(const Credentials& as, const FileHandle4& file, OpenOwner owner,
-                          stateid4 state, bool must_confirm, Deadline until) {
-  if (must_confirm) {
+                          OpenedFile opened, Deadline until) {
+  if (opened.must_confirm) {
     nfs_argop4 confirmation = operation::plain(OP_OPEN_CONFIRM);
-    confirmation.nfs_argop4_u.opopen_confirm = {state, owner.next++};
+    confirmation.nfs_argop4_u.opopen_confirm = {opened.state, owner.next++};
     std::array operations{operation::put_handle(file), confirmation};
     Outcome outcome = call(as, operations, until, WhenBusy::tell);
     if (outcome.to_errno() != 0) return;
     outcome.reply.next(OP_PUTFH);
-    state = read_state(outcome.reply.next(OP_OPEN_CONFIRM));
-    if (!outcome.reply.reader().ok()) return;
+    if (!read_confirmed(outcome.reply, opened.state)) return;
   }
   nfs_argop4 closing = operation::plain(OP_CLOSE);
-  closing.nfs_argop4_u.opclose = {owner.next++, state};
+  closing.nfs_argop4_u.opclose = {owner.next++, opened.state};
   std::array operations{operation::put_handle(file), closing};
   if (call(as, operations, until, WhenBusy::tell).to_errno() != 0) return;
   const std::lock_guard lock(client_mutex_);

@@ -23,7 +23,7 @@
 #include <vector>
 
 #include "io/nfs_url.h"
-#include "nfs_source/compound.h"
+#include "nfs_source/results.h"
 #include "nfs_source/rpc_connection.h"
 
 namespace ncfs {
@@ -32,10 +32,7 @@ class NfsServer {
  public:
   NfsServer(const NfsUrl& url, std::chrono::milliseconds timeout);
 
-  struct Found {
-    FileHandle4 handle;
-    FileAttributes attributes;
-  };
+  using Found = NfsFile;
   // The directory that the URL names. Learns what one call may carry; to be called first.
   int find_root(Found& root);
   // Why there is no connection; empty if there is none to tell of.
@@ -94,17 +91,8 @@ class NfsServer {
   int link(const Credentials& as, const FileHandle4& file, const FileHandle4& directory,
            const std::string& name, FileAttributes& found);
 
-  struct Entry {
-    std::uint64_t cookie = 0;
-    std::string name;
-    std::uint64_t file_id = 0;
-    mode_t kind = 0;  // S_IFMT
-  };
-  struct Listing {
-    std::vector<Entry> entries;
-    std::uint64_t verifier = 0;
-    bool is_last = false;
-  };
+  using Entry = DirectoryEntry;
+  using Listing = DirectoryListing;
   // What follows `cookie`, 0 for the start; `listing.verifier` is that of the listing before.
   int list(const Credentials& as, const FileHandle4& directory, std::uint64_t cookie,
            Listing& listing);
@@ -127,7 +115,7 @@ class NfsServer {
   // not 0, is why there is no reply.
   struct Outcome {
     int error = 0;
-    nfsstat4 status = NFS4_OK;
+    NfsStatus status = NFS4_OK;
     CompoundReply reply{RpcMessage{}};
     [[nodiscard]] int to_errno() const { return error != 0 ? error : errno_of(status); }
   };
@@ -148,8 +136,8 @@ class NfsServer {
   int take_owner(OpenOwner& owner, Deadline until);
   int open_new(const Credentials& as, const FileHandle4& directory, const FileCreation& what,
                Found& found, Deadline until, bool& again);
-  void close_new(const Credentials& as, const FileHandle4& file, OpenOwner owner, stateid4 state,
-                 bool must_confirm, Deadline until);
+  void close_new(const Credentials& as, const FileHandle4& file, OpenOwner owner, OpenedFile opened,
+                 Deadline until);
 
   const NfsUrl url_;
   const std::chrono::milliseconds timeout_;

@@ -31,7 +31,6 @@ constexpr std::chrono::milliseconds kPauseMin{20};
 constexpr std::chrono::milliseconds kPauseMax{1000};
 // How long one attempt may take: twice the first retransmission of a lost SYN, and more.
 constexpr std::chrono::seconds kConnectPatience{5};
-constexpr std::uint32_t kLastFragment = 0x8000'0000;
 
 std::uint32_t word_at(const char* bytes) {
   std::uint32_t value = 0;
@@ -79,33 +78,14 @@ void set_option(int socket, int level, int name, int value) {
 }
 
 // Whether all came.
-bool receive(int socket, char* bytes, std::size_t size) {
-  while (size > 0) {
-    const ssize_t count = ::recv(socket, bytes, size, MSG_WAITALL);
+bool receive(int socket, std::span<char> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t count = ::recv(socket, bytes.data(), bytes.size(), MSG_WAITALL);
     if (count < 0 && errno == EINTR) continue;
     if (count <= 0) return false;
-    bytes += count;
-    size -= static_cast<std::size_t>(count);
+    bytes = bytes.subspan(static_cast<std::size_t>(count));
   }
   return true;
-}
-
-// One message of one or more fragments; empty if the connection is of no more use.
-RpcMessage receive_message(int socket) {
-  RpcMessage message;
-  while (true) {
-    std::array<char, 4> mark{};
-    if (!receive(socket, mark.data(), mark.size())) return {};
-    const std::uint32_t word = word_at(mark.data());
-    const std::size_t size = word & ~kLastFragment;
-    // Fragments without bytes would never end.
-    if (size == 0 || message.size + size > kRpcBytesMax) return {};
-    auto bytes = std::make_unique_for_overwrite<char[]>(message.size + size);
-    if (message.size > 0) std::memcpy(bytes.get(), message.bytes.get(), message.size);
-    if (!receive(socket, bytes.get() + message.size, size)) return {};
-    message = {std::move(bytes), message.size + size};
-    if ((word & kLastFragment) != 0) return message;
-  }
 }
 
 }  // namespace
@@ -233,7 +213,8 @@ Descriptor RpcConnection::connect_once() {
 
 void RpcConnection::receive_all(int socket) {
   while (true) {
-    RpcMessage message = receive_message(socket);
+    RpcMessage message =
+        receive_message([&](std::span<char> bytes) { return receive(socket, bytes); });
     if (message.size < sizeof(std::uint32_t)) return;
     deliver(std::move(message));
   }

@@ -12,26 +12,17 @@
 #include <condition_variable>
 #include <cstdint>
 #include <map>
-#include <memory>
 #include <mutex>
 #include <span>
 #include <string>
 #include <thread>
 
 #include "io/descriptor.h"
+#include "nfs_source/rpc_message.h"
 
 namespace ncfs {
 
-// The longest message that is sent or taken: data of one call, and room for what is around it.
-inline constexpr std::size_t kRpcBytesMax = (1 << 20U) + (64 << 10U);
-
 class RpcConnection;
-
-struct RpcMessage {
-  std::unique_ptr<char[]> bytes;
-  std::size_t size = 0;
-  [[nodiscard]] std::span<const char> view() const { return {bytes.get(), size}; }
-};
 
 // One call; its maker keeps it where it is from start() until finish() has returned.
 struct RpcCall {
