@@ -631,6 +631,14 @@ std::optional<std::string> check_together(const Draft& draft) {
     if (const auto* error = std::get_if<NfsUrlError>(&url)) {
       return fmt::format("option nfs_backend={}: {}", options.nfs_backend, error->message);
     }
+    if (options.given.contains("locks") && options.locks == LockPlace::backend) {
+      return "options nfs_backend=nfs://... and locks=backend exclude each other: no locks are taken "
+             "at the server; use locks=local, or the path of an NFS mount";
+    }
+    if (options.offline_start) {
+      return "options nfs_backend=nfs://... and offline_start exclude each other: the server must "
+             "answer when it is mounted; use the path of an NFS mount";
+    }
   }
   if (options.cache_dir.empty()) {
     return "option cache_dir is required: a local directory, e.g. cache_dir=/mnt/nvme/cache";
@@ -699,6 +707,7 @@ std::variant<MountOptions, OptionError> parse_mount_options(std::string_view tex
     if (auto error = apply(draft, assignment, unknown)) return error_of(*error);
   }
   if (auto error = check_together(draft)) return error_of(*error);
+  if (is_nfs_url(draft.options.nfs_backend)) draft.options.locks = LockPlace::local;
   return std::move(draft.options);
 }
 

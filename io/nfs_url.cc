@@ -54,7 +54,9 @@ std::string take_options(std::string_view options, NfsUrl& url) {
     std::string_view value = take_until(options, '&');
     const std::string_view name = take_until(value, '=');
     if (name == "version") {
-      if (value != "4") return fmt::format("version={}: must be 4", value);
+      if (value != "4") {
+        return fmt::format("version={}: must be 4 (NFSv4.0); use the path of an NFS mount", value);
+      }
     } else if (name == "nconnect") {
       const auto count = number(value, 1, NfsUrl::kConnectionsMax);
       if (!count) {
