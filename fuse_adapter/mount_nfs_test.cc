@@ -245,8 +245,12 @@ TEST_F(NfsMountTest, AReplacedFileIsSeenAtTheNextOpen) {
 TEST_F(NfsMountTest, ASilentServerIsGivenUpAndFoundAgain) {
   const auto bytes = content(5, 1, kMiB);
   write_content(mount_.backend("file"), bytes);
-  start(std::chrono::seconds(1));
-  const Descriptor file = open("file");
+  start(std::chrono::seconds(5));  // far more than a server needs that is not silent
+  Descriptor file;
+  ASSERT_TRUE(eventually([&] {
+    file = open("file");
+    return file.is_open();
+  }));
   server_->stop_process();
   std::byte byte{};
   EXPECT_EQ(::pread(file.get(), &byte, 1, 0), -1);
