@@ -246,9 +246,10 @@ TEST_F(NfsMountTest, ASilentServerIsGivenUpAndFoundAgain) {
   const auto bytes = content(5, 1, kMiB);
   write_content(mount_.backend("file"), bytes);
   start(std::chrono::seconds(5));  // far more than a server needs that is not silent
+  // Of the server's tree itself, as what is cached can be read from a silent server.
   Descriptor file;
   ASSERT_TRUE(eventually([&] {
-    file = open("file");
+    file = Descriptor(::open((nfs_->directory() + "/file").c_str(), O_RDONLY | O_CLOEXEC));
     return file.is_open();
   }));
   server_->stop_process();
@@ -372,13 +373,32 @@ TEST_F(NfsMountTest, TheServerDecidesWhoMayRead) {
   }
 }
 
-TEST_F(NfsMountTest, WithoutItsProgramTheBackendIsDown) {
-  write_content(mount_.backend("file"), content(9, 1, kMiB));
+TEST_F(NfsMountTest, AProgramThatDiesIsStartedAgain) {
+  const auto bytes = content(9, 1, kMiB);
+  for (const char* name : {"cached", "other"}) write_content(mount_.backend(name), bytes);
   start();
-  const Descriptor file = open("file");
-  ::kill(nfs_->process(), SIGKILL);
-  EXPECT_TRUE(eventually([&] { return read_file(mount_.mounted("file")).error != 0; }));
-  EXPECT_TRUE(eventually([&] { return mount_.backends().is_down(mount_.backends().root()); }));
+  mount_.bring_into_cache("cached");
+  const Descriptor cached = open("cached");
+  Descriptor written = open("written", O_WRONLY | O_CREAT);
+  EXPECT_EQ(::write(written.get(), bytes.data(), 1000), 1000);
+  const Descriptor of_tree(::open((nfs_->directory() + "/other").c_str(), O_RDONLY | O_CLOEXEC));
+  ASSERT_TRUE(of_tree.is_open());
+  // It dies with a call under way, and the next one cannot start before the server answers.
+  server_->stop_process();
+  auto reading = std::async(std::launch::async, [&] { return read_descriptor(of_tree.get()); });
+  EXPECT_TRUE(eventually([&] { return server_->has_unread_calls(); }));
+  const pid_t first = nfs_->process();
+  ASSERT_GT(first, 0);
+  ::kill(first, SIGKILL);
+  EXPECT_EQ(read_descriptor(cached.get()).bytes, bytes);
+  server_->continue_process();
+  EXPECT_NE(reading.get().error, 0);
+  EXPECT_TRUE(eventually([&] { return read_file(mount_.mounted("other")).bytes == bytes; }));
+  EXPECT_TRUE(eventually([&] { return open("new", O_WRONLY | O_CREAT).is_open(); }));
+  EXPECT_NE(nfs_->process(), first);
+  // What was open before is known to nobody.
+  EXPECT_EQ(read_descriptor(of_tree.get()).error, ESTALE);
+  EXPECT_NE(::close(written.release()), 0);
 }
 
 TEST_F(NfsMountTest, AStartThatFailsSaysWhy) {

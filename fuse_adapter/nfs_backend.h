@@ -1,6 +1,10 @@
-// nfs_backend=nfs://...: nfs-cachefs-nfs as a child process, which shows the server's tree at a
-// directory of its own. It ends when the tree is unmounted, and at the latest with the thread that
-// started it. If it ends before, the directory answers ENOTCONN.
+// nfs_backend=nfs://...: nfs-cachefs-nfs, which shows the server's tree at a directory of its own.
+// It is the child of a process that does nothing but start it, again if it dies: the mount stays,
+// calls under way fail, and what was open answers ESTALE. Both end when the tree is unmounted, and
+// at the latest with the thread that made them.
+//
+// A process of its own, as a fork of the daemon has its open files of the tree: exec(2) would close
+// them, which waits for the program that is to be started.
 #pragma once
 
 #include <sys/types.h>
@@ -37,11 +41,12 @@ class NfsBackend {
   [[nodiscard]] std::string start();
 
   [[nodiscard]] const std::string& directory() const { return options_.directory; }
-  [[nodiscard]] pid_t process() const { return child_; }
+  // The program's; -1 while there is none.
+  [[nodiscard]] pid_t process() const;
 
  private:
   const Options options_;
-  pid_t child_ = -1;
+  pid_t keeper_ = -1;
 };
 
 }  // namespace ncfs

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <linux/fuse.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -20,6 +21,8 @@
 #include <mutex>
 #include <utility>
 #include <vector>
+
+#include "io/descriptor.h"
 
 namespace ncfs {
 namespace {
@@ -49,32 +52,6 @@ Credentials credentials_of(fuse_req_t request) {
   return result;
 }
 
-struct OpenFile {
-  std::shared_ptr<Node> node;
-  Credentials opener;       // reads and writes are made as who opened the file, whoever does them
-  bool is_durable = false;  // O_SYNC and O_DSYNC
-  bool appends = false;
-  std::uint64_t losses_told = 0;  // of the node's; with its lock
-};
-
-struct OpenDirectory {
-  std::shared_ptr<Node> node;
-  std::mutex mutex;
-  NfsServer::Listing listing;  // a part of it
-  std::uint64_t from = 0;      // the cookie that the part follows
-  bool has_listing = false;
-};
-
-template <typename Open>
-std::uint64_t to_number(std::unique_ptr<Open> open) {
-  return reinterpret_cast<std::uint64_t>(open.release());
-}
-
-template <typename Open>
-Open& opened(const fuse_file_info* info) {
-  return *reinterpret_cast<Open*>(info->fh);
-}
-
 // libfuse 3.14 forgets to tell the kernel that look-ups in one directory need not wait for each
 // other, and that the server takes set-user-id bits away, which who writes may not be allowed to
 // do. The first reply of a session is the one to INIT.
@@ -98,7 +75,28 @@ struct stat shown(const FileAttributes& attributes) {
   return status;
 }
 
+// Numbers of one program: more than it ever needs.
+std::uint64_t first_number(std::uint32_t run) {
+  return std::uint64_t{run} << 40U;
+}
+
 }  // namespace
+
+struct NfsTree::OpenFile {
+  std::shared_ptr<Node> node;
+  Credentials opener;       // reads and writes are made as who opened the file, whoever does them
+  bool is_durable = false;  // O_SYNC and O_DSYNC
+  bool appends = false;
+  std::uint64_t losses_told = 0;  // of the node's; with its lock
+};
+
+struct NfsTree::OpenDirectory {
+  std::shared_ptr<Node> node;
+  std::mutex mutex;
+  NfsServer::Listing listing;  // a part of it
+  std::uint64_t from = 0;      // the cookie that the part follows
+  bool has_listing = false;
+};
 
 // One function for each request. An exception, of memory, ends only the request.
 struct NfsTree::Operations {
@@ -188,8 +186,9 @@ struct NfsTree::Operations {
       if ((which & FUSE_SET_ATTR_ATIME_NOW) != 0) changes.access_time = AttributeChanges::kNow;
       if ((which & FUSE_SET_ATTR_MTIME_NOW) != 0) changes.modify_time = AttributeChanges::kNow;
       // ftruncate(2) is a right of the descriptor.
-      const Credentials as =
-          info != nullptr ? opened<OpenFile>(info).opener : credentials_of(request);
+      const auto file = info != nullptr ? tree.files_.find(info->fh) : nullptr;
+      if (info != nullptr && !file) return ESTALE;
+      const Credentials as = file ? file->opener : credentials_of(request);
       const std::shared_ptr<Node> changed = node(tree, number);
       FileAttributes found;
       const int error = tree.server_.change_attributes(as, changed->handle, changes, found);
@@ -333,7 +332,7 @@ struct NfsTree::Operations {
 
   // --- open files -------------------------------------------------------------------------------
 
-  static std::unique_ptr<OpenFile> open_file(std::shared_ptr<Node> file, Credentials as,
+  static std::shared_ptr<OpenFile> open_file(std::shared_ptr<Node> file, Credentials as,
                                              int flags) {
     std::uint64_t losses = 0;
     {
@@ -341,16 +340,16 @@ struct NfsTree::Operations {
       ++file->opens;
       losses = file->losses;
     }
-    return std::make_unique<OpenFile>(OpenFile{std::move(file), std::move(as),
+    return std::make_shared<OpenFile>(OpenFile{std::move(file), std::move(as),
                                                (flags & (O_SYNC | O_DSYNC)) != 0,
                                                (flags & O_APPEND) != 0, losses});
   }
 
   // Past the page cache: what is read is what the server has now.
-  static void describe(fuse_file_info* info, std::unique_ptr<OpenFile> file) {
+  static void describe(NfsTree& tree, fuse_file_info* info, std::shared_ptr<OpenFile> file) {
     info->direct_io = 1;
     info->keep_cache = 0;
-    info->fh = to_number(std::move(file));
+    info->fh = tree.files_.add(std::move(file));
   }
 
   static int may_open(NfsTree& tree, const Credentials& as, const FileHandle4& file, int flags) {
@@ -376,7 +375,7 @@ struct NfsTree::Operations {
       if (const int error = may_open(tree, as, file->handle, info->flags); error != 0) {
         return error;
       }
-      describe(info, open_file(file, std::move(as), info->flags));
+      describe(tree, info, open_file(file, std::move(as), info->flags));
       if (fuse_reply_open(request, info) != 0) close(tree, info);
       return kAnswered;
     });
@@ -398,7 +397,7 @@ struct NfsTree::Operations {
       fuse_entry_param entry{};
       error = fill_entry(tree, found, entry);
       if (error != 0) return error;
-      describe(info, open_file(node(tree, entry.ino), std::move(as), info->flags));
+      describe(tree, info, open_file(node(tree, entry.ino), std::move(as), info->flags));
       if (fuse_reply_create(request, &entry, info) != 0) {
         close(tree, info);
         tree.nodes_.forget(entry.ino, 1);
@@ -408,7 +407,8 @@ struct NfsTree::Operations {
   }
 
   static void close(NfsTree& tree, fuse_file_info* info) {
-    const std::unique_ptr<OpenFile> file(&opened<OpenFile>(info));
+    const std::shared_ptr<OpenFile> file = tree.files_.take(info->fh);
+    if (!file) return;
     Node& closed = *file->node;
     FileHandle4 directory;
     std::string name;
@@ -433,9 +433,10 @@ struct NfsTree::Operations {
   static void read(fuse_req_t request, fuse_ino_t, std::size_t size, off_t offset,
                    fuse_file_info* info) {
     answer(request, [&](NfsTree& tree) {
-      const auto& file = opened<OpenFile>(info);
+      const auto file = tree.files_.find(info->fh);
+      if (!file) return ESTALE;
       std::vector<NfsServer::ReadPiece> pieces;
-      const int error = tree.server_.read(file.opener, file.node->handle,
+      const int error = tree.server_.read(file->opener, file->node->handle,
                                           static_cast<std::uint64_t>(offset), size, pieces);
       if (error != 0) return error;
       std::vector<iovec> parts;
@@ -450,20 +451,21 @@ struct NfsTree::Operations {
   static void write(fuse_req_t request, fuse_ino_t, const char* bytes, std::size_t size,
                     off_t offset, fuse_file_info* info) {
     answer(request, [&](NfsTree& tree) {
-      const auto& file = opened<OpenFile>(info);
+      const auto file = tree.files_.find(info->fh);
+      if (!file) return ESTALE;
       auto place = static_cast<std::uint64_t>(offset);
-      if (file.appends) {
+      if (file->appends) {
         // The kernel's idea of the end may be old.
         FileAttributes now;
-        const int error = tree.server_.attributes(file.opener, file.node->handle, now);
+        const int error = tree.server_.attributes(file->opener, file->node->handle, now);
         if (error != 0) return error;
         place = static_cast<std::uint64_t>(now.status.st_size);
       }
       NfsServer::Written written;
-      const int error = tree.server_.write(file.opener, file.node->handle, place, {bytes, size},
-                                           file.is_durable, written);
+      const int error = tree.server_.write(file->opener, file->node->handle, place, {bytes, size},
+                                           file->is_durable, written);
       if (error != 0) return error;
-      note_write(*file.node, written);
+      note_write(*file->node, written);
       fuse_reply_write(request, size);
       return kAnswered;
     });
@@ -503,11 +505,17 @@ struct NfsTree::Operations {
   }
 
   static void flush(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
-    answer(request, [&](NfsTree& tree) { return make_durable(tree, opened<OpenFile>(info)); });
+    answer(request, [&](NfsTree& tree) {
+      const auto file = tree.files_.find(info->fh);
+      return file ? make_durable(tree, *file) : ESTALE;
+    });
   }
 
   static void sync(fuse_req_t request, fuse_ino_t, int, fuse_file_info* info) {
-    answer(request, [&](NfsTree& tree) { return make_durable(tree, opened<OpenFile>(info)); });
+    answer(request, [&](NfsTree& tree) {
+      const auto file = tree.files_.find(info->fh);
+      return file ? make_durable(tree, *file) : ESTALE;
+    });
   }
 
   static void get_space(fuse_req_t request, fuse_ino_t number) {
@@ -534,22 +542,24 @@ struct NfsTree::Operations {
 
   static void open_directory(fuse_req_t request, fuse_ino_t number, fuse_file_info* info) {
     answer(request, [&](NfsTree& tree) {
-      auto directory = std::make_unique<OpenDirectory>();
+      auto directory = std::make_shared<OpenDirectory>();
       directory->node = node(tree, number);
       std::uint32_t granted = 0;
       const int error = tree.server_.access(credentials_of(request), directory->node->handle,
                                             ACCESS4_READ, granted);
       if (error != 0) return error;
       if ((granted & ACCESS4_READ) == 0) return EACCES;
-      info->fh = to_number(std::move(directory));
-      if (fuse_reply_open(request, info) != 0) delete &opened<OpenDirectory>(info);
+      info->fh = tree.directories_.add(std::move(directory));
+      if (fuse_reply_open(request, info) != 0) tree.directories_.take(info->fh);
       return kAnswered;
     });
   }
 
   static void close_directory(fuse_req_t request, fuse_ino_t, fuse_file_info* info) {
-    delete &opened<OpenDirectory>(info);
-    fuse_reply_err(request, 0);
+    answer(request, [&](NfsTree& tree) {
+      tree.directories_.take(info->fh);
+      return 0;
+    });
   }
 
   // What can be had of the listing after `cookie` without asking, or the next part of it.
@@ -576,7 +586,9 @@ struct NfsTree::Operations {
   static void read_directory(fuse_req_t request, fuse_ino_t number, std::size_t size, off_t offset,
                              fuse_file_info* info) {
     answer(request, [&](NfsTree& tree) {
-      auto& directory = opened<OpenDirectory>(info);
+      const auto opened = tree.directories_.find(info->fh);
+      if (!opened) return ESTALE;
+      OpenDirectory& directory = *opened;
       std::vector<char> reply(size);
       std::size_t used = 0;
       const auto add = [&](const char* name, std::uint64_t file_id, mode_t kind,
@@ -620,17 +632,20 @@ struct NfsTree::Operations {
   }
 };
 
-NfsTree::NfsTree(NfsServer& server, const NfsServer::Found& root)
+NfsTree::NfsTree(NfsServer& server, const NfsServer::Found& root, std::uint32_t run)
     : server_(server),
       filesystem_major_(root.attributes.filesystem_major),
       filesystem_minor_(root.attributes.filesystem_minor),
-      nodes_(root.handle) {}
+      nodes_(root.handle, first_number(run)),
+      files_(first_number(run)),
+      directories_(first_number(run)) {}
 
 NfsTree::~NfsTree() {
   if (session_ != nullptr) fuse_session_destroy(session_);
 }
 
-std::string NfsTree::mount(const std::string& source, const std::string& place) {
+std::string NfsTree::mount(const std::string& source, const std::string& place, int device,
+                           int memory) {
   fuse_lowlevel_ops operations{};
   operations.init = Operations::initialise;
   operations.lookup = Operations::look_up;
@@ -663,20 +678,46 @@ std::string NfsTree::mount(const std::string& source, const std::string& place) 
   fuse_args arguments = FUSE_ARGS_INIT(1, names.data());
   session_ = fuse_session_new(&arguments, &operations, sizeof(operations), this);
   if (session_ == nullptr) return "libfuse does not start";
-  const int device = ::open("/dev/fuse", O_RDWR | O_CLOEXEC);
-  if (device < 0) return fmt::format("/dev/fuse: {}", std::strerror(errno));
   fuse_custom_io io{};
   io.writev = write_reply;
   io.read = [](int from, void* buffer, std::size_t size, void*) {
     return ::read(from, buffer, size);
   };
   if (fuse_session_custom_io(session_, &io, device) != 0) return "libfuse does not start";
+  struct stat remembered {};
+  if (::fstat(memory, &remembered) != 0) return fmt::format("memory: {}", std::strerror(errno));
+  if (remembered.st_size > 0) return greet(memory);
   // Whoever comes here acts for somebody else, and the server decides what he may do.
   const std::string options =
       fmt::format("fd={},rootmode=40000,user_id=0,group_id=0,allow_other", device);
   if (::mount(source.c_str(), place.c_str(), "fuse.nfs-cachefs-nfs", MS_NOSUID | MS_NODEV,
               options.c_str()) != 0) {
     return fmt::format("mount on {}: {}", place, std::strerror(errno));
+  }
+  std::vector<char> first(FUSE_MIN_READ_BUFFER);
+  const ssize_t size = ::read(device, first.data(), first.size());
+  if (size <= 0 || ::pwrite(memory, first.data(), static_cast<std::size_t>(size), 0) != size) {
+    return fmt::format("the kernel does not answer: {}", std::strerror(errno));
+  }
+  return greet(memory);
+}
+
+// Learns what the kernel can do. It takes the answer from the first program of a mount only. From
+// then on this program has a queue of its own for requests under way, which end with it.
+std::string NfsTree::greet(int memory) {
+  std::vector<char> first(FUSE_MIN_READ_BUFFER);
+  const ssize_t size = ::pread(memory, first.data(), first.size(), 0);
+  if (size <= 0) return fmt::format("memory: {}", std::strerror(errno));
+  fuse_buf message{};
+  message.mem = first.data();
+  message.size = static_cast<std::size_t>(size);
+  fuse_session_process_buf(session_, &message);
+  const int device = fuse_session_fd(session_);
+  const Descriptor own(::open("/dev/fuse", O_RDWR | O_CLOEXEC));
+  auto shared = static_cast<std::uint32_t>(device);
+  if (::ioctl(own.get(), FUSE_DEV_IOC_CLONE, &shared) != 0 ||
+      ::dup3(own.get(), device, O_CLOEXEC) < 0) {
+    return fmt::format("/dev/fuse: {}", std::strerror(errno));
   }
   return {};
 }

@@ -1,18 +1,24 @@
 #include "nfs_source/node_table.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace ncfs {
 
-NodeTable::NodeTable(FileHandle4 root) {
-  numbers_.emplace(root, last_number_);
-  nodes_.emplace(last_number_, Known{std::make_shared<Node>(std::move(root)), 1});
+namespace {
+constexpr std::uint64_t kRoot = 1;
+}
+
+NodeTable::NodeTable(FileHandle4 root, std::uint64_t first_number)
+    : next_number_(std::max(first_number, kRoot + 1)) {
+  numbers_.emplace(root, kRoot);
+  nodes_.emplace(kRoot, Known{std::make_shared<Node>(std::move(root)), 1});
 }
 
 std::uint64_t NodeTable::remember(const FileHandle4& file) {
   const std::lock_guard lock(mutex_);
-  const auto [place, is_new] = numbers_.try_emplace(file, last_number_ + 1);
-  if (is_new) nodes_.emplace(++last_number_, Known{std::make_shared<Node>(file), 0});
+  const auto [place, is_new] = numbers_.try_emplace(file, next_number_);
+  if (is_new) nodes_.emplace(next_number_++, Known{std::make_shared<Node>(file), 0});
   ++nodes_.at(place->second).lookups;
   return place->second;
 }
@@ -20,7 +26,7 @@ std::uint64_t NodeTable::remember(const FileHandle4& file) {
 void NodeTable::forget(std::uint64_t number, std::uint64_t times) {
   const std::lock_guard lock(mutex_);
   const auto known = nodes_.find(number);
-  if (known == nodes_.end() || number == 1) return;
+  if (known == nodes_.end() || number == kRoot) return;
   if (known->second.lookups > times) {
     known->second.lookups -= times;
     return;

@@ -1,5 +1,6 @@
 // Files that the kernel knows, by node number, and what is remembered of them while it does.
-// Numbers are never used again. Any thread.
+// Numbers are never used again, also not by a program that serves the mount after this one. Any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,8 @@ struct Node {
 
 class NodeTable {
  public:
-  // The root is number 1, FUSE's.
-  explicit NodeTable(FileHandle4 root);
+  // The root is number 1, FUSE's, in every program.
+  NodeTable(FileHandle4 root, std::uint64_t first_number);
 
   // The node of the file, which the kernel has been told of once more. Its number.
   std::uint64_t remember(const FileHandle4& file);
@@ -51,7 +52,7 @@ class NodeTable {
   mutable std::mutex mutex_;
   std::unordered_map<std::uint64_t, Known> nodes_;
   std::unordered_map<FileHandle4, std::uint64_t> numbers_;
-  std::uint64_t last_number_ = 1;
+  std::uint64_t next_number_;
 };
 
 }  // namespace ncfs
