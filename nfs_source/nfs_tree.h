@@ -14,6 +14,7 @@
 #include "nfs_source/node_table.h"
 #include "nfs_source/open_table.h"
 
+struct fuse_lowlevel_ops;
 struct fuse_session;
 
 namespace ncfs {
@@ -35,6 +36,12 @@ class NfsTree {
 
  private:
   struct Operations;
+  struct NameOperations;
+  struct FileOperations;
+  struct DirectoryOperations;
+  static void add_names(fuse_lowlevel_ops& operations);
+  static void add_files(fuse_lowlevel_ops& operations);
+  static void add_directories(fuse_lowlevel_ops& operations);
   struct OpenFile;
   struct OpenDirectory;
 
