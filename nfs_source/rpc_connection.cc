@@ -112,26 +112,26 @@ RpcConnection::~RpcConnection() {
 }
 
 void RpcConnection::start(RpcCall& call) {
-  std::uint64_t epoch = 0;
-  {
-    std::unique_lock lock(mutex_);
-    if (!connected_.wait_until(lock, call.deadline, [&] { return socket_.is_open(); })) {
-      call.error = last_error_ != 0 ? last_error_ : ETIMEDOUT;
-      call.state = RpcCall::State::failed;
-      return;
-    }
-    call.state = RpcCall::State::waiting;
-    call.received_before = received_.load(std::memory_order_relaxed);
-    waiting_.emplace(call.id, &call);
-    calls_.store(waiting_.size(), std::memory_order_relaxed);
-    epoch = epoch_;
+  std::unique_lock lock(mutex_);
+  const auto can_send = [&] { return socket_.is_open() && !is_sending_; };
+  if (!can_send_.wait_until(lock, call.deadline, can_send)) {
+    call.error = !socket_.is_open() && last_error_ != 0 ? last_error_ : ETIMEDOUT;
+    call.state = RpcCall::State::failed;
+    return;
   }
+  call.state = RpcCall::State::waiting;
+  call.received_before = received_.load(std::memory_order_relaxed);
+  waiting_.emplace(call.id, &call);
+  calls_.store(waiting_.size(), std::memory_order_relaxed);
+  is_sending_ = true;
+  const int socket = socket_.get();
+  lock.unlock();
   // Where sending fails the connection is lost, and finish() tells.
-  const std::unique_lock sending(sending_, call.deadline);
-  if (!sending.owns_lock() || epoch != epoch_ || !socket_.is_open()) return;
-  if (!send_all(socket_.get(), call.sent.view(), call.deadline)) {
-    ::shutdown(socket_.get(), SHUT_RDWR);
-  }
+  if (!send_all(socket, call.sent.view(), call.deadline)) ::shutdown(socket, SHUT_RDWR);
+  lock.lock();
+  is_sending_ = false;
+  has_sent_.notify_one();
+  can_send_.notify_one();
 }
 
 void RpcConnection::finish(RpcCall& call) {
@@ -162,14 +162,12 @@ void RpcConnection::live() {
       pause = kPauseMin;
       const int descriptor = socket.get();
       {
-        const std::lock_guard sending(sending_);
         const std::lock_guard lock(mutex_);
         if (is_stopping_) return;
         socket_ = std::move(socket);
-        ++epoch_;
         is_connected_.store(true, std::memory_order_relaxed);
       }
-      connected_.notify_all();
+      can_send_.notify_all();
       receive_all(descriptor);
       lose_calls();
     }
@@ -240,8 +238,8 @@ void RpcConnection::lose_calls() {
   if (::connect(socket_.get(), &nobody, sizeof(nobody)) != 0) {
     ::shutdown(socket_.get(), SHUT_RDWR);
   }
-  const std::lock_guard sending(sending_);
-  const std::lock_guard lock(mutex_);
+  std::unique_lock lock(mutex_);
+  has_sent_.wait(lock, [&] { return !is_sending_; });
   socket_.reset();
   is_connected_.store(false, std::memory_order_relaxed);
   last_error_ = ECONNRESET;

@@ -58,7 +58,7 @@ class RpcConnection {
   RpcConnection(const RpcConnection&) = delete;
   RpcConnection& operator=(const RpcConnection&) = delete;
 
-  // Waits for the connection, until the deadline.
+  // Waits for the connection and for its turn to send, until the deadline.
   void start(RpcCall& call);
   // Waits for the reply, until the deadline; then the call is answered, lost or failed.
   void finish(RpcCall& call);
@@ -84,14 +84,13 @@ class RpcConnection {
   std::atomic<std::size_t> calls_{0};
   std::atomic<std::uint64_t> received_{0};  // replies
 
-  std::timed_mutex sending_;  // held while socket_ is used for sending, and to change it
-  Descriptor socket_;         // changed with both locks, read with either
-
-  mutable std::mutex mutex_;
-  std::condition_variable connected_;
+  mutable std::mutex mutex_;  // of all that follows
+  Descriptor socket_;         // changed by the thread of its own only, and while nobody sends
+  bool is_sending_ = false;
+  std::condition_variable can_send_;
+  std::condition_variable has_sent_;
   std::condition_variable stopped_;
   std::map<std::uint32_t, RpcCall*> waiting_;  // by id
-  std::uint64_t epoch_ = 0;                    // connections made so far
   int last_error_ = 0;
   std::string last_error_text_;
   bool is_stopping_ = false;
