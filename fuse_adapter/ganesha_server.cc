@@ -130,14 +130,14 @@ std::string GaneshaServer::url(const std::string& path) const {
 }
 
 void GaneshaServer::stop_process() {
-  ::kill(server_, SIGSTOP);
-  if (!eventually([&] { return is_stopped(server_); })) {
+  if (server_ > 0) ::kill(server_, SIGSTOP);
+  if (server_ < 0 || !eventually([&] { return is_stopped(server_); })) {
     throw std::system_error(EIO, std::generic_category(), "the NFS server does not stop");
   }
 }
 
 void GaneshaServer::continue_process() {
-  ::kill(server_, SIGCONT);
+  if (server_ > 0) ::kill(server_, SIGCONT);
 }
 
 bool GaneshaServer::has_unread_calls() const {

@@ -47,6 +47,7 @@ TEST(GaneshaServer, EndsWithTheTestThatStartedIt) {
   std::array<int, 2> ends{};
   ASSERT_EQ(::pipe2(ends.data(), O_CLOEXEC), 0);
   const pid_t test = ::fork();
+  ASSERT_NE(test, -1);
   if (test == 0) {
     const GaneshaServer server(place, places.backend());
     const pid_t process = server.process();
