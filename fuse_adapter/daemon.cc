@@ -39,6 +39,7 @@
 #include "fuse_adapter/event_log.h"
 #include "fuse_adapter/mount_checks.h"
 #include "fuse_adapter/mount_table.h"
+#include "fuse_adapter/nfs_backend.h"
 #include "fuse_adapter/open_files.h"
 #include "fuse_adapter/option_values.h"
 #include "fuse_adapter/runtime.h"
@@ -46,6 +47,7 @@
 #include "io/cache_directory.h"
 #include "io/descriptor.h"
 #include "io/monotonic_clock.h"
+#include "io/nfs_url.h"
 
 namespace ncfs {
 namespace {
@@ -374,11 +376,11 @@ class Served {
     options.metrics_port = order_.options.metrics_port;
     ControlSubject subject;
     subject.mountpoint = places_.mountpoint;
-    subject.backend = places_.backend;
+    subject.backend = backend_name();
     subject.cache_dir = places_.cache_dir;
     subject.version = NCFS_VERSION;
     const std::vector<MountEntry> mounts = read_mount_table();
-    const MountEntry* backend = find_mount(mounts, places_.backend);
+    const MountEntry* backend = find_mount(mounts, backend_name());
     if (backend != nullptr) subject.backend_device = backend->device;
     subject.passthrough_wanted = order_.options.passthrough != PassthroughPolicy::disabled &&
                                  order_.options.checksum != Checksum::read &&
@@ -433,12 +435,16 @@ class Served {
     }
   }
 
+  // As people know it.
+  [[nodiscard]] const std::string& backend_name() const {
+    return is_nfs_url(order_.options.nfs_backend) ? order_.options.nfs_backend : places_.backend;
+  }
+
   void tell() const {
     const bool is_active = file_system_->passthrough_active();
-    spdlog::info("mounted {} on {}, cache {} of at most {} MiB, passthrough {}: {}",
-                 places_.backend, places_.mountpoint, places_.cache_dir,
-                 order_.options.cache_size_bytes / kMiB, is_active ? "on" : "off",
-                 passthrough_detail(order_.options, is_active));
+    spdlog::info("mounted {} on {}, cache {} of at most {} MiB, passthrough {}: {}", backend_name(),
+                 places_.mountpoint, places_.cache_dir, order_.options.cache_size_bytes / kMiB,
+                 is_active ? "on" : "off", passthrough_detail(order_.options, is_active));
   }
 
   const MountOrder& order_;
@@ -545,10 +551,29 @@ MountReport await_report(pid_t child, int pipe, std::chrono::seconds patience) {
   return {static_cast<unsigned char>(text[0]), text.substr(1)};
 }
 
+// If the backend is a URL: starts what shows it, and puts its directory in the place of the URL.
+MountReport start_nfs(std::optional<NfsBackend>& nfs, MountOptions& options) {
+  const std::string url = options.nfs_backend;
+  if (!is_nfs_url(url)) return {};
+  remove_abandoned_nfs_directories(kControlDirectory);
+  nfs.emplace(
+      NfsBackend::Options{.url = url,
+                          .directory = nfs_directory(kControlDirectory),
+                          .timeout = std::chrono::seconds(options.backend_timeout_seconds)});
+  if (const std::string error = nfs->start(); !error.empty()) {
+    return failure(kMountFailure, fmt::format("option nfs_backend={}: {}", url, error));
+  }
+  options.nfs_backend = nfs->directory();
+  return {};
+}
+
 }  // namespace
 
 MountReport rehearse(const MountOrder& order) {
-  const auto checked = check_mount_places(order.options, order.mountpoint);
+  MountOptions options = order.options;
+  std::optional<NfsBackend> nfs;
+  if (MountReport report = start_nfs(nfs, options); !report.message.empty()) return report;
+  const auto checked = check_mount_places(options, order.mountpoint);
   if (const auto* error = std::get_if<OptionError>(&checked)) {
     return failure(kMountFailure, error->message);
   }
@@ -558,7 +583,10 @@ MountReport rehearse(const MountOrder& order) {
 MountReport serve(const MountOrder& order, const std::function<bool()>& on_ready) {
   raise_descriptor_limit();
   signal(SIGPIPE, SIG_IGN);
-  auto checked = check_mount_places(order.options, order.mountpoint);
+  MountOptions options = order.options;
+  std::optional<NfsBackend> nfs;  // ends after all that uses it
+  if (MountReport report = start_nfs(nfs, options); !report.message.empty()) return report;
+  auto checked = check_mount_places(options, order.mountpoint);
   if (const auto* error = std::get_if<OptionError>(&checked)) {
     return failure(kMountFailure, error->message);
   }

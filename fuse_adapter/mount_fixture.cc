@@ -19,6 +19,8 @@
 #include <fstream>
 #include <system_error>
 
+#include "fuse_adapter/ganesha_server.h"
+#include "fuse_adapter/nfs_backend.h"
 #include "fuse_adapter/warm_jobs.h"
 #include "io/monotonic_clock.h"
 #include "io/test_wait.h"
@@ -26,8 +28,11 @@
 namespace ncfs {
 namespace {
 
-// A machine that needs longer is not slow but stuck.
-
+// If set, tests get their own backend by nfs://... of an NFS server that exports it.
+constexpr const char* kOverNfs = "NCFS_TEST_OVER_NFS";
+[[maybe_unused]] const testing::Environment* const needs_ganesha =
+    std::getenv(kOverNfs) == nullptr ? nullptr
+                                     : testing::AddGlobalTestEnvironment(new GaneshaEnvironment);
 // How long a test that was killed may be left waiting for its own mount.
 constexpr int kGuardLooksEveryMs = 100;
 
@@ -94,6 +99,7 @@ TestMount::TestMount() : directory_("/tmp/ncfs-test-XXXXXX") {
 
 TestMount::~TestMount() {
   stop();
+  server_.reset();
   remove_everything();
   const char done = 1;
   EXPECT_EQ(::write(guard_pipe_.get(), &done, 1), 1);
@@ -114,7 +120,16 @@ void TestMount::start(const TestMountOptions& options) {
   CacheDirectoryResult opened = open_cache_directory(directory_ + "/cache");
   ASSERT_TRUE(opened.directory) << opened.error;
   cache_.emplace(std::move(*opened.directory));
-  const std::string source = options.backend.empty() ? backend() : options.backend;
+  std::string source = options.backend.empty() ? backend() : options.backend;
+  if (options.backend.empty() && std::getenv(kOverNfs) != nullptr) {
+    source = make_directory("nfs");
+    if (!server_) server_ = std::make_unique<GaneshaServer>(make_directory("server"), backend());
+    nfs_ = std::make_unique<NfsBackend>(NfsBackend::Options{.program = NCFS_NFS_PROGRAM,
+                                                            .url = server_->url(),
+                                                            .directory = source,
+                                                            .timeout = kTestPatience});
+    ASSERT_EQ(nfs_->start(), "");
+  }
   source_ = Descriptor(::open(source.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   Runtime::Options engine;
   engine.engine.cache_size_bytes = options.cache_size_bytes;
@@ -163,17 +178,20 @@ void TestMount::start(const TestMountOptions& options) {
   file_system_ = std::make_unique<CacheFs>(settings, *runtime_);
   const auto result = file_system_->mount();
   ASSERT_TRUE(result.ok()) << result.message;
-  server_ = std::thread([this] { file_system_->run(); });
+  serving_ = std::thread([this] { file_system_->run(); });
 }
 
 void TestMount::stop() {
   if (warm_jobs_) warm_jobs_->stop(std::chrono::seconds(30));
   if (file_system_) file_system_->request_stop();
-  if (server_.joinable()) server_.join();
+  if (serving_.joinable()) serving_.join();
   file_system_.reset();
   if (runtime_) runtime_->stop(std::chrono::seconds(30));
   runtime_.reset();
   warm_jobs_.reset();
+  backends_.reset();
+  source_.reset();
+  nfs_.reset();
   cache_.reset();
 }
 

@@ -25,6 +25,8 @@
 
 namespace ncfs {
 
+class GaneshaServer;
+class NfsBackend;
 class WarmJobs;
 
 // The ways in which the kernel may read without the daemon.
@@ -94,13 +96,15 @@ class TestMount {
   std::string directory_;
   pid_t guard_ = -1;
   Descriptor guard_pipe_;
+  std::unique_ptr<GaneshaServer> server_;  // with NCFS_TEST_OVER_NFS
+  std::unique_ptr<NfsBackend> nfs_;        // the same
   Descriptor source_;
   std::optional<CacheDirectory> cache_;
   std::shared_ptr<Backends> backends_;
   std::unique_ptr<Runtime> runtime_;
   std::shared_ptr<WarmJobs> warm_jobs_;
   std::unique_ptr<CacheFs> file_system_;
-  std::thread server_;
+  std::thread serving_;
 };
 
 // Content that tells which file, version and place it belongs to.

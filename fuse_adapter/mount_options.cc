@@ -14,6 +14,7 @@
 #include <optional>
 
 #include "fuse_adapter/printable.h"
+#include "io/nfs_url.h"
 
 namespace ncfs {
 namespace {
@@ -212,10 +213,13 @@ std::optional<std::uint64_t> parse_limit(std::string_view text) {
 }
 
 const std::array kOwnOptions = {
-    OwnOption{{"nfs_backend", "DIR", "", "the mounted NFS (or any other) directory to cache"},
-              "an absolute path",
+    OwnOption{{"nfs_backend", "DIR", "",
+               "the mounted NFS (or any other) directory to cache, or nfs://server/export"},
+              "an absolute path or nfs://server/export",
               [](Draft& draft, std::string_view value) {
-                return set_path(draft.options.nfs_backend, value);
+                if (!is_nfs_url(value)) return set_path(draft.options.nfs_backend, value);
+                draft.options.nfs_backend = value;
+                return true;
               }},
     OwnOption{{"cache_dir", "DIR", "", "local directory that holds the cache; created if missing"},
               "an absolute path",
@@ -625,6 +629,20 @@ std::optional<std::string> check_together(const Draft& draft) {
   if (options.nfs_backend.empty()) {
     return "option nfs_backend is required: the directory to cache, e.g. nfs_backend=/mnt/nfs";
   }
+  if (is_nfs_url(options.nfs_backend)) {
+    const auto url = parse_nfs_url(options.nfs_backend);
+    if (const auto* error = std::get_if<NfsUrlError>(&url)) {
+      return fmt::format("option nfs_backend={}: {}", options.nfs_backend, error->message);
+    }
+    if (options.given.contains("locks") && options.locks == LockPlace::backend) {
+      return "options nfs_backend=nfs://... and locks=backend exclude each other: no locks are taken "
+             "at the server; use locks=local, or the path of an NFS mount";
+    }
+    if (options.offline_start) {
+      return "options nfs_backend=nfs://... and offline_start exclude each other: the server must "
+             "answer when it is mounted; use the path of an NFS mount";
+    }
+  }
   if (options.cache_dir.empty()) {
     return "option cache_dir is required: a local directory, e.g. cache_dir=/mnt/nvme/cache";
   }
@@ -692,6 +710,7 @@ std::variant<MountOptions, OptionError> parse_mount_options(std::string_view tex
     if (auto error = apply(draft, assignment, unknown)) return error_of(*error);
   }
   if (auto error = check_together(draft)) return error_of(*error);
+  if (is_nfs_url(draft.options.nfs_backend)) draft.options.locks = LockPlace::local;
   return std::move(draft.options);
 }
 

@@ -287,6 +287,21 @@ TEST(MountOptions, TheLastOfDuplicatesWins) {
   EXPECT_EQ(with("nfs_backend=/elsewhere").nfs_backend, "/elsewhere");
 }
 
+TEST(MountOptions, AUrlOfAnNfsServerIsABackend) {
+  const std::string rest = ",cache_dir=/c,cache_size_gb=1";
+  const std::string url = "nfs_backend=nfs://server:2050/export/dir?nconnect=2";
+  EXPECT_EQ("nfs_backend=" + parsed(url + rest).nfs_backend, url);
+  // What it cannot do is refused, or not the default.
+  EXPECT_EQ(parsed(url + rest).locks, LockPlace::local);
+  EXPECT_EQ(parsed(url + rest + ",locks=local").locks, LockPlace::local);
+  EXPECT_THAT(error_of(url + rest + ",locks=backend"), HasSubstr("locks=local"));
+  EXPECT_THAT(error_of(url + rest + ",offline_start"), HasSubstr("offline_start"));
+  EXPECT_THAT(error_of("nfs_backend=nfs://server/export?version=3" + rest),
+              AllOf(HasSubstr("nfs_backend=nfs://server/export?version=3"), HasSubstr("NFSv4")));
+  EXPECT_THAT(error_of("nfs_backend=nfs://server" + rest), HasSubstr("must name an export"));
+  EXPECT_EQ(with("").locks, LockPlace::backend);
+}
+
 TEST(MountOptions, ACacheOfFewBlocksOrBuffersIsRefused) {
   EXPECT_THAT(error_of("nfs_backend=/b,cache_dir=/c,cache_size=15M"),
               AllOf(HasSubstr("15 MiB"), HasSubstr("at least 16 blocks, 16 MiB")));

@@ -6,6 +6,7 @@ set(engine_MAY "io/io\\.h|io/types\\.h|io/assert\\.h|engine")
 set(sim_MAY "io/io\\.h|io/types\\.h|io/assert\\.h|engine|sim")
 set(proptests_MAY "io/io\\.h|io/types\\.h|io/assert\\.h|engine|sim|proptests")
 set(fuse_adapter_MAY "io|engine|fuse_adapter")
+set(nfs_source_MAY "io/descriptor\\.h|io/nfs_url\\.h|nfs_source")
 set(bench_MAY "io|engine|fuse_adapter|sim|bench")
 set(tools_MAY
     "io/io\\.h|io/types\\.h|io/assert\\.h|engine|sim|tools|fuse_adapter/control_socket\\.h|fuse_adapter/mount_table\\.h")
@@ -37,7 +38,7 @@ foreach(file IN LISTS files)
   file(STRINGS "${file}" includes REGEX "^#include [<\"]")
   foreach(include IN LISTS includes)
     string(REGEX REPLACE "^#include [<\"]([^>\"]+)[>\"].*" "\\1" header "${include}")
-    if(header MATCHES "^(io|engine|fuse_adapter|sim|proptests|bench|tools)/"
+    if(header MATCHES "^(io|engine|fuse_adapter|nfs_source|sim|proptests|bench|tools)/"
        AND NOT header MATCHES "^(${may})(/|$)")
       message(FATAL_ERROR "${file}: ${FOLDER} may not include \"${header}\"")
     endif()
