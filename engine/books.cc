@@ -32,6 +32,10 @@ EngineStatus Core::status() const {
   status.source_error = source_error_;
   status.next_copy_try_at =
       source_rest_.is_active() ? source_rest_.next_try_at() : disk_full_.next_try_at();
+  for (const auto& [filesystem, window] : yields_) {
+    status.yields.push_back({filesystem, window.limit(now_), window.copies_in_flight(),
+                             window.latency_alone(), window.latency_beside()});
+  }
   status.buffers_in_use = config_.buffers - static_cast<std::uint32_t>(free_buffers_.size());
   for (const auto& [id, o] : objects_) {
     if (o.state == ObjectState::cached) ++status.objects_cached;
@@ -195,6 +199,12 @@ void Core::check_invariants() const {
   std::uint32_t cache_reads = 0;
   std::size_t users = 0;
   std::map<std::uint64_t, SourceReads> reads_of;
+  struct Yielding {
+    std::uint32_t reads = 0;
+    std::uint64_t copies_bytes = 0;
+  };
+  std::map<std::uint64_t, Yielding> yielding;
+  std::size_t resting = 0;
   for (const auto& [id, fetch] : fetches_) {
     if (fetch.buffer) ++buffers;
     if (fetch.phase == FetchPhase::reading || fetch.phase == FetchPhase::checking) {
@@ -203,6 +213,17 @@ void Core::check_invariants() const {
       ++own.all;
       if (fetch.kind == FetchKind::demand) ++own.demand;
       if (fetch.kind == FetchKind::copy) ++own.copies;
+    }
+    if (fetch.phase == FetchPhase::reading) {
+      Yielding& own = yielding[objects_.at(fetch.object).file.filesystem];
+      if (is_for_reader(fetch)) ++own.reads;
+      if (fetch.yields) own.copies_bytes += fetch.asked;
+      NCFS_ASSERT(fetch.length + fetch.asked <= fetch.range.length);
+    }
+    if (fetch.phase == FetchPhase::resting) {
+      ++resting;
+      NCFS_ASSERT(fetch.kind == FetchKind::copy && fetch.length < fetch.range.length);
+      NCFS_ASSERT(std::ranges::count(resting_, id) == 1);
     }
     if (fetch.phase == FetchPhase::writing) ++writes;
     if (fetch.phase == FetchPhase::reading_cache) ++cache_reads;
@@ -221,6 +242,11 @@ void Core::check_invariants() const {
   NCFS_ASSERT(reads_of == source_reads_of_);
   for (const auto& [filesystem, own] : source_reads_of_) {
     NCFS_ASSERT(own.all <= config_.source_reads_max && "S6 OneFetch");
+  }
+  NCFS_ASSERT(resting == resting_.size());
+  for (const auto& [filesystem, window] : yields_) {
+    NCFS_ASSERT(window.reads_in_flight() == yielding[filesystem].reads);
+    NCFS_ASSERT(window.copies_in_flight() == yielding[filesystem].copies_bytes);
   }
   NCFS_ASSERT(writes <= config_.cache_writes_max && "S6 OneFetch");
   NCFS_ASSERT(cache_reads <= config_.cache_writes_max && "S6 OneFetch");

@@ -66,6 +66,10 @@ struct Config {
   std::uint32_t copy_depth = 4;
   // Ceiling of what all copies together read from the source, see TokenBucket; 0: none.
   std::uint64_t copy_bytes_per_second = 0;
+  // Least that a copy asks for at a time beside readers of the same device (engine/yield.h); at
+  // least 1. Smaller pieces cost more than they spare: on a line of 1 GiB/s this takes 60 us, as
+  // long as a request costs all the same.
+  std::uint64_t copy_piece_bytes = 16 * kKiB;
   // Reads in flight at a time of one of the source's file systems; all of them together may have
   // nearly twice as many. Background work (copy, prefetch) leaves
   // `source_reads_reserved` of them to readers, so that a reader never queues behind a copy.

@@ -44,6 +44,7 @@
 #include "engine/strides.h"
 #include "engine/tensors.h"
 #include "engine/token_bucket.h"
+#include "engine/yield.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -131,6 +132,7 @@ enum class FetchKind : std::uint8_t { demand, prefetch, copy };
 enum class FetchPhase : std::uint8_t {
   queued,  // waits for a source read and a buffer
   reading,
+  resting,   // a copy of which a piece is loaded: the rest waits for its turn (engine/yield.h)
   checking,  // came back short: asking the source whether it has shrunk; still counts as a read
   loaded,    // bytes in the buffer
   writing,   // bytes in the buffer, on the way to the cache file
@@ -159,6 +161,8 @@ struct Fetch {
   FetchPhase phase = FetchPhase::queued;
   std::optional<BufferId> buffer;
   std::uint64_t length = 0;  // of the loaded bytes
+  std::uint64_t asked = 0;   // of the bytes after those: being read
+  bool yields = false;       // these, to readers: a copy that nobody waits for
   std::uint32_t users = 0;   // answers not yet acknowledged by ReadDoneEvent
   std::uint32_t attempts = 0;
   Nanos issued_at = 0;
@@ -296,15 +300,23 @@ class Core {
   bool start_background();
   bool start_copy_block();
   bool start_copy_block_of(Object& object);
+  [[nodiscard]] std::uint64_t copy_piece(const Object& object);
   [[nodiscard]] Nanos copy_ready_at(const Object& object) const;
-  void issue(Fetch& fetch);
+  void issue(Fetch& fetch, std::uint64_t bytes);
+  void issue_piece(Fetch& fetch, std::uint64_t piece);
+  void continue_copies();
+  void rest(Fetch& fetch);
+  [[nodiscard]] static bool is_in_pieces(const Fetch& fetch);
+  [[nodiscard]] static bool is_for_reader(const Fetch& fetch);
+  [[nodiscard]] YieldWindow& yield_of(const Object& object);
+  void forget_yields();
   [[nodiscard]] bool may_read_source(const Object& o, std::uint32_t reserved) const;
   [[nodiscard]] bool may_read_in_background(const Object& o) const;
   void begin_source_read(const Fetch& fetch);
   void end_source_read(const Fetch& fetch);
   // Reads and writes that no reader waits for, and that may never end, leave the reserved buffers.
   [[nodiscard]] bool may_hold_one_more_buffer() const {
-    return background_reads_ + cache_writes_ + cache_reads_ <
+    return background_reads_ + resting_.size() + cache_writes_ + cache_reads_ <
            config_.buffers - config_.buffers_reserved;
   }
   std::optional<BufferId> take_buffer_for_demand();
@@ -336,7 +348,7 @@ class Core {
   [[nodiscard]] std::uint64_t prefetch_blocks_max() const;
   void note_read(Handle& handle, const Object& object, ByteRange range);
   void open_model(Object& object);
-  void read_model(Object& object, const Fetch& fetch, const Completion& completion);
+  void read_model(const Object& object, const Fetch& fetch, const Completion& completion);
   [[nodiscard]] bool note_stride(Handle& handle, const Object& object, ByteRange range);
   [[nodiscard]] std::optional<Ahead> next_ahead(Handle& handle);
   bool start_prefetch();
@@ -577,6 +589,8 @@ class Core {
   std::uint32_t source_reads_ = 0;
   std::map<std::uint64_t, SourceReads> source_reads_of_;  // by file system; none is without any
   std::uint32_t background_reads_ = 0;                    // for prefetch and copies
+  std::vector<FetchId> resting_;                          // phase resting, in order
+  std::map<std::uint64_t, YieldWindow> yields_;           // by file system of the source
   std::uint32_t cache_writes_ = 0;
   std::uint32_t cache_reads_ = 0;     // fetches of phase reading_cache
   std::deque<FetchId> cached_queue_;  // wait for that

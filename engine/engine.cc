@@ -533,6 +533,7 @@ void Core::on(TickEvent&&) {
   for (const HandleId id : std::set(waiting_for_readers_)) settle_ahead(handles_.at(id));
   ask_free_space();
   forget_paces();
+  forget_yields();
   expire_growths();
   retry_debris();
   expire_unused();

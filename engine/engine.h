@@ -21,6 +21,7 @@
 #include "engine/config.h"
 #include "engine/event.h"
 #include "engine/health.h"
+#include "engine/yield.h"
 #include "io/io.h"
 
 namespace ncfs {
@@ -42,6 +43,15 @@ struct CacheHealthStatus {
   Nanos next_probe_at = 0;    // unless normal
 };
 
+// How copies yield to readers of one of the source's file systems: see YieldWindow.
+struct YieldStatus {
+  std::uint64_t filesystem = 0;
+  std::uint64_t window_bytes = 0;      // YieldWindow::kUnlimited: no limit
+  std::uint64_t copies_in_flight = 0;  // bytes
+  Nanos latency_alone = 0;             // of readers, without copies; 0: not known
+  Nanos latency_beside = 0;            // beside copies
+};
+
 struct VerifyStatus {
   VerifyToken token{};
   VerifyResult result;  // so far
@@ -61,6 +71,7 @@ struct EngineStatus {
   std::uint64_t copies_queued = 0;
   std::uint64_t copy_bytes_per_second = 0;  // the ceiling; 0: none
   std::vector<CopyStatus> copies;   // in progress; at most copies_max
+  std::vector<YieldStatus> yields;  // of file systems that were read or copied from just now
   std::uint64_t leaving_bytes = 0;  // of used and reserved: on the way out
   std::uint64_t pinned_files = 0;
   std::uint64_t pinned_bytes = 0;     // what they occupy, or will

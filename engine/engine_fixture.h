@@ -133,6 +133,17 @@ class EngineTest : public testing::Test, private Io, private Host {
     }
   }
 
+  // The same, and lets time pass for what only waits for its time.
+  void run_on(const SourceState& source) {
+    run(source);
+    for (int wake = 0; engine_->wake_at() && wake < 100; ++wake) {
+      ASSERT_GT(*engine_->wake_at(), now_);
+      now_ = *engine_->wake_at();
+      handle_event(WakeEvent{});
+      run(source);
+    }
+  }
+
   Config config_;
   std::map<FileHandle, SourceState> states_;
   std::map<std::string, std::vector<CacheEntry>> on_disk_;

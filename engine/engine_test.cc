@@ -66,21 +66,6 @@ TEST_F(EngineTest, TheFirstBytesOfALargeFileComeAlone) {
   EXPECT_EQ(count(Op::source_read), 2U) << "and the next block ahead";
 }
 
-TEST_F(EngineTest, CopiesTakeOneReadAtATimeWhileSomebodyWaits) {
-  start();
-  open(1, state(1, 8));
-  answer(Op::cache_create, 10);
-  open(2, state(2, 200));
-  const std::size_t before = count(Op::source_read);
-  EXPECT_GT(before, 1U);
-  read(1, 2, {100 * kBlock, 10});
-  for (std::size_t answered = 0; answered < before; ++answered) {
-    answer(Op::source_read, kBlock);
-    answer(Op::cache_write, kBlock);
-  }
-  EXPECT_EQ(count(Op::source_read), 2U);
-}
-
 TEST_F(EngineTest, CopiesLeaveSourceReadsToReaders) {
   config_.source_reads_max = 4;
   config_.source_reads_reserved = 2;
@@ -383,7 +368,7 @@ TEST_F(EngineTest, WithCacheOnReadAnOpenIsNotEnough) {
   EXPECT_EQ(engine_->files({{""}, 0, 10})[0].reason, OpenReason::not_read);
   EXPECT_EQ(engine_->status().objects_cached, 0U);
   read(1, 1, {0, 10});
-  run(state(1, 2));
+  run_on(state(1, 2));
   EXPECT_EQ(engine_->status().objects_cached, 1U);
   // Warming is reason enough.
   open(2, state(2, 2));
@@ -405,7 +390,7 @@ TEST_F(EngineTest, WithCacheOnSecondOpenTheFirstIsNotEnough) {
   run(state(1, 2));
   // A new version is the same file.
   open(2, state(1, 2, 7));
-  run(state(1, 2, 7));
+  run_on(state(1, 2, 7));
   EXPECT_EQ(opened_[2].reason, OpenReason::first_use);
   EXPECT_EQ(engine_->status().objects_cached, 1U);
   open(3, state(1, 2, 7));

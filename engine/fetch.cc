@@ -72,6 +72,10 @@ void Core::fetch_for_reader(Handle& h, const Waiter& waiter, bool is_cached) {
   if (const auto entry = o.block_fetches.find(block);
       entry != o.block_fetches.end() && !NCFS_PLANT(fetch_not_shared)) {
     Fetch& fetch = fetches_.at(entry->second);
+    if (may_join(h, fetch) && is_in_pieces(fetch) && !h.is_sequential &&
+        !is_much_of_block(o, waiter.range)) {
+      return fetch_alone(waiter);
+    }
     if (may_join(h, fetch)) {
       if (fetch.phase == FetchPhase::loaded || fetch.phase == FetchPhase::writing) {
         NCFS_MARK(fetch_shared_from_memory);
@@ -130,6 +134,7 @@ void Core::pump() {
   }
   while (start_demand()) {
   }
+  continue_copies();
   while (start_background()) {
   }
   pump_writes();
@@ -157,7 +162,7 @@ bool Core::start_demand() {
   Fetch& fetch = fetches_.at(*next);
   demand_queue_.erase(next);
   fetch.buffer = buffer;
-  issue(fetch);
+  issue(fetch, fetch.range.length);
   return true;
 }
 
@@ -194,9 +199,8 @@ bool Core::start_copy_block_of(Object& o) {
   const std::uint32_t depth = o.source_readers > 0 ? 1 : config_.copy_depth;
   if (o.copy_source == FileHandle::none || o.copy_fetches >= depth) return false;
   if (!may_read_in_background(o)) return false;
-  // Beside somebody who waits for the same server one block at a time: it is his link, too.
-  const SourceReads reads = source_reads_of(o);
-  if (reads.demand > 0 && reads.copies > 0) return false;
+  const std::uint64_t piece = copy_piece(o);
+  if (piece == 0) return false;
   const std::optional<std::uint64_t> block = next_copy_block(o);
   if (!block) return false;
   if (const Nanos at = copy_ready_at(o); at > now_ && !NCFS_PLANT(ceiling_ignored)) {
@@ -209,11 +213,82 @@ bool Core::start_copy_block_of(Object& o) {
   Fetch& fetch = add_fetch(o, o.copy_source, block_range(o, *block), block, FetchKind::copy);
   fetch.buffer = free_buffers_.back();
   free_buffers_.pop_back();
-  copy_bucket_.take(now_, fetch.range.length);
-  if (o.pace != 0) paces_.at(o.pace).bucket.take(now_, fetch.range.length);
-  counters_.source_bytes_copies += fetch.range.length;
-  issue(fetch);
+  issue_piece(fetch, piece);
   return true;
+}
+
+// What a copy may ask for beside readers of the same file system; 0: nothing yet.
+std::uint64_t Core::copy_piece(const Object& o) {
+  const YieldWindow& window = yield_of(o);
+  const std::uint64_t piece = window.piece(now_);
+  if (piece > 0) return piece;
+  NCFS_MARK(copy_yields);
+  if (const std::optional<Nanos> at = window.ready_at(now_)) {
+    wake_at_ = std::min(wake_at_.value_or(*at), *at);
+  }
+  return 0;
+}
+
+void Core::issue_piece(Fetch& fetch, std::uint64_t piece) {
+  const Object& o = object(fetch.object);
+  const std::uint64_t bytes = std::min(piece, fetch.range.length - fetch.length);
+  const YieldWindow& window = yield_of(o);
+  NCFS_ASSERT(window.copies_in_flight() + bytes <= window.limit(now_) && "S19 Yield");
+  copy_bucket_.take(now_, bytes);
+  if (o.pace != 0) paces_.at(o.pace).bucket.take(now_, bytes);
+  counters_.source_bytes_copies += bytes;
+  issue(fetch, bytes);
+}
+
+// Blocks of which copies have read a part. Who waits for one gets all of the rest.
+void Core::continue_copies() {
+  for (const FetchId id : std::vector(resting_)) {
+    Fetch& fetch = fetches_.at(id);
+    Object& o = object(fetch.object);
+    const std::uint64_t rest = fetch.range.length - fetch.length;
+    if (!fetch.waiters.empty()) {
+      if (!may_read_source(o, 0)) continue;
+      std::erase(resting_, id);
+      issue(fetch, rest);
+    } else if (!may_keep(o)) {
+      std::erase(resting_, id);
+      retire(id);
+      settle(o);
+    } else if (may_read_in_background(o)) {
+      const std::uint64_t piece = copy_piece(o);
+      if (piece == 0) continue;
+      if (const Nanos at = copy_ready_at(o); at > now_ && !NCFS_PLANT(ceiling_ignored)) {
+        wake_at_ = std::min(wake_at_.value_or(at), at);
+        continue;
+      }
+      std::erase(resting_, id);
+      issue_piece(fetch, piece);
+    }
+  }
+}
+
+void Core::rest(Fetch& fetch) {
+  fetch.phase = FetchPhase::resting;
+  resting_.push_back(fetch.id);
+}
+
+bool Core::is_for_reader(const Fetch& fetch) {
+  return fetch.kind == FetchKind::demand || (fetch.kind == FetchKind::copy && !fetch.yields);
+}
+
+bool Core::is_in_pieces(const Fetch& fetch) {
+  return fetch.phase == FetchPhase::resting ||
+         (fetch.phase == FetchPhase::reading && fetch.length + fetch.asked < fetch.range.length);
+}
+
+YieldWindow& Core::yield_of(const Object& o) {
+  const std::uint64_t most =
+      std::uint64_t{config_.copies_max} * config_.copy_depth * config_.block_size_bytes;
+  return yields_.try_emplace(o.file.filesystem, config_.copy_piece_bytes, most).first->second;
+}
+
+void Core::forget_yields() {
+  std::erase_if(yields_, [this](const auto& entry) { return entry.second.is_idle(now_); });
 }
 
 Nanos Core::copy_ready_at(const Object& o) const {
@@ -282,17 +357,23 @@ void Core::end_source_read(const Fetch& fetch) {
   if (fetch.kind != FetchKind::demand) --background_reads_;
 }
 
-void Core::issue(Fetch& fetch) {
+// So many bytes of what is not loaded yet.
+void Core::issue(Fetch& fetch, std::uint64_t bytes) {
   fetch.phase = FetchPhase::reading;
-  fetch.issued_at = now_;
+  if (fetch.length == 0) fetch.issued_at = now_;
+  fetch.asked = bytes;
   begin_source_read(fetch);
+  const Object& o = object(fetch.object);
+  fetch.yields = fetch.kind == FetchKind::copy && fetch.waiters.empty();
+  if (fetch.yields) yield_of(o).copy_begins(bytes);
+  if (is_for_reader(fetch)) yield_of(o).read_begins(now_);
   Request request = make_request(Op::source_read, config_.source_deadline);
   request.file = fetch.source;
-  request.range = fetch.range;
+  request.range = {fetch.range.offset + fetch.length, bytes};
   request.buffer = *fetch.buffer;
-  const Object& o = object(fetch.object);
+  request.buffer_offset = fetch.length;
   request.through_page_cache = o.source_readers > 0;
-  request.wants_bytes = o.model && o.model->wants(fetch.range);
+  request.wants_bytes = o.model && o.model->wants(request.range);
   submit({.step = Step::fetch_read, .object = fetch.object, .fetch = fetch.id}, std::move(request));
 }
 
@@ -302,13 +383,22 @@ void Core::on_fetch_read(FetchId id, const Completion& completion) {
   Fetch& fetch = fetches_.at(id);
   const std::int64_t result = completion.result;
   end_source_read(fetch);
-  read_model(object(fetch.object), fetch, completion);
+  const Object& o = object(fetch.object);
+  const bool is_whole = result == static_cast<std::int64_t>(fetch.asked);
+  if (fetch.yields) yield_of(o).copy_ends(now_, fetch.asked);
+  if (is_for_reader(fetch)) {
+    const bool is_measured = is_whole && fetch.kind == FetchKind::demand;
+    yield_of(o).read_ends(now_, fetch.issued_at, is_measured ? fetch.asked : 0);
+  }
+  read_model(o, fetch, completion);
   if (result < 0) return on_fetch_failed(fetch, static_cast<int>(-result));
-  fetch.length = static_cast<std::uint64_t>(result);
-  NCFS_ASSERT(fetch.length <= fetch.range.length);
-  counters_.source_bytes += fetch.length;
-  if (fetch.kind == FetchKind::demand) counters_.source_bytes_demand += fetch.length;
+  const auto count = static_cast<std::uint64_t>(result);
+  NCFS_ASSERT(count <= fetch.asked);
+  fetch.length += count;
+  counters_.source_bytes += count;
+  if (fetch.kind == FetchKind::demand) counters_.source_bytes_demand += count;
   if (fetch.length == fetch.range.length) return on_fetch_loaded(fetch);
+  if (is_whole) return rest(fetch);
   if (NCFS_PLANT(short_read_handed_on)) return on_fetch_loaded(fetch);
   // Only a shrunk file ends early. Short bytes must not be handed on before that is known: a kernel
   // takes a short answer for the end of the file.
@@ -332,7 +422,9 @@ void Core::on_fetch_checked(FetchId id, const Completion& completion) {
   }
   NCFS_MARK(short_read_repeated);
   if (++fetch.attempts >= kAttemptsMax) return on_fetch_failed(fetch, kInputOutputError);
-  issue(fetch);
+  fetch.length = 0;
+  if (fetch.kind == FetchKind::copy) return rest(fetch);
+  issue(fetch, fetch.range.length);
 }
 
 void Core::on_fetch_failed(Fetch& fetch, int error) {

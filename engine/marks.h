@@ -55,7 +55,8 @@ namespace ncfs {
   MARK(growth_refused)        /* everything is in use */                                     \
   MARK(growth_loses_patience) /* no room came in time */                                     \
   MARK(copy_makes_way)        /* for one of a better rank */                                 \
-  MARK(copy_paced)            /* by the ceiling of all copies, or of its warm-up */
+  MARK(copy_paced)            /* by the ceiling of all copies, or of its warm-up */          \
+  MARK(copy_yields)           /* to readers of its file system */
 
 enum class Mark : std::uint8_t {
 #define NCFS_MARK_NAME(name) name,

@@ -69,6 +69,7 @@
   X(rules_ignored, "what max_file_size, include and exclude leave out is copied", "S16 Rules") \
   X(rank_ignored, "an opened file waits for its copy among those that are only warmed", "S17 Order") \
   X(ceiling_ignored, "copies read the source as fast as it goes", "S18 Pace") \
+  X(yield_ignored, "copies ask for whole blocks however long readers wait", "S19 Yield") \
   X(wake_up_lost, "a copy whose time has come is queued, nobody starts it", "L1 Cached or L4 BackOff") \
   X(source_left_open, "a file of the source that nobody needs stays open", "L2 Zero") \
   X(checksum_not_compared, "a cached block is returned without a look at its checksum", "S13 Rot") \

@@ -62,7 +62,10 @@ void Core::note_read(Handle& h, const Object& o, ByteRange range) {
   }
   const bool begins = !std::exchange(h.has_read, true) && block == 0 &&
                       range.length * kFirstBytesShare > o.version.size;
-  h.is_sequential = goes_on || begins || begins_tensor;
+  // Reads at random places come near each other at times: who has shown to waste what is fetched
+  // ahead gets exactly his bytes.
+  const bool is_stream = goes_on && (window.limit_blocks > 0 || window.max_blocks == 0);
+  h.is_sequential = is_stream || begins || begins_tensor;
   if (h.streams.has_next()) prefetching_.insert(h.id);
 }
 
@@ -74,8 +77,8 @@ void Core::open_model(Object& o) {
   if (format) o.model = std::make_unique<ModelHeader>(*format, o.version.size);
 }
 
-void Core::read_model(Object& o, const Fetch& fetch, const Completion& completion) {
-  if (o.model) o.model->feed(fetch.range.offset, completion.bytes);
+void Core::read_model(const Object& o, const Fetch& fetch, const Completion& completion) {
+  if (o.model) o.model->feed(fetch.range.offset + fetch.length, completion.bytes);
 }
 
 // Blocks of a pattern are fetched ahead if they would not be fetched for a few bytes each, or are
@@ -123,7 +126,7 @@ bool Core::start_prefetch() {
       ++ahead_fetches_;
       fetch.buffer = free_buffers_.back();
       free_buffers_.pop_back();
-      issue(fetch);
+      issue(fetch, fetch.range.length);
       return true;
     }
     next = prefetching_.erase(next);

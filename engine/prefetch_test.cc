@@ -231,5 +231,22 @@ TEST_F(PrefetchTest, WasteTurnsItDownAndUseUpAgain) {
   EXPECT_GT(ahead(AheadReason::stream).used, 150 * kBlock);
 }
 
+// In a file of some hundred blocks random places are often near to one of the last ones.
+TEST_F(PrefetchTest, RandomReaderGetsExactlyItsBytesOnceThatIsSeen) {
+  start();
+  open(1, state(1, kBlocks));
+  std::uint64_t at = 1;
+  const auto read_some = [&](int reads) {
+    for (int count = 0; count < reads; ++count) {
+      at = (at * 6364136223846793005 + 1442695040888963407) % (std::uint64_t{1} << 62);
+      fetched_by_read((at >> 32) % kBlocks, kBlock / 8);
+    }
+  };
+  read_some(1000);
+  const std::uint64_t before = bytes_fetched_;
+  read_some(1000);
+  EXPECT_LE(bytes_fetched_ - before, 1000 * kBlock / 8);
+}
+
 }  // namespace
 }  // namespace ncfs

@@ -247,6 +247,19 @@ json prefetch_json(const EngineStatus& engine) {
   return result;
 }
 
+json yields_json(const EngineStatus& engine) {
+  json result = json::array();
+  for (const YieldStatus& yield : engine.yields) {
+    const bool has_limit = yield.window_bytes != YieldWindow::kUnlimited;
+    result.push_back({{"filesystem", yield.filesystem},
+                      {"window_bytes", has_limit ? json(yield.window_bytes) : json(nullptr)},
+                      {"bytes_in_flight", yield.copies_in_flight},
+                      {"latency_alone_ns", yield.latency_alone},
+                      {"latency_beside_ns", yield.latency_beside}});
+  }
+  return result;
+}
+
 // What is known of names and attributes, and how opens found what the kernel had.
 json metadata_json(const MetadataStatus& status, const AdapterStats& adapter) {
   const MetadataStats& stats = status.stats;
@@ -319,7 +332,8 @@ std::string status_json(const ControlSubject& subject, std::chrono::seconds upti
         {{"in_progress", copies},
          {"queued", engine.copies_queued},
          {"finished", engine.copies_finished},
-         {"failed", engine.copies_failed}}},
+         {"failed", engine.copies_failed},
+         {"yields", yields_json(engine)}}},
        {"integrity", integrity_json(engine, verify_jobs)},
        {"errors",
         {{"backend", engine.source_errors},

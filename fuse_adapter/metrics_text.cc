@@ -2,6 +2,7 @@
 // named: opens, and bytes that the daemon answered.
 #include "fuse_adapter/metrics_text.h"
 
+#include <fmt/format.h>
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
 #include <sys/resource.h>
@@ -52,6 +53,11 @@ class Exposition {
     for (const auto& [label, value] : values) {
       add({label}).gauge.value = static_cast<double>(value);
     }
+  }
+  // In seconds; `values` are Nanos.
+  void gauge_of_times(const char* name, const char* help, const std::vector<Value>& values) {
+    begin(name, help, MetricType::Gauge);
+    for (const auto& [label, value] : values) add({label}).gauge.value = seconds(value);
   }
   void histogram(const char* name, const char* help,
                  const std::vector<std::pair<std::vector<Label>, const Histogram*>>& values) {
@@ -152,6 +158,30 @@ void add_prefetch(Exposition& out, const EngineStatus& engine) {
               by_reason(&AheadCounts::wasted));
 }
 
+// What is not known, or without limit, is left out.
+void add_yields(Exposition& out, const EngineStatus& engine) {
+  std::vector<Exposition::Value> windows;
+  std::vector<Exposition::Value> alone;
+  std::vector<Exposition::Value> beside;
+  for (const YieldStatus& yield : engine.yields) {
+    const Label label{"filesystem", fmt::format("{}", yield.filesystem)};
+    if (yield.window_bytes != YieldWindow::kUnlimited) {
+      windows.push_back({label, yield.window_bytes});
+    }
+    if (yield.latency_alone > 0) alone.push_back({label, yield.latency_alone});
+    if (yield.latency_beside > 0) beside.push_back({label, yield.latency_beside});
+  }
+  out.gauge(
+      "nfs_cachefs_copy_window_bytes",
+      "What copies may have in flight beside readers of the same file system of the backend; 0 "
+      "while they pause. None without such readers.",
+      windows);
+  out.gauge_of_times("nfs_cachefs_reader_latency_alone_seconds",
+                     "Mean time of readers' reads of the backend while no copy read it.", alone);
+  out.gauge_of_times("nfs_cachefs_reader_latency_beside_copies_seconds",
+                     "The same while copies read it, too.", beside);
+}
+
 void add_reads(Exposition& out, const ControlSubject& subject, const EngineStatus& engine) {
   const AdapterStats& stats = *subject.adapter_stats;
   out.gauge("nfs_cachefs_passthrough_active",
@@ -190,6 +220,7 @@ void add_reads(Exposition& out, const ControlSubject& subject, const EngineStatu
                {{"purpose", "copy"},
                 engine.source_bytes - std::min(engine.source_bytes, engine.source_bytes_demand)}});
   add_prefetch(out, engine);
+  add_yields(out, engine);
   out.histogram(
       "nfs_cachefs_open_duration_seconds",
       "Opens that went well, from the kernel's request to the answer.",

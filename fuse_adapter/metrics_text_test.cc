@@ -76,6 +76,18 @@ TEST_F(MetricsText, HistogramsAreCumulative) {
   EXPECT_THAT(told, HasSubstr(name + "_sum{" + mount + "} 4002.0000200"));
 }
 
+TEST_F(MetricsText, HowCopiesYieldIsToldWhereTheyDo) {
+  engine_.yields.push_back({7, YieldWindow::kUnlimited, 0, 0, 0});
+  engine_.yields.push_back({8, 65536, 16384, 250 * kMillisecond, 500 * kMillisecond});
+  const std::string told = text();
+  const std::string labels = "{mountpoint=\"/mnt/a\\\"b\",filesystem=\"8\"} ";
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_copy_window_bytes" + labels + "65536\n"));
+  EXPECT_THAT(told, HasSubstr("nfs_cachefs_reader_latency_alone_seconds" + labels + "0.25\n"));
+  EXPECT_THAT(told,
+              HasSubstr("nfs_cachefs_reader_latency_beside_copies_seconds" + labels + "0.5\n"));
+  EXPECT_THAT(told, Not(HasSubstr("filesystem=\"7\"")));
+}
+
 TEST_F(MetricsText, BackendsAreCountedByTheirState) {
   backends_.resize(2);
   backends_[0].changes = 2;

@@ -38,7 +38,8 @@ enum class Op : std::uint8_t {
   // The source (the NFS tree). Paths are relative to its root; "" is the root itself.
   source_open,   // path                          -> FileHandle; Completion::source
   source_stat,   // file                          -> 0; Completion::source, fresh from the server
-  source_read,   // file, range, buffer           -> bytes read into the start of the buffer
+  source_read,   // file, range, buffer           -> bytes read into the buffer, at buffer_offset;
+                 //                          what is before that stays
   source_close,  // file                          -> 0
   // The cache directory. Names are relative to it and look like "3f/<stem>.part".
   cache_list,    // name: a directory     -> 0; Completion::entries, sorted by name
@@ -71,6 +72,7 @@ struct Request {
   FileHandle file = FileHandle::none;
   BufferId buffer{};
   ByteRange range;
+  std::uint64_t buffer_offset = 0;  // source_read: range.length bytes from there are in the buffer
   // source_read: somebody else reads the file through the page cache too. What is read is left
   // there, so that neither reads from the device what the other has read.
   bool through_page_cache = false;

@@ -138,6 +138,18 @@ std::vector<std::string> IoContract::names_in(const std::string& directory) {
   return names;
 }
 
+TEST_P(IoContract, SourceReadGoesToItsPlaceInTheBufferAndLeavesWhatIsBeforeIt) {
+  const std::vector<std::byte> bytes = test_bytes(10'000);
+  world_->put_source_file("a", bytes);
+  const FileHandle file = open_source("a");
+  EXPECT_EQ(read(file, {0, 1000}, BufferId{0}), 1000);
+  Request rest = transfer_request(Op::source_read, file, {1000, 3000}, BufferId{0});
+  rest.buffer_offset = 1000;
+  EXPECT_EQ(result(std::move(rest)), 3000);
+  EXPECT_TRUE(starts_with(world_->buffer(BufferId{0}), std::span(bytes).first(4000)));
+  close(Op::source_close, file);
+}
+
 TEST_P(IoContract, SourceOpenTellsWhichFileAndWhichVersionItIs) {
   world_->put_source_file("a", test_bytes(10'000));
   world_->put_source_file("b", test_bytes(10));

@@ -79,7 +79,7 @@ struct Work {
  private:
   [[nodiscard]] int fd() const { return file ? file->fd : -1; }
   [[nodiscard]] std::span<std::byte> bytes() const {
-    return {memory.get(), static_cast<std::size_t>(request.range.length)};
+    return {memory.get() + request.buffer_offset, static_cast<std::size_t>(request.range.length)};
   }
   std::int64_t look(int at, Freshness freshness);
   std::int64_t open_source();
@@ -331,7 +331,7 @@ void PosixIo::Impl::submit(Request request) {
   Work work;
   work.roots = {.source = options_.source_root, .cache = options_.cache_root};
   if (uses_buffer(op)) {
-    NCFS_ASSERT(request.range.length <= buffers_.size_bytes());
+    NCFS_ASSERT(request.buffer_offset + request.range.length <= buffers_.size_bytes());
     work.memory = buffers_.memory(request.buffer);
   }
   Handle* handle = nullptr;

@@ -26,6 +26,7 @@ Knobs::Knobs() {
   engine.cache_writes_max = 4;
   engine.buffers = 16;
   engine.buffers_reserved = 4;
+  engine.copy_piece_bytes = 64 * kKiB;  // more than is ever in flight
   engine.readahead_bytes = 8 * kKiB;
   engine.readahead_max_bytes = 32 * kKiB;
   engine.checkpoint_bytes = 8 * kKiB;
@@ -75,6 +76,10 @@ void Knobs::set(std::uint64_t which, std::uint64_t value) {
   }
   if (which == kKnobCopyRate) {
     engine.copy_bytes_per_second = pick(std::array<std::uint64_t, 3>{0, 8 * kKiB, kMiB}, value);
+    return;
+  }
+  if (which == kKnobCopyPiece) {
+    engine.copy_piece_bytes = pick(std::array<std::uint64_t, 3>{64 * kKiB, kKiB, 4 * kKiB}, value);
     return;
   }
   switch (which % kKnobCount) {

@@ -18,7 +18,8 @@ inline constexpr std::uint64_t kKnobTtl = 67;
 inline constexpr std::uint64_t kKnobPrefetch = 68;
 inline constexpr std::uint64_t kKnobRules = 69;
 inline constexpr std::uint64_t kKnobCopyRate = 70;
-inline constexpr std::uint64_t kNewKnobCount = 7;
+inline constexpr std::uint64_t kKnobCopyPiece = 71;
+inline constexpr std::uint64_t kNewKnobCount = 8;
 
 struct Knobs {
   Knobs();

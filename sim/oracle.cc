@@ -451,9 +451,11 @@ std::optional<Violation> Oracle::check_pace(const World& world) {
   const std::uint64_t copied = world.life()->engine().status().source_bytes_copies;
   const auto rate = static_cast<double>(config.copy_bytes_per_second);
   const auto seconds = [](Nanos time) { return static_cast<double>(time) / kSecond; };
-  copied_ahead_ = std::max(0.0, copied_ahead_ - rate * seconds(world.now() - copied_at_));
-  copied_at_ = world.now();
+  // When in a step that takes long is not known: what may have been early is taken to have been.
+  const double since = rate * seconds(world.now() - copied_at_);
   copied_ahead_ += static_cast<double>(copied - copied_bytes_);
+  copied_ahead_ = std::max(0.0, copied_ahead_ - since);
+  copied_at_ = world.now();
   copied_bytes_ = copied;
   // Times are rounded: a byte's worth.
   const double allowed =

@@ -374,7 +374,7 @@ void SimIo::perform_source_read(const Pending& pending, const Answer& answer,
     completion.result = -EBADF;
     return;
   }
-  std::vector<std::byte>& into = buffers_[static_cast<std::size_t>(request.buffer)];
+  const std::span<std::byte> into = buffer(request.buffer).subspan(request.buffer_offset);
   const std::size_t revision = pending.is_from_old_memory ? 0
                                : answer.is_early
                                    ? pending.revision

@@ -69,7 +69,7 @@ void SimIo::check_buffer(const Request& request) {
     return;
   }
   if (request.range.empty()) report("IoLaws", request, "the range is empty");
-  if (request.range.length > config_.block_size_bytes) {
+  if (request.buffer_offset + request.range.length > config_.block_size_bytes) {
     report("IoLaws", request, "the range is larger than a buffer");
   }
   for (const Pending& other : pending_) {
